@@ -1,0 +1,144 @@
+//! What an operator can set.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::ControlError;
+
+/// Where the database is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseUrl {
+    path: PathBuf,
+}
+
+impl DatabaseUrl {
+    /// A SQLite database in this file.
+    pub fn sqlite(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The file of a SQLite database.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = ControlError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // Never repeated in an error: a URL may carry a password.
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            return Err(ControlError::Database(
+                "PostgreSQL is not supported yet: use sqlite://<path>".to_owned(),
+            ));
+        }
+        match text.strip_prefix("sqlite://") {
+            Some(path) if path.contains('?') => {
+                Err(ControlError::Database("a sqlite:// URL takes no parameters".to_owned()))
+            }
+            Some(path) if !path.is_empty() && path != ":memory:" => Ok(Self::sqlite(path)),
+            _ => Err(ControlError::Database(
+                "expected sqlite://<path>, e.g. sqlite:///var/lib/x.db".to_owned(),
+            )),
+        }
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sqlite://{}", self.path.display())
+    }
+}
+
+/// Settings of the API server.
+#[derive(Debug, Clone)]
+pub struct ControlConfig {
+    /// Holds the database, the administrator's token and the lock. Made if it is not there.
+    pub data_dir: PathBuf,
+    /// The database.
+    pub database: DatabaseUrl,
+
+    /// How long one call to a controller may take.
+    pub call_timeout: Duration,
+    /// How long a claim on a session holds; more than `call_timeout`.
+    pub lease: Duration,
+    /// How long the creation (or waking, or hibernation) of a session may take over all its retries.
+    pub operation_limit: Duration,
+    /// Calls in flight at once for one controller.
+    pub calls_per_controller: u32,
+    /// How long a call under way may take to end after the cancellation.
+    pub drain_limit: Duration,
+
+    /// How often all sessions of a controller are listed.
+    pub observe_interval: Duration,
+    /// How often a controller is probed.
+    pub health_interval: Duration,
+    /// How long a probe may take.
+    pub probe_timeout: Duration,
+    /// So many failed probes in a row make a controller offline.
+    pub offline_after: u32,
+    /// How long a request waits for the first probe of a controller.
+    pub first_probe_wait: Duration,
+
+    /// The largest request body, in bytes.
+    pub body_limit: usize,
+    /// The longest time that a request may ask to wait.
+    pub wait_limit: Duration,
+    /// How long the answer to an `Idempotency-Key` is kept.
+    pub keep_idempotency_keys: Duration,
+    /// How long the id of a deleted session is remembered.
+    pub keep_tombstones: Duration,
+}
+
+impl ControlConfig {
+    /// The defaults, with everything kept in one folder.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        let data_dir = data_dir.into();
+        let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get());
+        Self {
+            database: DatabaseUrl::sqlite(data_dir.join("streamspace.db")),
+            data_dir,
+            call_timeout: Duration::from_secs(60),
+            lease: Duration::from_secs(90),
+            operation_limit: Duration::from_secs(600),
+            calls_per_controller: u32::try_from(cores * 2).unwrap_or(u32::MAX),
+            drain_limit: Duration::from_secs(10),
+            observe_interval: Duration::from_secs(30),
+            health_interval: Duration::from_secs(30),
+            probe_timeout: Duration::from_secs(5),
+            offline_after: 2,
+            first_probe_wait: Duration::from_secs(6),
+            body_limit: 1 << 20,
+            wait_limit: Duration::from_secs(300),
+            keep_idempotency_keys: Duration::from_secs(24 * 3600),
+            keep_tombstones: Duration::from_secs(30 * 24 * 3600),
+        }
+    }
+}
+
+impl Default for ControlConfig {
+    /// Keeps everything in `./data`.
+    fn default() -> Self {
+        Self::new("data")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn database_urls() {
+        let url: DatabaseUrl = "sqlite:///var/lib/streamspace.db".parse().unwrap();
+        assert_eq!(url.path(), Path::new("/var/lib/streamspace.db"));
+        assert_eq!(url.to_string().parse::<DatabaseUrl>().unwrap(), url);
+        for bad in ["", "sqlite://", "sqlite://:memory:", "mysql://x", "/plain/path", "sqlite:///x?mode=ro"] {
+            assert!(bad.parse::<DatabaseUrl>().is_err(), "{bad}");
+        }
+        let error = "postgres://me:secret@db/x".parse::<DatabaseUrl>().unwrap_err().to_string();
+        assert!(error.contains("not supported yet") && !error.contains("secret"), "{error}");
+    }
+}

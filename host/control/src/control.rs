@@ -1,0 +1,154 @@
+//! The API server put together.
+
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, Notify, mpsc};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+
+use crate::changes::Changes;
+use crate::data_dir::DataDir;
+use crate::domain::{ControllerId, MAX_ID_BYTES, Registration};
+use crate::fleet::{ControllerTransport, Fleet, HealthEvent, ProbeLimits};
+use crate::observe::Observer;
+use crate::reconcile::Reconciler;
+use crate::store::{SqliteStore, Store};
+use crate::{ControlConfig, ControlError, admin_token, rest};
+
+/// How often expired rows are removed.
+const SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// What the parts of the server share.
+pub(crate) struct Shared {
+    pub(crate) config: Arc<ControlConfig>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) changes: Arc<Changes>,
+    /// Wakes the reconciler.
+    pub(crate) wake: Arc<Notify>,
+    /// Requests that wait end when this is cancelled.
+    pub(crate) stopping: CancellationToken,
+}
+
+/// The API server. Dropping it stops the probes; [`Control::close`] also waits for everything to be written.
+pub struct Control {
+    shared: Arc<Shared>,
+    health: Mutex<mpsc::UnboundedReceiver<HealthEvent>>,
+    _stop_probes: DropGuard,
+    _data_dir: DataDir,
+}
+
+impl Control {
+    /// Opens the store, brings its schema up to date, and makes sure that the administrator's token is in
+    /// `<data_dir>/admin.token`. Refuses data that another process uses.
+    pub async fn open(config: ControlConfig) -> Result<Self, ControlError> {
+        let data_dir = DataDir::claim(&config)?;
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(config.database.path()).await?);
+        admin_token::ensure(store.as_ref(), &config.data_dir).await?;
+
+        let stop = CancellationToken::new();
+        let (events, health) = mpsc::unbounded_channel();
+        let limits = ProbeLimits {
+            interval: config.health_interval,
+            timeout: config.probe_timeout,
+            offline_after: config.offline_after.max(1),
+        };
+        let shared = Arc::new(Shared {
+            fleet: Arc::new(Fleet::new(limits, stop.clone(), events)),
+            config: Arc::new(config),
+            store,
+            changes: Arc::new(Changes::new()),
+            wake: Arc::new(Notify::new()),
+            stopping: CancellationToken::new(),
+        });
+        Ok(Self { shared, health: Mutex::new(health), _stop_probes: stop.drop_guard(), _data_dir: data_dir })
+    }
+
+    /// Registers a controller. The same type and name always get the same id.
+    pub async fn register_controller(
+        &self,
+        registration: Registration,
+    ) -> Result<ControllerId, ControlError> {
+        for (what, text) in [("type", &registration.controller_type), ("name", &registration.name)] {
+            if text.is_empty() || text.len() > MAX_ID_BYTES {
+                let message = format!("the {what} must have 1 to {MAX_ID_BYTES} bytes");
+                return Err(ControlError::Registration(message));
+            }
+        }
+        Ok(self.shared.store.register_controller(registration).await?)
+    }
+
+    /// Makes a registered controller callable, and begins to probe it: at once, and then at intervals. Attaching
+    /// it again replaces the way it is called.
+    pub async fn attach_controller(
+        &self,
+        id: &ControllerId,
+        transport: ControllerTransport,
+    ) -> Result<(), ControlError> {
+        let controller = self.shared.store.controller(id).await?;
+        let controller = controller.ok_or_else(|| ControlError::UnknownController(id.clone()))?;
+        let store = Arc::clone(&self.shared.store);
+        self.shared.fleet.attach(id.clone(), controller.controller_type, transport, store);
+        Ok(())
+    }
+
+    /// The REST API. It works without [`Control::run`], but then nothing is ever done about what it stores.
+    pub fn router(&self) -> axum::Router {
+        rest::router(Arc::clone(&self.shared))
+    }
+
+    /// Drives sessions, observes backends and acts on the health of controllers, until it is cancelled. Returns
+    /// once the calls under way have ended and are recorded, or when the drain limit has passed. To be run once.
+    pub async fn run(&self, stop: CancellationToken) {
+        let shared = &self.shared;
+        let reconciler = Arc::new(Reconciler {
+            store: Arc::clone(&shared.store),
+            fleet: Arc::clone(&shared.fleet),
+            changes: Arc::clone(&shared.changes),
+            wake: Arc::clone(&shared.wake),
+            config: Arc::clone(&shared.config),
+            owner: Uuid::new_v4().to_string(),
+        });
+        let observer = Observer {
+            store: Arc::clone(&shared.store),
+            fleet: Arc::clone(&shared.fleet),
+            changes: Arc::clone(&shared.changes),
+            wake: Arc::clone(&shared.wake),
+            call_timeout: shared.config.call_timeout,
+            now: Notify::new(),
+        };
+        let requests = async {
+            stop.cancelled().await;
+            shared.stopping.cancel();
+        };
+        let watching = stop.run_until_cancelled(self.watch(observer));
+        tokio::join!(reconciler.run(stop.clone()), watching, requests);
+    }
+
+    /// Everything that goes by the clock or by the health of controllers. Never ends.
+    async fn watch(&self, observer: Observer) {
+        let health = async {
+            let mut events = self.health.lock().await;
+            while let Some(event) = events.recv().await {
+                observer.health_changed(event).await;
+            }
+        };
+        let sweep = async {
+            loop {
+                if let Err(error) = self.shared.store.sweep().await {
+                    tracing::warn!(%error, "expired rows were not removed");
+                }
+                tokio::time::sleep(SWEEP_INTERVAL).await;
+            }
+        };
+        tokio::join!(health, observer.run(self.shared.config.observe_interval), sweep);
+    }
+
+    /// Stops the probes, finishes what is being written, closes the store and releases the lock on the data. To
+    /// be called after [`Control::run`] has returned; routers handed out before answer with errors from then on.
+    pub async fn close(self) {
+        self.shared.stopping.cancel();
+        self.shared.fleet.close().await;
+        self.shared.store.close().await;
+    }
+}

@@ -1,0 +1,52 @@
+//! The folder with the server's data: made for its owner only, and used by one process at a time.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::{ControlConfig, ControlError};
+
+/// Holds the locks for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    _locks: Vec<File>,
+}
+
+impl DataDir {
+    /// Makes what is missing and takes the locks.
+    pub(crate) fn claim(config: &ControlConfig) -> Result<Self, ControlError> {
+        let folder = &config.data_dir;
+        make_private_folder(folder)?;
+        let mut locks = vec![lock(&folder.join("lock"))?];
+
+        let database = config.database.path();
+        if let Some(parent) = database.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            make_private_folder(parent)?;
+        }
+        // SQLite gives its other files the mode of this one; the environment of sessions is in there.
+        open_private(database).map_err(ControlError::file(database))?;
+        // Two data folders may name one database, and one of them by another path.
+        let mut name = database.canonicalize().map_err(ControlError::file(database))?.into_os_string();
+        name.push(".lock");
+        locks.push(lock(&PathBuf::from(name))?);
+        Ok(Self { _locks: locks })
+    }
+}
+
+fn make_private_folder(path: &Path) -> Result<(), ControlError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(ControlError::file(path))
+}
+
+fn open_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+fn lock(path: &Path) -> Result<File, ControlError> {
+    let file = open_private(path).map_err(ControlError::file(path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(ControlError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(ControlError::File { path: path.to_owned(), source }),
+    }
+}

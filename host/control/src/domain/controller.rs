@@ -1,0 +1,143 @@
+//! Controllers: who runs sessions, and what they can do.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{ControllerId, Requirement};
+
+/// What a controller says about itself when it registers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// The kind of backend: `docker`, `kubernetes`, `kvm`, …
+    pub controller_type: String,
+    /// Unique within its type.
+    pub name: String,
+    /// Where it serves; empty for one within this process.
+    pub endpoint: String,
+    /// What placement may choose by.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// How a controller is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ControllerStatus {
+    /// It answers, and reaches its backend.
+    Healthy,
+    /// It answers, but something is wrong; or it has just stopped answering.
+    Unhealthy,
+    /// It does not answer.
+    Offline,
+}
+
+impl ControllerStatus {
+    /// The name in the API and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+            Self::Offline => "offline",
+        }
+    }
+
+    /// Reads a name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Healthy, Self::Unhealthy, Self::Offline].into_iter().find(|status| status.as_str() == text)
+    }
+}
+
+/// What a controller can do, as it last said itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Capabilities {
+    /// Its own version.
+    pub version: String,
+    /// See [`Requirement::Hibernation`].
+    pub supports_hibernation: bool,
+    /// See [`Requirement::Gpu`].
+    pub supports_gpu: bool,
+    /// See [`Requirement::PersistentStorage`].
+    pub supports_persistent_storage: bool,
+    /// See [`Requirement::Networking`].
+    pub supports_networking: bool,
+    /// How much it has.
+    pub capacity: Capacity,
+    /// Labels it gives itself; those of its registration win.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// How much a controller has, in the backend's own quantities.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Capacity {
+    /// How many sessions it takes; 0 = no limit of its own.
+    pub max_sessions: u32,
+    /// All memory.
+    pub total_memory: String,
+    /// All processors.
+    pub total_cpu: String,
+    /// All storage.
+    pub total_storage: String,
+    /// Free memory.
+    pub available_memory: String,
+    /// Free processors.
+    pub available_cpu: String,
+    /// Free storage.
+    pub available_storage: String,
+}
+
+/// A controller as the store has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Controller {
+    /// Its name, for ever.
+    pub id: ControllerId,
+    /// The kind of backend.
+    pub controller_type: String,
+    /// Unique within its type.
+    pub name: String,
+    /// Where it serves; empty for one within this process.
+    pub endpoint: String,
+    /// How it is doing.
+    pub status: ControllerStatus,
+    /// Why it is not healthy.
+    pub message: String,
+    /// What it can do; absent until it first said so.
+    pub capabilities: Option<Capabilities>,
+    /// The labels of its registration.
+    pub labels: BTreeMap<String, String>,
+    /// How many sessions are placed on it.
+    pub sessions: u32,
+    /// When it last answered.
+    pub last_heartbeat: Option<DateTime<Utc>>,
+    /// When it first registered.
+    pub created_at: DateTime<Utc>,
+    /// When its row last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+impl Controller {
+    /// The value of a label, wherever it comes from.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let own = self.capabilities.as_ref().and_then(|capabilities| capabilities.labels.get(key));
+        self.labels.get(key).or(own).map(String::as_str)
+    }
+
+    /// Whether it can do what is required.
+    pub fn supports(&self, requirement: Requirement) -> bool {
+        let Some(can) = &self.capabilities else { return false };
+        match requirement {
+            Requirement::Hibernation => can.supports_hibernation,
+            Requirement::Gpu => can.supports_gpu,
+            Requirement::PersistentStorage => can.supports_persistent_storage,
+            Requirement::Networking => can.supports_networking,
+        }
+    }
+
+    /// Whether it takes one more session.
+    pub fn has_room(&self) -> bool {
+        let limit = self.capabilities.as_ref().map_or(0, |capabilities| capabilities.capacity.max_sessions);
+        limit == 0 || self.sessions < limit
+    }
+}

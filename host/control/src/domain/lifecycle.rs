@@ -1,0 +1,202 @@
+//! The one decision: what is the next step for a session.
+
+use chrono::{DateTime, Utc};
+
+use super::{Operation, OperationKind, Phase, Session, Wish, WishedState};
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing, until something changes.
+    Rest,
+    /// Choose a controller.
+    Place,
+    /// Make this call.
+    Call(OperationKind),
+    /// Ask for the status: the controller took the wish and has not said that it is fulfilled.
+    Look,
+    /// Remove the row without any call: no controller has ever heard of the session.
+    Forget,
+    /// The time for the operation is up: record that it failed.
+    GiveUp,
+}
+
+/// Decides from the wish, from what was observed and from the operation, and from nothing else.
+pub fn decide(session: &Session, operation: &Operation, now: DateTime<Utc>) -> Step {
+    use WishedState::{Hibernated, Running, Terminated};
+
+    // An operation for an older wish has nothing to say about this one.
+    let current = operation.generation == session.generation;
+    let step = match (session.wish, session.placed.is_some(), session.phase) {
+        (Wish::Gone { .. }, false, _) => Step::Forget,
+        (Wish::Gone { .. }, true, _) => Step::Call(OperationKind::Delete),
+
+        (Wish::State(Terminated), false, _) => Step::Rest,
+        (Wish::State(Terminated), true, Phase::Terminated) => Step::Rest,
+        (Wish::State(Terminated), true, _) => Step::Call(OperationKind::Delete),
+
+        (Wish::State(_), _, Phase::Failed) if current => Step::Rest,
+        (Wish::State(_), false, _) => Step::Place,
+
+        (Wish::State(Running), true, Phase::Running) => Step::Rest,
+        (Wish::State(Running), true, Phase::Hibernated) => Step::Call(OperationKind::Wake),
+        (Wish::State(Hibernated), true, Phase::Hibernated) => Step::Rest,
+        (Wish::State(Hibernated), true, Phase::Running) => Step::Call(OperationKind::Hibernate),
+        (Wish::State(Running | Hibernated), true, Phase::Pending | Phase::Failed | Phase::Terminated) => {
+            Step::Call(OperationKind::Create)
+        }
+    };
+
+    match step {
+        Step::Call(kind) if kind != OperationKind::Delete && current && kind == operation.kind => {
+            if operation.deadline.is_some_and(|deadline| deadline <= now) {
+                Step::GiveUp
+            } else if operation.accepted && operation.handle.is_empty() {
+                Step::Look
+            } else {
+                step
+            }
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::Map;
+
+    use super::super::{
+        Conditions, ControllerId, Generation, PlacementRequest, Resources, SessionId, SessionSpec, now,
+    };
+    use super::*;
+
+    pub(crate) fn session(wish: Wish, placed: bool, phase: Phase) -> Session {
+        let state = match wish {
+            Wish::State(state) => state,
+            Wish::Gone { .. } => WishedState::Running,
+        };
+        Session {
+            id: SessionId::generate(),
+            user_id: "u".into(),
+            template_id: String::new(),
+            wish,
+            state,
+            phase,
+            placed: placed.then(|| (ControllerId::generate(), "docker".into())),
+            placement: PlacementRequest::default(),
+            node_id: String::new(),
+            spec: SessionSpec {
+                base_image: "image".into(),
+                resources: Resources::default(),
+                ports: vec![],
+                env: vec![],
+                volume_mounts: vec![],
+                vnc: None,
+                webapp: None,
+                persistent_home: false,
+                home_size: None,
+                idle_timeout: None,
+                max_session_duration: None,
+                labels: BTreeMap::new(),
+            },
+            controller_config: Map::new(),
+            spec_hash: String::new(),
+            conditions: Conditions::default(),
+            generation: Generation::FIRST,
+            observed_generation: None,
+            created_at: now(),
+            updated_at: now(),
+        }
+    }
+
+    fn step(wish: Wish, placed: bool, phase: Phase) -> Step {
+        let session = session(wish, placed, phase);
+        decide(&session, &Operation::first(session.id.clone(), now()), now())
+    }
+
+    const RUN: Wish = Wish::State(WishedState::Running);
+    const HIBERNATE: Wish = Wish::State(WishedState::Hibernated);
+    const TERMINATE: Wish = Wish::State(WishedState::Terminated);
+    const GONE: Wish = Wish::Gone { purge_home: false };
+    const PHASES: [Phase; 5] =
+        [Phase::Pending, Phase::Running, Phase::Hibernated, Phase::Failed, Phase::Terminated];
+
+    #[test]
+    fn deletion_is_legal_in_every_phase() {
+        for phase in PHASES {
+            assert_eq!(step(GONE, true, phase), Step::Call(OperationKind::Delete));
+            assert_eq!(step(GONE, false, phase), Step::Forget);
+        }
+    }
+
+    #[test]
+    fn running() {
+        assert_eq!(step(RUN, false, Phase::Pending), Step::Place);
+        assert_eq!(step(RUN, true, Phase::Pending), Step::Call(OperationKind::Create));
+        assert_eq!(step(RUN, true, Phase::Running), Step::Rest);
+        assert_eq!(step(RUN, true, Phase::Hibernated), Step::Call(OperationKind::Wake));
+        assert_eq!(step(RUN, true, Phase::Terminated), Step::Call(OperationKind::Create));
+        assert_eq!(step(RUN, true, Phase::Failed), Step::Rest);
+    }
+
+    #[test]
+    fn hibernated_and_terminated() {
+        assert_eq!(step(HIBERNATE, true, Phase::Running), Step::Call(OperationKind::Hibernate));
+        assert_eq!(step(HIBERNATE, true, Phase::Hibernated), Step::Rest);
+        assert_eq!(step(HIBERNATE, true, Phase::Pending), Step::Call(OperationKind::Create));
+        assert_eq!(step(TERMINATE, true, Phase::Running), Step::Call(OperationKind::Delete));
+        assert_eq!(step(TERMINATE, true, Phase::Failed), Step::Call(OperationKind::Delete));
+        assert_eq!(step(TERMINATE, true, Phase::Terminated), Step::Rest);
+        assert_eq!(step(TERMINATE, false, Phase::Pending), Step::Rest);
+    }
+
+    #[test]
+    fn a_new_wish_revives_what_failed() {
+        let mut session = session(RUN, true, Phase::Failed);
+        let operation = Operation::first(session.id.clone(), now());
+        session.generation = session.generation.next();
+        assert_eq!(decide(&session, &operation, now()), Step::Call(OperationKind::Create));
+    }
+
+    #[test]
+    fn the_deadline_ends_a_creation_but_no_deletion() {
+        let mut session = session(RUN, true, Phase::Pending);
+        let mut operation = Operation::first(session.id.clone(), now());
+        operation.deadline = Some(now());
+        assert_eq!(decide(&session, &operation, now()), Step::GiveUp);
+        session.wish = GONE;
+        assert_eq!(decide(&session, &operation, now()), Step::Call(OperationKind::Delete));
+    }
+
+    #[test]
+    fn an_accepted_wish_is_looked_at_and_not_asked_again() {
+        let session = session(RUN, true, Phase::Pending);
+        let mut operation = Operation::first(session.id.clone(), now());
+        operation.accepted = true;
+        assert_eq!(decide(&session, &operation, now()), Step::Look);
+        operation.handle = b"job 7".to_vec();
+        assert_eq!(decide(&session, &operation, now()), Step::Call(OperationKind::Create));
+    }
+
+    #[test]
+    fn preparing_begins_a_new_operation_only_for_another_step() {
+        let limit = std::time::Duration::from_secs(600);
+        let mut session = session(RUN, true, Phase::Pending);
+        let mut operation = Operation::first(session.id.clone(), now());
+        operation.prepare(&Step::Call(OperationKind::Create), &session, limit, now());
+        let (first, deadline) = (operation.id.clone(), operation.deadline);
+        assert!(deadline.is_some());
+        operation.handle = b"h".to_vec();
+        operation.prepare(&Step::Call(OperationKind::Create), &session, limit, now());
+        assert_eq!((&operation.id, operation.deadline, operation.attempt), (&first, deadline, 2));
+
+        session.wish = GONE;
+        session.generation = session.generation.next();
+        operation.prepare(&Step::Call(OperationKind::Delete), &session, limit, now());
+        assert_ne!(operation.id, first);
+        assert_eq!((operation.kind, operation.deadline, operation.attempt), (OperationKind::Delete, None, 1));
+        assert!(operation.handle.is_empty());
+    }
+}

@@ -1,0 +1,37 @@
+//! The words of the API server as types, and the one decision what to do next with a session.
+
+mod canonical;
+mod condition;
+mod controller;
+mod ids;
+mod lifecycle;
+mod operation;
+mod quantity;
+mod session;
+mod span;
+mod spec;
+
+pub use canonical::{canonical_json, sha256_hex};
+pub use condition::{Condition, ConditionStatus, Conditions, condition_type};
+pub use controller::{Capabilities, Capacity, Controller, ControllerStatus, Registration};
+pub use ids::{ControllerId, Epoch, Generation, InvalidId, MAX_ID_BYTES, OperationId, SessionId};
+pub use lifecycle::{Step, decide};
+pub use operation::{Operation, OperationKind};
+pub use quantity::{ByteQuantity, CpuQuantity, InvalidQuantity};
+pub use session::{Phase, PlacementRequest, Requirement, Session, Wish, WishedState};
+pub use span::{GoDuration, InvalidDuration};
+pub use spec::{EnvVar, Port, PortProtocol, Resources, SessionSpec, Vnc, VncProtocol, VolumeMount, WebApp};
+
+use chrono::{DateTime, SubsecRound, Utc};
+
+#[cfg(test)]
+pub(crate) use lifecycle::tests::session as test_session;
+#[cfg(test)]
+pub(crate) fn test_spec() -> SessionSpec {
+    test_session(Wish::State(WishedState::Running), false, Phase::Pending).spec
+}
+
+/// The present, in the microseconds that every database can keep.
+pub fn now() -> DateTime<Utc> {
+    Utc::now().trunc_subsecs(6)
+}

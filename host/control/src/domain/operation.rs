@@ -1,0 +1,126 @@
+//! What is under way for a session: one row for each, the write-ahead log of every call to a controller.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::{Epoch, Generation, OperationId, Session, SessionId, Step};
+
+/// The mutations that a controller knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OperationKind {
+    /// Make the session's objects.
+    Create,
+    /// Remove them.
+    Delete,
+    /// Stop the session.
+    Hibernate,
+    /// Start it again.
+    Wake,
+}
+
+impl OperationKind {
+    /// The name in the API and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Delete => "delete",
+            Self::Hibernate => "hibernate",
+            Self::Wake => "wake",
+        }
+    }
+
+    /// Reads a name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Create, Self::Delete, Self::Hibernate, Self::Wake]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+    }
+}
+
+/// The one operation of a session. It stays in the store when it is done, so that epochs never start over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Operation {
+    /// Whose operation it is.
+    pub session_id: SessionId,
+    /// Stable over all retries.
+    pub id: OperationId,
+    /// What is being done.
+    pub kind: OperationKind,
+    /// The wish it serves.
+    pub generation: Generation,
+    /// How many calls have been begun.
+    pub attempt: u32,
+    /// How many calls failed since the last one that did not.
+    pub failures: u32,
+    /// How many of those were the controller's own faults, which are not retried for ever.
+    pub internal_failures: u32,
+    /// When the next step is due; absent = nothing to do.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// When to give up; absent = not begun, or never.
+    pub deadline: Option<DateTime<Utc>>,
+    /// Fences the work: an outcome counts only under the epoch it was claimed with.
+    pub epoch: Epoch,
+    /// What the controller wants back with the next step.
+    pub handle: Vec<u8>,
+    /// The controller took the wish and works on its own: look, do not ask again.
+    pub accepted: bool,
+    /// The last word of the controller.
+    pub message: String,
+    /// When the row last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+impl Operation {
+    /// The first operation of a new session, due at once.
+    pub fn first(session_id: SessionId, now: DateTime<Utc>) -> Self {
+        Self {
+            session_id,
+            id: OperationId::generate(),
+            kind: OperationKind::Create,
+            generation: Generation::FIRST,
+            attempt: 0,
+            failures: 0,
+            internal_failures: 0,
+            next_attempt_at: Some(now),
+            deadline: None,
+            epoch: Epoch::NONE,
+            handle: Vec::new(),
+            accepted: false,
+            message: String::new(),
+            updated_at: now,
+        }
+    }
+
+    /// Whether nothing is left to do.
+    pub fn is_settled(&self) -> bool {
+        self.next_attempt_at.is_none()
+    }
+
+    /// Starts over as a new operation of the same kind, due at once.
+    pub fn renew(&mut self, now: DateTime<Utc>) {
+        *self = Self {
+            kind: self.kind,
+            generation: self.generation,
+            epoch: self.epoch,
+            ..Self::first(self.session_id.clone(), now)
+        };
+    }
+
+    /// Makes the row say what is about to be called, before it is called: a new operation where the step is
+    /// another one than before, and a deadline where the kind has one.
+    pub fn prepare(&mut self, step: &Step, session: &Session, limit: Duration, now: DateTime<Utc>) {
+        let Step::Call(kind) = *step else { return };
+        if kind != self.kind || session.generation != self.generation {
+            self.renew(now);
+            self.kind = kind;
+            self.generation = session.generation;
+        }
+        // A deletion never gives up.
+        if self.deadline.is_none() && kind != OperationKind::Delete {
+            self.deadline =
+                chrono::Duration::from_std(limit).ok().and_then(|limit| now.checked_add_signed(limit));
+        }
+        self.attempt = self.attempt.saturating_add(1);
+    }
+}

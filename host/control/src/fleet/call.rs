@@ -1,0 +1,230 @@
+//! Calls to a controller, with their time limit and their errors in one form.
+
+use std::panic::AssertUnwindSafe;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, TryFutureExt as _};
+use streamspace_proto::controller::v1 as proto;
+use streamspace_proto::controller::v1::controller_service_client::ControllerServiceClient;
+use tonic::body::Body;
+use tonic::{Code, Request, Response, Status};
+use tonic_types::StatusExt as _;
+use tower::Service;
+
+use super::ControllerTransport;
+
+/// Texts of a controller are cut there before they are stored.
+const LONGEST_MESSAGE: usize = 4096;
+/// The controller ends a call at its deadline and says so; only if it does not, the call is given up here.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A call that did not succeed.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct CallError {
+    /// The kind of failure.
+    pub(crate) code: Code,
+    /// One word for programs: the controller's own where it gave one.
+    pub(crate) reason: String,
+    /// The controller's own words.
+    pub(crate) message: String,
+    /// How long it asks to wait before the next try.
+    pub(crate) retry_after: Option<Duration>,
+    /// Whether the controller itself said it. Otherwise it may never have heard of the call.
+    pub(crate) from_controller: bool,
+}
+
+impl CallError {
+    pub(crate) fn unattached() -> Self {
+        Self {
+            code: Code::Unavailable,
+            reason: "ControllerNotConnected".to_owned(),
+            message: "the controller is not connected to this server".to_owned(),
+            retry_after: None,
+            from_controller: false,
+        }
+    }
+
+    fn local(code: Code, reason: &str, message: String) -> Self {
+        Self { code, reason: reason.to_owned(), message, retry_after: None, from_controller: false }
+    }
+
+    /// What a reply that cannot be used amounts to.
+    pub(crate) fn unusable_reply(message: String) -> Self {
+        Self { from_controller: true, ..Self::local(Code::Internal, "UnusableReply", message) }
+    }
+}
+
+impl From<Status> for CallError {
+    fn from(status: Status) -> Self {
+        let info = status.get_details_error_info();
+        let retry_after = status.get_details_retry_info().and_then(|retry| retry.retry_delay);
+        let field = status
+            .get_details_bad_request()
+            .and_then(|bad| bad.field_violations.into_iter().next())
+            .map(|violation| violation.field)
+            .filter(|field| !field.is_empty());
+        let mut message = match field {
+            Some(field) if !status.message().contains(&field) => format!("{field}: {}", status.message()),
+            _ => status.message().to_owned(),
+        };
+        shorten(&mut message);
+        let from_controller = info.is_some() || !matches!(status.code(), Code::Unavailable | Code::Unknown);
+        let reason = info
+            .map(|info| info.reason)
+            .filter(|reason| !reason.is_empty())
+            .unwrap_or_else(|| format!("{:?}", status.code()));
+        Self { code: status.code(), reason, message, retry_after, from_controller }
+    }
+}
+
+/// Cuts a text at a character's edge.
+pub(crate) fn shorten(text: &mut String) {
+    if text.len() > LONGEST_MESSAGE {
+        let mut end = LONGEST_MESSAGE;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+}
+
+/// The transport with an error of a plain type: the compiler cannot prove that a call with a boxed one may
+/// move between threads.
+#[derive(Debug, Clone)]
+struct Wire(ControllerTransport);
+
+/// What went wrong below gRPC.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct WireError(#[source] tower::BoxError);
+
+impl Service<http::Request<Body>> for Wire {
+    type Response = http::Response<Body>;
+    type Error = WireError;
+    type Future = BoxFuture<'static, Result<Self::Response, WireError>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), WireError>> {
+        self.0.poll_ready(context).map_err(WireError)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        self.0.call(request).map_err(WireError).boxed()
+    }
+}
+
+/// Calls one controller.
+#[derive(Debug, Clone)]
+pub(crate) struct ControllerClient {
+    inner: ControllerServiceClient<Wire>,
+}
+
+/// One method for one RPC: all are called alike.
+macro_rules! rpc {
+    ($name:ident, $rpc:ident, $request:ty, $response:ty) => {
+        pub(crate) async fn $name(
+            &self,
+            request: $request,
+            timeout: Duration,
+        ) -> Result<$response, CallError> {
+            let mut client = self.inner.clone();
+            let request = limited(request, timeout);
+            bounded(timeout, Box::pin(async move { client.$rpc(request).await })).await
+        }
+    };
+}
+
+impl ControllerClient {
+    pub(super) fn new(transport: ControllerTransport) -> Self {
+        Self { inner: ControllerServiceClient::new(Wire(transport)) }
+    }
+
+    rpc!(create, create_session, proto::CreateSessionRequest, proto::CreateSessionResponse);
+    rpc!(delete, delete_session, proto::DeleteSessionRequest, proto::DeleteSessionResponse);
+    rpc!(hibernate, hibernate_session, proto::HibernateSessionRequest, proto::HibernateSessionResponse);
+    rpc!(wake, wake_session, proto::WakeSessionRequest, proto::WakeSessionResponse);
+    rpc!(status, get_session_status, proto::GetSessionStatusRequest, proto::SessionStatusResponse);
+    rpc!(list, list_sessions, proto::ListSessionsRequest, proto::ListSessionsResponse);
+
+    pub(super) async fn health_check(
+        &self,
+        timeout: Duration,
+    ) -> Result<proto::HealthCheckResponse, CallError> {
+        let mut client = self.inner.clone();
+        let request = limited(proto::HealthCheckRequest {}, timeout);
+        bounded(timeout, Box::pin(async move { client.health_check(request).await })).await
+    }
+
+    pub(super) async fn capabilities(
+        &self,
+        timeout: Duration,
+    ) -> Result<proto::CapabilitiesResponse, CallError> {
+        let mut client = self.inner.clone();
+        let request = limited(proto::GetCapabilitiesRequest {}, timeout);
+        bounded(timeout, Box::pin(async move { client.get_capabilities(request).await })).await
+    }
+}
+
+fn limited<T>(message: T, timeout: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(timeout);
+    request
+}
+
+async fn bounded<T>(
+    timeout: Duration,
+    call: BoxFuture<'static, Result<Response<T>, Status>>,
+) -> Result<T, CallError> {
+    // The gRPC library panics on some malformed answers; a broken controller must not end the caller's task.
+    match tokio::time::timeout(timeout + GRACE, AssertUnwindSafe(call).catch_unwind()).await {
+        Ok(Ok(Ok(response))) => Ok(response.into_inner()),
+        Ok(Ok(Err(status))) => Err(status.into()),
+        Ok(Err(_)) => Err(CallError::unusable_reply("the answer is no valid gRPC".to_owned())),
+        Err(_) => Err(CallError::local(
+            Code::DeadlineExceeded,
+            "DeadlineExceeded",
+            format!("no answer within {} s", timeout.as_secs_f32()),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn the_controllers_own_words_are_kept() {
+        let mut details = ErrorDetails::with_error_info("PLUGIN_TRAPPED", "streamspace.controller", []);
+        details.set_retry_info(Some(Duration::from_secs(3)));
+        let error = CallError::from(Status::with_error_details(Code::Unavailable, "out of fuel", details));
+        assert_eq!((error.reason.as_str(), error.message.as_str()), ("PLUGIN_TRAPPED", "out of fuel"));
+        assert_eq!(error.retry_after, Some(Duration::from_secs(3)));
+        assert!(error.from_controller);
+    }
+
+    #[test]
+    fn a_field_at_fault_is_named() {
+        let details = ErrorDetails::with_bad_request_violation("spec.base_image", "no such image");
+        let error =
+            CallError::from(Status::with_error_details(Code::InvalidArgument, "no such image", details));
+        assert_eq!(error.message, "spec.base_image: no such image");
+        assert_eq!(error.reason, "InvalidArgument");
+    }
+
+    #[test]
+    fn a_bare_unavailable_is_not_the_controllers_word() {
+        assert!(!CallError::from(Status::unavailable("connection refused")).from_controller);
+        assert!(CallError::from(Status::invalid_argument("x")).from_controller);
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let mut text = "ä".repeat(LONGEST_MESSAGE);
+        shorten(&mut text);
+        assert!(text.len() < LONGEST_MESSAGE + 8 && text.ends_with('…'));
+    }
+}

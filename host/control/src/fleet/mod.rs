@@ -1,0 +1,114 @@
+//! The controllers that this process can call.
+
+mod call;
+mod probe;
+mod reply;
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::util::BoxCloneSyncService;
+
+use crate::domain::ControllerId;
+use crate::store::Store;
+
+pub(crate) use call::{CallError, ControllerClient};
+pub(crate) use probe::{HealthEvent, ProbeLimits};
+pub(crate) use reply::{Observation, Reply};
+
+/// How control calls a controller: any HTTP service that speaks gRPC. The generated server itself is one (in
+/// memory, no socket), a channel to another machine is another, and control cannot tell them apart.
+pub type ControllerTransport =
+    BoxCloneSyncService<http::Request<tonic::body::Body>, http::Response<tonic::body::Body>, tower::BoxError>;
+
+struct Attached {
+    client: ControllerClient,
+    /// Whether the first probe has ended.
+    probed: watch::Receiver<bool>,
+    stop: CancellationToken,
+}
+
+/// All attached controllers.
+pub(crate) struct Fleet {
+    attached: RwLock<HashMap<ControllerId, Attached>>,
+    limits: ProbeLimits,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    events: tokio::sync::mpsc::UnboundedSender<HealthEvent>,
+}
+
+impl Fleet {
+    pub(crate) fn new(
+        limits: ProbeLimits,
+        stop: CancellationToken,
+        events: tokio::sync::mpsc::UnboundedSender<HealthEvent>,
+    ) -> Self {
+        Self { attached: RwLock::default(), limits, tasks: TaskTracker::new(), stop, events }
+    }
+
+    /// Makes a controller callable and starts to probe it. One that is attached already is replaced.
+    pub(crate) fn attach(
+        &self,
+        id: ControllerId,
+        controller_type: String,
+        transport: ControllerTransport,
+        store: Arc<dyn Store>,
+    ) {
+        let client = ControllerClient::new(transport);
+        let (probed_sender, probed) = watch::channel(false);
+        let stop = self.stop.child_token();
+        let prober = probe::Prober {
+            id: id.clone(),
+            controller_type,
+            client: client.clone(),
+            store,
+            limits: self.limits.clone(),
+            events: self.events.clone(),
+            first: probed_sender,
+        };
+        let stopped = stop.clone();
+        self.tasks.spawn(async move {
+            stopped.run_until_cancelled(prober.run()).await;
+        });
+        let earlier = self.write().insert(id, Attached { client, probed, stop });
+        if let Some(earlier) = earlier {
+            earlier.stop.cancel();
+        }
+    }
+
+    /// The client of an attached controller.
+    pub(crate) fn client(&self, id: &ControllerId) -> Option<ControllerClient> {
+        self.read().get(id).map(|attached| attached.client.clone())
+    }
+
+    /// Returns when every attached controller has been probed once, or when the time is up.
+    pub(crate) async fn first_probes(&self, limit: Duration) {
+        let waiting: Vec<_> = self.read().values().map(|attached| attached.probed.clone()).collect();
+        let all = async {
+            for mut probed in waiting {
+                // An error means that the prober is gone: nothing to wait for.
+                let _ = probed.wait_for(|done| *done).await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, all).await;
+    }
+
+    /// Stops all probes.
+    pub(crate) async fn close(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<ControllerId, Attached>> {
+        self.attached.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<ControllerId, Attached>> {
+        self.attached.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,153 @@
+//! Probes a controller for as long as it is attached.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use streamspace_proto::controller::v1 as proto;
+use tokio::sync::{mpsc, watch};
+
+use super::call::shorten;
+use super::{CallError, ControllerClient};
+use crate::domain::{Capabilities, Capacity, ControllerId, ControllerStatus, now};
+use crate::store::{ProbeRecord, Store};
+
+/// A controller that is not well is looked at again sooner than the interval says.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// How often, how long, how many.
+#[derive(Debug, Clone)]
+pub(crate) struct ProbeLimits {
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) offline_after: u32,
+}
+
+/// The health of a controller changed, or was found for the first time.
+#[derive(Debug, Clone)]
+pub(crate) struct HealthEvent {
+    pub(crate) id: ControllerId,
+    pub(crate) status: ControllerStatus,
+    pub(crate) message: String,
+}
+
+pub(super) struct Prober {
+    pub(super) id: ControllerId,
+    pub(super) controller_type: String,
+    pub(super) client: ControllerClient,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) limits: ProbeLimits,
+    pub(super) events: mpsc::UnboundedSender<HealthEvent>,
+    pub(super) first: watch::Sender<bool>,
+}
+
+impl Prober {
+    #[tracing::instrument(name = "probe", skip_all, fields(controller = %self.id))]
+    pub(super) async fn run(self) {
+        let mut known = None;
+        // Before the first success a controller was never there, so the first failure already says offline.
+        let mut failures = self.limits.offline_after.saturating_sub(1);
+        let mut retry = FIRST_RETRY;
+        loop {
+            let found = self.probe(&mut failures).await;
+            let status = found.status;
+            // A healthy controller may say something else every time; that is no news.
+            let message =
+                if status == ControllerStatus::Healthy { String::new() } else { found.message.clone() };
+            if let Err(error) = self.store.record_probe(&self.id, found).await {
+                tracing::error!(%error, "the result of a probe was not stored");
+            }
+            let _ = self.first.send(true);
+            if known.as_ref() != Some(&(status, message.clone())) {
+                tracing::info!(status = status.as_str(), message, "controller");
+                known = Some((status, message.clone()));
+                let _ = self.events.send(HealthEvent { id: self.id.clone(), status, message });
+            }
+            let pause = if status == ControllerStatus::Healthy {
+                retry = FIRST_RETRY;
+                self.limits.interval
+            } else {
+                let pause = retry.min(self.limits.interval);
+                retry = retry.saturating_mul(2);
+                pause
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn probe(&self, failures: &mut u32) -> ProbeRecord {
+        let at = now();
+        let health = self.client.health_check(self.limits.timeout).await;
+        let health = match health {
+            Ok(health) => health,
+            Err(error) => {
+                *failures = failures.saturating_add(1);
+                let status = if *failures >= self.limits.offline_after {
+                    ControllerStatus::Offline
+                } else {
+                    ControllerStatus::Unhealthy
+                };
+                return self.found(status, said(&error), None, false, at);
+            }
+        };
+        *failures = 0;
+        let capabilities = match self.client.capabilities(self.limits.timeout).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let message = format!("capabilities: {}", said(&error));
+                return self.found(ControllerStatus::Unhealthy, message, None, true, at);
+            }
+        };
+        if !capabilities.controller_type.is_empty() && capabilities.controller_type != self.controller_type {
+            let message = format!(
+                "registered as type {:?}, but says that it is {:?}",
+                self.controller_type, capabilities.controller_type
+            );
+            return self.found(ControllerStatus::Unhealthy, message, None, true, at);
+        }
+        let capabilities = Some(read_capabilities(capabilities));
+        if health.status == "healthy" {
+            return self.found(ControllerStatus::Healthy, health.message, capabilities, true, at);
+        }
+        let message =
+            if health.message.is_empty() { "says that it is unhealthy".into() } else { health.message };
+        self.found(ControllerStatus::Unhealthy, message, capabilities, true, at)
+    }
+
+    fn found(
+        &self,
+        status: ControllerStatus,
+        message: String,
+        capabilities: Option<Capabilities>,
+        answered: bool,
+        at: chrono::DateTime<chrono::Utc>,
+    ) -> ProbeRecord {
+        let mut message = message;
+        shorten(&mut message);
+        ProbeRecord { status, message, capabilities, answered, at }
+    }
+}
+
+fn said(error: &CallError) -> String {
+    format!("{}: {}", error.reason, error.message)
+}
+
+fn read_capabilities(answer: proto::CapabilitiesResponse) -> Capabilities {
+    let capacity = answer.capacity.unwrap_or_default();
+    Capabilities {
+        version: answer.version,
+        supports_hibernation: answer.supports_hibernation,
+        supports_gpu: answer.supports_gpu,
+        supports_persistent_storage: answer.supports_persistent_storage,
+        supports_networking: answer.supports_networking,
+        capacity: Capacity {
+            max_sessions: u32::try_from(capacity.max_sessions).unwrap_or(0),
+            total_memory: capacity.total_memory,
+            total_cpu: capacity.total_cpu,
+            total_storage: capacity.total_storage,
+            available_memory: capacity.available_memory,
+            available_cpu: capacity.available_cpu,
+            available_storage: capacity.available_storage,
+        },
+        labels: answer.labels.into_iter().collect(),
+    }
+}

@@ -1,0 +1,44 @@
+//! The API server: domain types, store, placement, reconciler and REST.
+//!
+//! It knows controllers by their gRPC contract and nothing of what is behind them. A request becomes a committed
+//! row before anything else happens; a reconciler drives every session to its wish, and can be killed at any
+//! moment without losing or doubling anything.
+//!
+//! ```no_run
+//! # async fn example(transport: streamspace_control::ControllerTransport) -> Result<(), Box<dyn std::error::Error>> {
+//! use streamspace_control::{Control, ControlConfig, Registration};
+//!
+//! let control = Control::open(ControlConfig::new("/var/lib/streamspace")).await?;
+//! let id = control
+//!     .register_controller(Registration {
+//!         controller_type: "docker".into(),
+//!         name: "docker-local".into(),
+//!         endpoint: String::new(),
+//!         labels: Default::default(),
+//!     })
+//!     .await?;
+//! control.attach_controller(&id, transport).await?;
+//! let router = control.router();
+//! # Ok(())
+//! # }
+//! ```
+
+mod admin_token;
+mod changes;
+mod config;
+mod control;
+mod data_dir;
+pub mod domain;
+mod error;
+mod fleet;
+mod observe;
+mod placement;
+mod reconcile;
+mod rest;
+pub mod store;
+
+pub use config::{ControlConfig, DatabaseUrl};
+pub use control::Control;
+pub use domain::{ControllerId, Registration, SessionId};
+pub use error::ControlError;
+pub use fleet::ControllerTransport;

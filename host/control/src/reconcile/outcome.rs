@@ -1,0 +1,411 @@
+//! What a controller's answer means for the session and its operation. Pure.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tonic::Code;
+
+use super::backoff;
+use crate::domain::{
+    Condition, ConditionStatus, OperationKind, Phase, Step, Wish, WishedState, condition_type,
+};
+use crate::fleet::{CallError, Observation, Reply};
+use crate::store::{Claimed, StepRecord};
+
+/// A controller's own faults are retried so often.
+const INTERNAL_RETRIES: u32 = 5;
+
+/// How a step ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Answer {
+    /// The controller answered.
+    Reply(Reply),
+    /// It did not, or with an error.
+    Error(CallError),
+    /// There was no call: no controller knows of the session.
+    NeverPlaced,
+    /// There was no call: the time was up.
+    TimeUp,
+}
+
+/// Circumstances of a step that the answer does not tell.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Circumstances {
+    /// The present.
+    pub(super) now: DateTime<Utc>,
+    /// From 0 to 1; spreads retries.
+    pub(super) jitter: f64,
+    /// How long the trace of a removed session is kept.
+    pub(super) keep_tombstone: Duration,
+}
+
+/// What is to be stored.
+pub(super) fn outcome(claimed: &Claimed, answer: Answer, around: Circumstances) -> StepRecord {
+    let mut outcome = Outcome::new(claimed, around);
+    match answer {
+        Answer::Reply(reply) => {
+            outcome.reachable();
+            outcome.operation().failures = 0;
+            outcome.operation().internal_failures = 0;
+            outcome.reply(reply);
+        }
+        Answer::Error(error) => outcome.error(error),
+        Answer::NeverPlaced => outcome.record.gone = true,
+        Answer::TimeUp => outcome.time_up(),
+    }
+    outcome.record
+}
+
+struct Outcome<'a> {
+    claimed: &'a Claimed,
+    around: Circumstances,
+    record: StepRecord,
+}
+
+impl<'a> Outcome<'a> {
+    fn new(claimed: &'a Claimed, around: Circumstances) -> Self {
+        let record = StepRecord {
+            phase: None,
+            node_id: None,
+            conditions: Vec::new(),
+            reported: None,
+            wish_answered: false,
+            served: claimed.session.generation,
+            gone: false,
+            operation: claimed.operation.clone(),
+            keep_tombstone: around.keep_tombstone,
+        };
+        Self { claimed, around, record }
+    }
+
+    fn operation(&mut self) -> &mut crate::domain::Operation {
+        &mut self.record.operation
+    }
+
+    fn is_deletion(&self) -> bool {
+        self.claimed.step == Step::Call(OperationKind::Delete)
+    }
+
+    fn condition(&mut self, kind: &str, status: ConditionStatus, reason: &str, message: &str) {
+        self.record.conditions.push(Condition {
+            kind: kind.to_owned(),
+            status,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            since: self.around.now,
+        });
+    }
+
+    fn again_in(&mut self, pause: Duration) {
+        let pause = chrono::Duration::from_std(pause).unwrap_or(chrono::Duration::minutes(5));
+        self.operation().next_attempt_at = Some(self.around.now + pause);
+    }
+
+    /// Nothing more to do for this wish.
+    fn settle(&mut self) {
+        self.operation().next_attempt_at = None;
+        self.operation().handle.clear();
+        self.record.wish_answered = true;
+    }
+
+    /// That all is well is only said where it was not.
+    fn reachable(&mut self) {
+        let known = self.claimed.session.conditions.get(condition_type::CONTROLLER_REACHABLE);
+        if known.is_some_and(|known| known.status != ConditionStatus::True) {
+            self.condition(condition_type::CONTROLLER_REACHABLE, ConditionStatus::True, "Answers", "");
+        }
+    }
+
+    fn reply(&mut self, reply: Reply) {
+        match reply {
+            Reply::InProgress { handle, message } => {
+                let message = self.claimed.session.spec.scrub(&message);
+                let reason = if self.is_deletion() { "Deleting" } else { "InProgress" };
+                self.condition(condition_type::READY, ConditionStatus::False, reason, &message);
+                self.operation().handle = handle;
+                self.operation().accepted = false;
+                self.operation().message = message;
+                self.again_in(backoff::before_look(self.claimed.operation.attempt));
+            }
+            Reply::Gone => {
+                self.record.gone = true;
+                self.record.phase = Some(Phase::Terminated);
+                self.condition(condition_type::READY, ConditionStatus::False, "Terminated", "");
+                self.operation().message.clear();
+                self.settle();
+            }
+            Reply::NotGone(message) => {
+                let message = self.claimed.session.spec.scrub(&message);
+                self.condition(condition_type::READY, ConditionStatus::False, "Deleting", &message);
+                self.operation().message = message;
+                self.again_in(backoff::before_look(self.claimed.operation.attempt));
+            }
+            Reply::Stands(observation) => self.stands(observation),
+        }
+    }
+
+    fn stands(&mut self, observation: Observation) {
+        let Observation { phase, node_id, conditions, message } = observation;
+        let message = self.claimed.session.spec.scrub(&message);
+        let ready = conditions.as_ref().and_then(|all| {
+            all.iter().find(|condition| condition.kind == condition_type::READY).map(|c| c.reason.clone())
+        });
+        self.record.phase = Some(phase);
+        self.record.node_id = node_id;
+        self.record.reported = conditions;
+        self.operation().handle.clear();
+        self.operation().message.clone_from(&message);
+
+        let present = self.claimed.session.conditions.get(condition_type::OBJECT_PRESENT);
+        if present.is_some_and(|known| known.status != ConditionStatus::True) {
+            self.condition(condition_type::OBJECT_PRESENT, ConditionStatus::True, "Present", "");
+        }
+        let reason = ready.filter(|reason| !reason.is_empty()).unwrap_or_else(|| phase.as_str().to_owned());
+        let status = if phase == Phase::Running { ConditionStatus::True } else { ConditionStatus::False };
+        self.condition(condition_type::READY, status, &reason, &message);
+
+        let wished = match self.claimed.session.wish {
+            Wish::State(WishedState::Running) => phase == Phase::Running,
+            Wish::State(WishedState::Hibernated) => phase == Phase::Hibernated,
+            Wish::State(WishedState::Terminated) | Wish::Gone { .. } => phase == Phase::Terminated,
+        };
+        if wished || phase == Phase::Failed {
+            self.operation().accepted = true;
+            self.settle();
+        } else {
+            // Taken, but not there yet. What comes next is decided from the phase; objects that are gone again
+            // have to be asked for anew.
+            self.operation().accepted = phase != Phase::Terminated;
+            self.again_in(backoff::before_look(self.claimed.operation.attempt));
+        }
+    }
+
+    fn error(&mut self, error: CallError) {
+        let message = self.claimed.session.spec.scrub(&error.message);
+        if error.from_controller {
+            self.reachable();
+        } else {
+            self.condition(
+                condition_type::CONTROLLER_REACHABLE,
+                ConditionStatus::False,
+                &error.reason,
+                &message,
+            );
+        }
+        if error.code == Code::NotFound && (self.is_deletion() || self.claimed.step == Step::Look) {
+            return self.not_found();
+        }
+        let internal = matches!(error.code, Code::Internal | Code::Unknown | Code::DataLoss);
+        let operation = self.operation();
+        operation.failures = operation.failures.saturating_add(1);
+        operation.internal_failures = operation.internal_failures.saturating_add(u32::from(internal));
+        operation.message.clone_from(&message);
+        let (failures, internal_failures) = (operation.failures, operation.internal_failures);
+
+        let last_word = match error.code {
+            Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted
+            | Code::Aborted
+            | Code::Cancelled
+            | Code::Unauthenticated => false,
+            Code::Internal | Code::Unknown | Code::DataLoss => internal_failures > INTERNAL_RETRIES,
+            _ => true,
+        };
+        self.condition(condition_type::READY, ConditionStatus::False, &error.reason, &message);
+        // A deletion never gives up: what was made must not be forgotten. To look costs nothing either; the
+        // deadline ends it.
+        if last_word && !self.is_deletion() && self.claimed.step != Step::Look {
+            self.record.phase = Some(Phase::Failed);
+            self.settle();
+        } else {
+            self.again_in(backoff::after_failure(failures, error.retry_after, self.around.jitter));
+        }
+    }
+
+    /// The backend itself says that there is nothing.
+    fn not_found(&mut self) {
+        if self.is_deletion() {
+            return self.reply(Reply::Gone);
+        }
+        self.operation().accepted = false;
+        self.record.phase = Some(Phase::Pending);
+        self.condition(
+            condition_type::READY,
+            ConditionStatus::False,
+            "NotFound",
+            "the backend does not have the session; it is made again",
+        );
+        self.again_in(backoff::before_look(self.claimed.operation.attempt));
+    }
+
+    fn time_up(&mut self) {
+        let operation = &self.claimed.operation;
+        let mut message = format!("{} did not end in time", operation.kind.as_str());
+        if !operation.message.is_empty() {
+            message = format!("{message}; last: {}", operation.message);
+        }
+        self.condition(condition_type::READY, ConditionStatus::False, "DeadlineExceeded", &message);
+        self.operation().message = message;
+        self.record.phase = Some(Phase::Failed);
+        self.settle();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{EnvVar, Operation, now, test_session};
+    use crate::store::Lease;
+
+    fn claimed(step: Step, wish: Wish) -> Claimed {
+        let session = test_session(wish, true, Phase::Pending);
+        let mut operation = Operation::first(session.id.clone(), now());
+        operation.prepare(&step, &session, Duration::from_secs(600), now());
+        let lease = Lease { session_id: session.id.clone(), owner: "me".into(), epoch: operation.epoch };
+        Claimed { step, session, operation, lease }
+    }
+
+    fn around() -> Circumstances {
+        Circumstances { now: now(), jitter: 1.0, keep_tombstone: Duration::from_secs(1) }
+    }
+
+    fn create() -> Claimed {
+        claimed(Step::Call(OperationKind::Create), Wish::State(WishedState::Running))
+    }
+
+    fn delete() -> Claimed {
+        claimed(Step::Call(OperationKind::Delete), Wish::Gone { purge_home: false })
+    }
+
+    fn error(code: Code) -> Answer {
+        Answer::Error(tonic::Status::new(code, "the backend said so").into())
+    }
+
+    fn ready(record: &StepRecord) -> &Condition {
+        record.conditions.iter().find(|condition| condition.kind == condition_type::READY).unwrap()
+    }
+
+    fn stands(phase: Phase) -> Answer {
+        let observation = Observation { phase, node_id: None, conditions: None, message: String::new() };
+        Answer::Reply(Reply::Stands(observation))
+    }
+
+    #[test]
+    fn running_settles() {
+        let record = outcome(&create(), stands(Phase::Running), around());
+        assert_eq!(record.phase, Some(Phase::Running));
+        assert!(record.operation.is_settled() && record.wish_answered);
+        assert_eq!(ready(&record).status, ConditionStatus::True);
+    }
+
+    #[test]
+    fn pending_is_looked_at_again() {
+        let record = outcome(&create(), stands(Phase::Pending), around());
+        assert!(!record.operation.is_settled() && record.operation.accepted && !record.wish_answered);
+    }
+
+    #[test]
+    fn progress_keeps_the_handle() {
+        let reply = Reply::InProgress { handle: b"job".to_vec(), message: "pulling".into() };
+        let record = outcome(&create(), Answer::Reply(reply), around());
+        assert_eq!(record.operation.handle, b"job");
+        assert_eq!((record.phase, ready(&record).message.as_str()), (None, "pulling"));
+        assert!(!record.operation.is_settled());
+    }
+
+    #[test]
+    fn errors_that_pass_are_retried_and_change_no_phase() {
+        for code in [
+            Code::Unavailable,
+            Code::DeadlineExceeded,
+            Code::ResourceExhausted,
+            Code::Aborted,
+            Code::Cancelled,
+        ] {
+            let mut claimed = create();
+            claimed.operation.failures = 100;
+            claimed.operation.handle = b"job".to_vec();
+            let record = outcome(&claimed, error(code), around());
+            assert_eq!(record.phase, None, "{code:?}");
+            assert!(!record.operation.is_settled(), "{code:?}");
+            assert_eq!(record.operation.handle, b"job");
+            assert_eq!(ready(&record).message, "the backend said so");
+        }
+    }
+
+    #[test]
+    fn final_errors_fail_a_creation_and_never_a_deletion() {
+        for code in [
+            Code::InvalidArgument,
+            Code::Unimplemented,
+            Code::AlreadyExists,
+            Code::FailedPrecondition,
+            Code::PermissionDenied,
+        ] {
+            let record = outcome(&create(), error(code), around());
+            assert_eq!(record.phase, Some(Phase::Failed), "{code:?}");
+            assert!(record.operation.is_settled());
+            let record = outcome(&delete(), error(code), around());
+            assert!(!record.operation.is_settled() && !record.gone && record.phase.is_none(), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn internal_errors_are_retried_five_times() {
+        let mut claimed = create();
+        for retry in 0..5 {
+            let record = outcome(&claimed, error(Code::Internal), around());
+            assert!(!record.operation.is_settled(), "retry {retry}");
+            claimed.operation = record.operation;
+        }
+        let record = outcome(&claimed, error(Code::Internal), around());
+        assert_eq!(record.phase, Some(Phase::Failed));
+        assert!(record.operation.is_settled());
+    }
+
+    #[test]
+    fn gone_is_gone_by_success_or_by_not_found() {
+        assert!(outcome(&delete(), Answer::Reply(Reply::Gone), around()).gone);
+        assert!(outcome(&delete(), error(Code::NotFound), around()).gone);
+        assert!(!outcome(&delete(), Answer::Reply(Reply::NotGone(String::new())), around()).gone);
+        assert!(!outcome(&create(), error(Code::NotFound), around()).gone);
+    }
+
+    #[test]
+    fn an_accepted_session_that_is_not_there_is_made_again() {
+        let mut looking = create();
+        looking.step = Step::Look;
+        looking.operation.accepted = true;
+        let record = outcome(&looking, error(Code::NotFound), around());
+        assert!(!record.operation.accepted && !record.operation.is_settled());
+        assert_eq!(record.phase, Some(Phase::Pending));
+    }
+
+    #[test]
+    fn unreachable_is_a_condition_and_not_a_phase() {
+        let record = outcome(&create(), Answer::Error(CallError::unattached()), around());
+        let reachable =
+            record.conditions.iter().find(|c| c.kind == condition_type::CONTROLLER_REACHABLE).unwrap();
+        assert_eq!(reachable.status, ConditionStatus::False);
+        assert_eq!(record.phase, None);
+    }
+
+    #[test]
+    fn the_end_of_the_time_says_what_was_last() {
+        let mut claimed = create();
+        claimed.operation.message = "pulling".into();
+        let record = outcome(&claimed, Answer::TimeUp, around());
+        assert_eq!(record.phase, Some(Phase::Failed));
+        assert!(ready(&record).message.contains("pulling"));
+    }
+
+    #[test]
+    fn secrets_do_not_come_back_in_messages() {
+        let mut claimed = create();
+        claimed.session.spec.env.push(EnvVar { name: "P".into(), value: "hunter22".into(), secret: true });
+        let failed = Answer::Error(tonic::Status::internal("bad env P=hunter22").into());
+        let record = outcome(&claimed, failed, around());
+        assert!(!format!("{record:?}").contains("hunter22"));
+    }
+}

@@ -1,0 +1,202 @@
+//! One step of one session: the call, and the record of what came of it.
+
+use std::time::Duration;
+
+use streamspace_proto::controller::v1 as proto;
+use tracing::Instrument as _;
+
+use super::Reconciler;
+use super::outcome::{Answer, Circumstances, outcome};
+use crate::domain::{OperationKind, Step, Wish, now};
+use crate::fleet::{CallError, ControllerClient, Observation, Reply};
+use crate::placement::LeastLoaded;
+use crate::store::{Claimed, Recorded, StoreError};
+
+/// Tries to record an outcome while the database fails. Then the lease runs out and the step is made again,
+/// which the contract allows.
+const RECORD_TRIES: u32 = 5;
+/// Between two of those.
+const RECORD_PAUSE: Duration = Duration::from_millis(500);
+
+impl Reconciler {
+    /// Makes one claimed step.
+    pub(super) async fn step(&self, claimed: Claimed) {
+        let span = tracing::info_span!(
+            "step",
+            session = %claimed.session.id,
+            controller = claimed.session.controller_id().map(tracing::field::display),
+            operation = claimed.operation.kind.as_str(),
+            attempt = claimed.operation.attempt,
+        );
+        self.step_inner(claimed).instrument(span).await;
+    }
+
+    async fn step_inner(&self, claimed: Claimed) {
+        let recorded = if claimed.step == Step::Place {
+            self.place(&claimed).await
+        } else {
+            let answer = self.answer(&claimed).await;
+            match (&answer, claimed.step) {
+                (Answer::Error(error), _) => {
+                    tracing::warn!(code = ?error.code, reason = error.reason,
+                        message = claimed.session.spec.scrub(&error.message), "the step failed");
+                }
+                (_, Step::Call(OperationKind::Create)) => {
+                    streamspace_failpoint::hit("control.create.replied")
+                }
+                (_, Step::Call(OperationKind::Delete)) => {
+                    streamspace_failpoint::hit("control.delete.replied")
+                }
+                _ => {}
+            }
+            self.record(&claimed, answer).await
+        };
+        match recorded {
+            Ok(Recorded::Stored) => {}
+            Ok(Recorded::Removed) => {
+                tracing::info!("the session is gone");
+                // There is room where there may have been none.
+                if let Err(error) = self.store.retry_unplaced(super::PLACEMENTS).await {
+                    tracing::warn!(%error, "sessions that wait for room were not woken");
+                }
+            }
+            Ok(Recorded::Stale) => tracing::warn!("the claim ran out before the step ended"),
+            Err(error) => tracing::error!(%error, "the outcome of a step was not stored"),
+        }
+        self.changes.changed(&claimed.session.id);
+        self.wake.notify_one();
+    }
+
+    async fn place(&self, claimed: &Claimed) -> Result<Recorded, StoreError> {
+        let placer = LeastLoaded::new(&claimed.session.placement, &claimed.session.spec);
+        let pause =
+            super::backoff::after_failure(claimed.operation.failures + 3, None, rand::random::<f64>());
+        let pause = pause.max(Duration::from_secs(1));
+        let retry_at = now() + chrono::Duration::from_std(pause).unwrap_or(chrono::Duration::seconds(30));
+        self.store.place_session(&claimed.lease, std::sync::Arc::new(placer), retry_at).await
+    }
+
+    async fn record(&self, claimed: &Claimed, answer: Answer) -> Result<Recorded, StoreError> {
+        let around = Circumstances {
+            now: now(),
+            jitter: rand::random::<f64>(),
+            keep_tombstone: self.config.keep_tombstones,
+        };
+        let record = outcome(claimed, answer, around);
+        let mut tries = 1;
+        loop {
+            match self.store.record_step(&claimed.lease, record.clone()).await {
+                Err(error) if tries < RECORD_TRIES => {
+                    tracing::error!(%error, tries, "the outcome of a step was not stored; trying again");
+                    tries += 1;
+                    tokio::time::sleep(RECORD_PAUSE).await;
+                }
+                recorded => return recorded,
+            }
+        }
+    }
+
+    async fn answer(&self, claimed: &Claimed) -> Answer {
+        let kind = match claimed.step {
+            Step::Forget => return Answer::NeverPlaced,
+            Step::GiveUp => return Answer::TimeUp,
+            Step::Call(kind) => Some(kind),
+            // Rest and Place are never called; to look is the harmless reading.
+            Step::Look | Step::Rest | Step::Place => None,
+        };
+        let client = claimed.session.controller_id().and_then(|id| self.fleet.client(id));
+        let Some(client) = client else { return Answer::Error(CallError::unattached()) };
+        let call = Call { claimed, client, timeout: self.config.call_timeout };
+        let reply = match kind {
+            Some(OperationKind::Create) => call.create().await,
+            Some(OperationKind::Delete) => call.delete().await,
+            Some(OperationKind::Hibernate) => call.hibernate().await,
+            Some(OperationKind::Wake) => call.wake().await,
+            None => call.look().await,
+        };
+        reply.map_or_else(Answer::Error, Answer::Reply)
+    }
+}
+
+/// Everything a call needs.
+struct Call<'a> {
+    claimed: &'a Claimed,
+    client: ControllerClient,
+    timeout: Duration,
+}
+
+impl Call<'_> {
+    async fn create(&self) -> Result<Reply, CallError> {
+        let Claimed { session, operation, .. } = self.claimed;
+        let controller_config = if session.controller_config.is_empty() {
+            String::new()
+        } else {
+            serde_json::to_string(&session.controller_config)
+                .map_err(|error| CallError::unusable_reply(error.to_string()))?
+        };
+        let request = proto::CreateSessionRequest {
+            session_id: session.id.to_string(),
+            user_id: session.user_id.clone(),
+            template_id: session.template_id.clone(),
+            spec: Some(session.spec.to_proto()),
+            controller_config,
+            generation: session.generation.get(),
+            epoch: operation.epoch.get(),
+            operation_id: operation.id.as_str().to_owned(),
+            spec_hash: session.spec_hash.clone(),
+            handle: operation.handle.clone(),
+        };
+        Reply::created(self.client.create(request, self.timeout).await?)
+    }
+
+    async fn delete(&self) -> Result<Reply, CallError> {
+        let Claimed { session, operation, .. } = self.claimed;
+        let request = proto::DeleteSessionRequest {
+            session_id: session.id.to_string(),
+            node_id: session.node_id.clone(),
+            generation: session.generation.get(),
+            epoch: operation.epoch.get(),
+            operation_id: operation.id.as_str().to_owned(),
+            handle: operation.handle.clone(),
+            purge_home: session.wish == Wish::Gone { purge_home: true },
+            user_id: session.user_id.clone(),
+        };
+        Reply::deleted(self.client.delete(request, self.timeout).await?)
+    }
+
+    async fn hibernate(&self) -> Result<Reply, CallError> {
+        let Claimed { session, operation, .. } = self.claimed;
+        let request = proto::HibernateSessionRequest {
+            session_id: session.id.to_string(),
+            node_id: session.node_id.clone(),
+            generation: session.generation.get(),
+            epoch: operation.epoch.get(),
+            operation_id: operation.id.as_str().to_owned(),
+            handle: operation.handle.clone(),
+        };
+        Reply::hibernated(self.client.hibernate(request, self.timeout).await?)
+    }
+
+    async fn wake(&self) -> Result<Reply, CallError> {
+        let Claimed { session, operation, .. } = self.claimed;
+        let request = proto::WakeSessionRequest {
+            session_id: session.id.to_string(),
+            node_id: session.node_id.clone(),
+            generation: session.generation.get(),
+            epoch: operation.epoch.get(),
+            operation_id: operation.id.as_str().to_owned(),
+            handle: operation.handle.clone(),
+        };
+        Reply::woken(self.client.wake(request, self.timeout).await?)
+    }
+
+    async fn look(&self) -> Result<Reply, CallError> {
+        let Claimed { session, operation, .. } = self.claimed;
+        let request = proto::GetSessionStatusRequest {
+            session_id: session.id.to_string(),
+            node_id: session.node_id.clone(),
+            handle: operation.handle.clone(),
+        };
+        Observation::read(self.client.status(request, self.timeout).await?).map(Reply::Stands)
+    }
+}

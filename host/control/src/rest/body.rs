@@ -1,0 +1,174 @@
+//! The body of a creation as it comes: read strictly, so that a slip of the pen is not silently ignored.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::problem::{FieldError, Problem};
+
+/// The body as it comes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CreateRequest {
+    #[serde(default, alias = "user")]
+    pub(super) user_id: Option<String>,
+    #[serde(default, alias = "template")]
+    pub(super) template_id: Option<String>,
+    #[serde(default)]
+    pub(super) spec: Option<RawSpec>,
+    #[serde(default)]
+    pub(super) controller_id: Option<String>,
+    #[serde(default)]
+    pub(super) controller_type: Option<String>,
+    #[serde(default)]
+    pub(super) controller_labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    pub(super) require: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) controller_config: Option<Map<String, Value>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawSpec {
+    pub(super) base_image: Option<String>,
+    pub(super) resources: Option<RawResources>,
+    pub(super) ports: Option<Vec<RawPort>>,
+    pub(super) env: Option<Vec<RawEnv>>,
+    pub(super) volume_mounts: Option<Vec<RawMount>>,
+    pub(super) vnc: Option<RawVnc>,
+    pub(super) webapp: Option<RawWebApp>,
+    pub(super) persistent_home: Option<bool>,
+    pub(super) home_size: Option<String>,
+    pub(super) idle_timeout: Option<String>,
+    pub(super) max_session_duration: Option<String>,
+    pub(super) labels: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawResources {
+    pub(super) memory: Option<String>,
+    pub(super) cpu: Option<String>,
+    pub(super) storage: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPort {
+    #[serde(default)]
+    pub(super) name: Option<String>,
+    pub(super) container_port: i64,
+    #[serde(default)]
+    pub(super) protocol: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawEnv {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) value: Option<String>,
+    #[serde(default)]
+    pub(super) secret: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMount {
+    pub(super) name: String,
+    pub(super) mount_path: String,
+    #[serde(default)]
+    pub(super) read_only: Option<bool>,
+    #[serde(default)]
+    pub(super) size: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawVnc {
+    pub(super) enabled: Option<bool>,
+    pub(super) port: Option<i64>,
+    pub(super) protocol: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawWebApp {
+    pub(super) enabled: Option<bool>,
+    pub(super) port: Option<i64>,
+    pub(super) path: Option<String>,
+    pub(super) health_check: Option<String>,
+}
+
+impl CreateRequest {
+    /// Reads the JSON.
+    pub(super) fn read(body: &[u8]) -> Result<Self, Problem> {
+        let mut json = serde_json::Deserializer::from_slice(body);
+        let read: Self = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let path = error.path().to_string();
+            let field = if path == "." { String::new() } else { path };
+            Problem::bad_request(vec![FieldError::new(field, error.inner().to_string())])
+        })?;
+        json.end().map_err(|error| Problem::bad_request(vec![FieldError::new("", error.to_string())]))?;
+        let lists = lists_for_objects(&serde_json::from_slice(body).unwrap_or_default());
+        if lists.is_empty() { Ok(read) } else { Err(Problem::bad_request(lists)) }
+    }
+}
+
+/// The generated readers take a list for an object, its items for the fields in their order. Nobody means that.
+fn lists_for_objects(body: &Value) -> Vec<FieldError> {
+    let spec = &body["spec"];
+    let mut places = vec![(String::new(), body), ("spec".to_owned(), spec)];
+    for name in ["resources", "vnc", "webapp"] {
+        places.push((format!("spec.{name}"), &spec[name]));
+    }
+    for name in ["ports", "env", "volume_mounts"] {
+        for (index, item) in spec[name].as_array().into_iter().flatten().enumerate() {
+            places.push((format!("spec.{name}[{index}]"), item));
+        }
+    }
+    let lists = places.into_iter().filter(|(_, value)| value.is_array());
+    lists.map(|(field, _)| FieldError::new(field, "must be an object, not a list")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The status and the place of the one fault that is found.
+    fn fault(body: &Value) -> String {
+        let Err(problem) = CreateRequest::read(body.to_string().as_bytes()) else { return "none".into() };
+        let problem = serde_json::to_value(problem).unwrap();
+        format!("{} {}", problem["status"], problem["errors"][0]["field"].as_str().unwrap())
+    }
+
+    #[test]
+    fn what_cannot_be_read_names_its_place() {
+        let spec = |inner: Value| json!({"spec": inner});
+        for (body, place) in [
+            (json!({"sepc": {}}), "sepc"),
+            (json!({"user": "a", "user_id": "b"}), ""),
+            (spec(json!({"base_image": 7})), "spec.base_image"),
+            (spec(json!({"ports": [{"container_port": "80"}]})), "spec.ports[0].container_port"),
+            (spec(json!({"ports": [{"container_port": 1.5}]})), "spec.ports[0].container_port"),
+            (spec(json!({"resources": {"memory": 512}})), "spec.resources.memory"),
+            (spec(json!({"resources": {"ram": "1Gi"}})), "spec.resources.ram"),
+            (json!({"controller_config": "{}"}), "controller_config"),
+            (json!([]), ""),
+            (spec(json!(["alpine"])), "spec"),
+            (spec(json!({"ports": [["web", 80]]})), "spec.ports[0]"),
+            (spec(json!({"resources": ["1Gi"]})), "spec.resources"),
+        ] {
+            assert_eq!(fault(&body), format!("400 {place}"), "{body}");
+        }
+        for text in ["", "{", "[]", "nul", "{} x", "\u{feff}{}", "{\"spec\":{},\"spec\":{}}"] {
+            assert!(CreateRequest::read(text.as_bytes()).is_err(), "{text:?}");
+        }
+        let deep = format!("{{\"controller_config\":{}1{}}}", "{\"a\":".repeat(5000), "}".repeat(5000));
+        assert!(CreateRequest::read(deep.as_bytes()).is_err());
+    }
+}

@@ -1,0 +1,146 @@
+//! Errors as `application/problem+json` (RFC 9457).
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::{Serialize, Serializer};
+
+use crate::store::StoreError;
+
+/// A field that is at fault, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct FieldError {
+    /// Where in the request, e.g. `spec.resources.memory`.
+    pub(super) field: String,
+    /// What is wrong.
+    pub(super) message: String,
+}
+
+impl FieldError {
+    pub(super) fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into() }
+    }
+}
+
+/// The answer to a request that is not served.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Problem {
+    #[serde(rename = "type", serialize_with = "urn")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+    #[serde(skip)]
+    header: Option<(&'static str, &'static str)>,
+}
+
+fn urn<S: Serializer>(kind: &&'static str, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(&format_args!("urn:streamspace:problem:{kind}"))
+}
+
+impl Problem {
+    fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { kind, title, status: status.as_u16(), detail: detail.into(), errors: Vec::new(), header: None }
+    }
+
+    pub(super) fn not_found(detail: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    pub(super) fn method_not_allowed() -> Self {
+        let detail = "this path does not have this method";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail)
+    }
+
+    pub(super) fn unauthorized(detail: &str) -> Self {
+        let challenge = "Bearer realm=\"streamspace\"";
+        Self {
+            header: Some(("www-authenticate", challenge)),
+            ..Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Authentication required", detail)
+        }
+    }
+
+    pub(super) fn forbidden(detail: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
+    }
+
+    /// The request cannot be read.
+    pub(super) fn bad_request(errors: Vec<FieldError>) -> Self {
+        let problem = Self::new(StatusCode::BAD_REQUEST, "bad-request", "The request cannot be read", "");
+        problem.with(errors)
+    }
+
+    /// The request can be read, but is not sensible.
+    pub(super) fn invalid(errors: Vec<FieldError>) -> Self {
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        Self::new(status, "invalid", "The request is not valid", "").with(errors)
+    }
+
+    pub(super) fn too_large(limit: usize) -> Self {
+        let detail = format!("the body may have at most {limit} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large", detail)
+    }
+
+    pub(super) fn unsupported_media_type() -> Self {
+        let detail = "expected Content-Type: application/json";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "Unsupported media type", detail)
+    }
+
+    pub(super) fn conflict(kind: &'static str, detail: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, kind, "Conflict", detail)
+    }
+
+    /// Nothing can be done now; later it may.
+    pub(super) fn unavailable(kind: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            header: Some(("retry-after", "5")),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, "Not available", detail)
+        }
+    }
+
+    /// A fault of the server. What it was is in the log, under the request's id.
+    pub(super) fn internal() -> Self {
+        let detail = "the server failed; its log says more under this request's id";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail)
+    }
+
+    fn with(mut self, errors: Vec<FieldError>) -> Self {
+        let all: Vec<_> = errors
+            .iter()
+            .map(|error| {
+                if error.field.is_empty() {
+                    error.message.clone()
+                } else {
+                    format!("{}: {}", error.field, error.message)
+                }
+            })
+            .collect();
+        self.detail = all.join("; ");
+        self.errors = errors;
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response =
+            (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        if let Some((name, value)) = self.header {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the store failed");
+        match error {
+            StoreError::Closed => Self::unavailable("stopping", "the server is stopping"),
+            _ => Self::internal(),
+        }
+    }
+}

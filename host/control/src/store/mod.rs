@@ -1,0 +1,313 @@
+//! What the API server remembers: one trait, in the words of the domain.
+
+mod error;
+mod migrations;
+mod sqlite;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use crate::domain::{
+    Capabilities, Condition, Controller, ControllerId, ControllerStatus, Epoch, Generation, Operation, Phase,
+    Registration, Session, SessionId, Step, WishedState,
+};
+
+pub use error::StoreError;
+pub use sqlite::SqliteStore;
+
+/// A session with its operation: they live and die together.
+#[derive(Debug, Clone)]
+pub struct SessionRecord {
+    /// The session.
+    pub session: Session,
+    /// Its operation.
+    pub operation: Operation,
+}
+
+/// Who calls, as a token says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenOwner {
+    /// The user.
+    pub user_id: String,
+    /// `admin`, `operator` or `user`.
+    pub role: String,
+    /// The name of the token.
+    pub token_name: String,
+}
+
+/// Chooses a controller. Called inside the transaction that stores the choice, so that the counts it sees are
+/// the counts there are.
+pub trait Placer: Send + Sync {
+    /// The choice for one session.
+    fn place(&self, controllers: &[Controller]) -> PlacementDecision;
+}
+
+/// What a [`Placer`] says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlacementDecision {
+    /// This controller.
+    On(ControllerId, String),
+    /// There will be room some time; why not now.
+    Later(String),
+    /// The request names something that does not exist.
+    Invalid {
+        /// The field at fault.
+        field: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Nobody could ever take it as things stand; why.
+    Nobody(String),
+}
+
+/// Binds the answer to a request, so that asking again changes nothing.
+#[derive(Debug, Clone)]
+pub struct IdempotencyKey {
+    /// Whose key it is.
+    pub caller: String,
+    /// The key.
+    pub key: String,
+    /// Hash of the request's body.
+    pub body_hash: String,
+    /// How long the answer is kept.
+    pub keep: Duration,
+}
+
+/// A session to be stored. Its placement and conditions are set by the store's transaction.
+pub struct NewSession {
+    /// The session, not placed.
+    pub session: Session,
+    /// Chooses the controller.
+    pub placer: Arc<dyn Placer>,
+    /// Binds the answer.
+    pub idempotency: Option<IdempotencyKey>,
+    /// Makes the answer that is kept for the key.
+    pub render: fn(&SessionRecord) -> String,
+}
+
+/// What became of a [`NewSession`].
+#[derive(Debug)]
+pub enum Created {
+    /// It is stored.
+    Stored(Box<SessionRecord>),
+    /// An earlier request with this key made it; this was the answer.
+    Replayed {
+        /// The session that was made.
+        session_id: SessionId,
+        /// The answer of that time.
+        response: String,
+    },
+    /// The key belongs to another request.
+    KeyMismatch,
+    /// There is no place; nothing was stored.
+    Refused(PlacementDecision),
+}
+
+/// Which sessions to list.
+#[derive(Debug, Clone, Default)]
+pub struct SessionFilter {
+    /// Of this user.
+    pub user_id: Option<String>,
+    /// With this wish.
+    pub state: Option<WishedState>,
+    /// In this phase.
+    pub phase: Option<Phase>,
+    /// Placed here.
+    pub controller_id: Option<String>,
+    /// Placed on this type.
+    pub controller_type: Option<String>,
+}
+
+/// A place in the list of sessions, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// When the last session seen was made.
+    pub created_at: DateTime<Utc>,
+    /// The last session seen.
+    pub id: String,
+}
+
+/// A request for work.
+#[derive(Debug, Clone)]
+pub struct ClaimRequest {
+    /// Who asks.
+    pub owner: String,
+    /// How long the work may take.
+    pub lease: Duration,
+    /// Controllers with room for calls, and for how many; `None` = sessions without a controller.
+    pub queues: Vec<(Option<ControllerId>, u32)>,
+    /// How long an operation with a deadline may take.
+    pub operation_limit: Duration,
+    /// The present.
+    pub now: DateTime<Utc>,
+}
+
+/// Work that was claimed.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// What to do.
+    pub step: Step,
+    /// The session as it was then.
+    pub session: Session,
+    /// Its operation, already prepared for the step.
+    pub operation: Operation,
+    /// The proof of the claim.
+    pub lease: Lease,
+}
+
+/// The proof that a piece of work was claimed and by whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The session.
+    pub session_id: SessionId,
+    /// Who claimed it.
+    pub owner: String,
+    /// The claim's number.
+    pub epoch: Epoch,
+}
+
+/// The outcome of a step.
+#[derive(Debug, Clone)]
+pub struct StepRecord {
+    /// What was observed, if anything was.
+    pub phase: Option<Phase>,
+    /// The backend's name of the object, if it said one.
+    pub node_id: Option<String>,
+    /// Conditions to set.
+    pub conditions: Vec<Condition>,
+    /// Everything the backend says about the session, if it said it.
+    pub reported: Option<Vec<Condition>>,
+    /// The wish was fulfilled or finally failed.
+    pub wish_answered: bool,
+    /// The wish that the step served: a newer one is not answered by it.
+    pub served: Generation,
+    /// The backend says that nothing of the session is left.
+    pub gone: bool,
+    /// The operation as it is to be from now on.
+    pub operation: Operation,
+    /// How long the trace of a removed session is kept.
+    pub keep_tombstone: Duration,
+}
+
+/// What became of a [`StepRecord`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is stored.
+    Stored,
+    /// The session's row is gone with it.
+    Removed,
+    /// The claim was not valid any more; nothing was stored.
+    Stale,
+}
+
+/// What a probe of a controller found.
+#[derive(Debug, Clone)]
+pub struct ProbeRecord {
+    /// How it is doing.
+    pub status: ControllerStatus,
+    /// Why it is not healthy.
+    pub message: String,
+    /// What it can do, if it said so.
+    pub capabilities: Option<Capabilities>,
+    /// Whether it answered at all.
+    pub answered: bool,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// A change of a settled session because of what was observed.
+#[derive(Debug, Clone)]
+pub struct ObservedChange {
+    /// The session.
+    pub session_id: SessionId,
+    /// The operation's `updated_at` at the time of the decision: if it moved, the change is void.
+    pub operation_seen: DateTime<Utc>,
+    /// What was observed.
+    pub phase: Phase,
+    /// The backend's name of the object, if it said one.
+    pub node_id: Option<String>,
+    /// All conditions as they are to be from now on.
+    pub conditions: crate::domain::Conditions,
+    /// Something has to be done about it.
+    pub act: bool,
+}
+
+/// The store. Every method that changes something returns only when the change is durable.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Whether the database answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Registers a controller, or finds it by type and name and takes over what is new.
+    async fn register_controller(&self, registration: Registration) -> Result<ControllerId, StoreError>;
+    /// All controllers, oldest first.
+    async fn controllers(&self) -> Result<Vec<Controller>, StoreError>;
+    /// One controller.
+    async fn controller(&self, id: &ControllerId) -> Result<Option<Controller>, StoreError>;
+    /// Stores what a probe found.
+    async fn record_probe(&self, id: &ControllerId, probe: ProbeRecord) -> Result<(), StoreError>;
+
+    /// Stores a session, its operation, its placement and its idempotency key, or nothing.
+    async fn create_session(&self, new: NewSession) -> Result<Created, StoreError>;
+    /// One session.
+    async fn session(&self, id: &SessionId) -> Result<Option<SessionRecord>, StoreError>;
+    /// A page of sessions, newest first.
+    async fn sessions(
+        &self,
+        filter: &SessionFilter,
+        after: Option<&Position>,
+        limit: u32,
+    ) -> Result<Vec<SessionRecord>, StoreError>;
+    /// Wishes a session gone. `None` if there is no such session.
+    async fn request_deletion(
+        &self,
+        id: &SessionId,
+        purge_home: bool,
+    ) -> Result<Option<SessionRecord>, StoreError>;
+
+    /// Claims what is due.
+    async fn claim_due(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError>;
+    /// When the next unclaimed step of these queues is due.
+    async fn next_due(&self, queues: &[Option<ControllerId>]) -> Result<Option<DateTime<Utc>>, StoreError>;
+    /// Stores the outcome of a step, if its claim still holds.
+    async fn record_step(&self, lease: &Lease, record: StepRecord) -> Result<Recorded, StoreError>;
+    /// Places a claimed session, or puts it off until `retry_at`.
+    async fn place_session(
+        &self,
+        lease: &Lease,
+        placer: Arc<dyn Placer>,
+        retry_at: DateTime<Utc>,
+    ) -> Result<Recorded, StoreError>;
+    /// Makes the oldest sessions that wait for room due now.
+    async fn retry_unplaced(&self, limit: u32) -> Result<u64, StoreError>;
+    /// Makes the sessions of a controller due now whose next step was put off because of failures.
+    async fn retry_failing(&self, controller: &ControllerId) -> Result<u64, StoreError>;
+
+    /// The sessions placed on a controller whose operation was settled before that time and is not claimed.
+    async fn settled_sessions(
+        &self,
+        controller: &ControllerId,
+        before: DateTime<Utc>,
+    ) -> Result<Vec<SessionRecord>, StoreError>;
+    /// Stores what was observed, and returns the sessions that really changed.
+    async fn record_observed(&self, changes: Vec<ObservedChange>) -> Result<Vec<SessionId>, StoreError>;
+    /// Sets one condition on all sessions of a controller, and returns the sessions that changed.
+    async fn set_controller_condition(
+        &self,
+        controller: &ControllerId,
+        condition: Condition,
+    ) -> Result<Vec<SessionId>, StoreError>;
+
+    /// Who owns the token with this hash.
+    async fn token_owner(&self, token_hash: &str) -> Result<Option<TokenOwner>, StoreError>;
+    /// Makes this the one token of that name, for the built-in administrator.
+    async fn replace_admin_token(&self, name: &str, token_hash: &str) -> Result<(), StoreError>;
+
+    /// Removes what has expired.
+    async fn sweep(&self) -> Result<(), StoreError>;
+    /// Finishes what was begun and closes the database.
+    async fn close(&self);
+}

@@ -1,0 +1,81 @@
+//! Controllers in SQLite.
+
+use sqlx::types::Json;
+use sqlx::{Row as _, SqliteConnection};
+
+use super::rows::controller_row;
+use crate::domain::{Controller, ControllerId, Registration, now};
+use crate::store::{ProbeRecord, StoreError};
+
+pub(super) async fn register(
+    db: &mut SqliteConnection,
+    registration: Registration,
+) -> Result<ControllerId, StoreError> {
+    let at = now();
+    let row = sqlx::query(
+        "INSERT INTO controllers (id, type, name, endpoint, labels, created_at, updated_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $6) \
+         ON CONFLICT (type, name) DO UPDATE SET endpoint = excluded.endpoint, labels = excluded.labels, \
+         updated_at = excluded.updated_at \
+         RETURNING id",
+    )
+    .bind(ControllerId::generate().as_str())
+    .bind(registration.controller_type)
+    .bind(registration.name)
+    .bind(registration.endpoint)
+    .bind(Json(registration.labels))
+    .bind(at)
+    .fetch_one(db)
+    .await?;
+    let id: String = row.try_get("id")?;
+    ControllerId::parse(&id)
+        .map_err(|error| StoreError::Corrupt { table: "controllers", message: error.to_string() })
+}
+
+pub(super) async fn all(db: &mut SqliteConnection) -> Result<Vec<Controller>, StoreError> {
+    let rows = sqlx::query("SELECT * FROM controllers ORDER BY created_at, id").fetch_all(db).await?;
+    rows.iter().map(controller_row).collect()
+}
+
+pub(super) async fn one(
+    db: &mut SqliteConnection,
+    id: &ControllerId,
+) -> Result<Option<Controller>, StoreError> {
+    let row =
+        sqlx::query("SELECT * FROM controllers WHERE id = $1").bind(id.as_str()).fetch_optional(db).await?;
+    row.as_ref().map(controller_row).transpose()
+}
+
+pub(super) async fn record_probe(
+    db: &mut SqliteConnection,
+    id: ControllerId,
+    probe: ProbeRecord,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE controllers SET status = $2, message = $3, capabilities = coalesce($4, capabilities), \
+         last_heartbeat = coalesce($5, last_heartbeat), updated_at = $6 WHERE id = $1",
+    )
+    .bind(id.as_str())
+    .bind(probe.status.as_str())
+    .bind(probe.message)
+    .bind(probe.capabilities.map(Json))
+    .bind(probe.answered.then_some(probe.at))
+    .bind(probe.at)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Counts a session in or out.
+pub(super) async fn count(
+    db: &mut SqliteConnection,
+    id: &ControllerId,
+    change: i64,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE controllers SET current_sessions = current_sessions + $2 WHERE id = $1")
+        .bind(id.as_str())
+        .bind(change)
+        .execute(db)
+        .await?;
+    Ok(())
+}

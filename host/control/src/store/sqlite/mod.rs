@@ -1,0 +1,182 @@
+//! The store on SQLite: many readers, one writer.
+
+mod controllers;
+mod create;
+mod observed;
+mod operations;
+mod rows;
+mod sessions;
+mod tokens;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, SqlitePool};
+
+use super::*;
+use writer::Writer;
+
+/// How long a statement waits for a lock. Only a foreign program on the same file can hold one for long.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Readers at once; each is a thread.
+const READERS: u32 = 4;
+
+/// The store on SQLite.
+pub struct SqliteStore {
+    readers: SqlitePool,
+    writer: Writer,
+}
+
+impl SqliteStore {
+    /// Opens or makes the database, brings its schema up to date, and makes void what an earlier process was
+    /// doing. The caller has made sure that no other process uses the database.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // FULL, because "committed" is what the API promises: it survives the loss of power.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
+        let mut connection = options.connect().await?;
+        migrations::migrate(&mut connection).await?;
+        operations::forget_earlier_process(&mut connection).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .connect_with(options.create_if_missing(false).read_only(true))
+            .await?;
+        Ok(Self { readers, writer: Writer::start(connection) })
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.readers).await?;
+        // The writer as well: a full disk or a dead writer means that nothing can be promised.
+        self.writer.run(|_| Box::pin(async { Ok(()) })).await
+    }
+
+    async fn register_controller(&self, registration: Registration) -> Result<ControllerId, StoreError> {
+        self.writer.run(move |db| Box::pin(controllers::register(db, registration))).await
+    }
+
+    async fn controllers(&self) -> Result<Vec<Controller>, StoreError> {
+        controllers::all(&mut *self.readers.acquire().await?).await
+    }
+
+    async fn controller(&self, id: &ControllerId) -> Result<Option<Controller>, StoreError> {
+        controllers::one(&mut *self.readers.acquire().await?, id).await
+    }
+
+    async fn record_probe(&self, id: &ControllerId, probe: ProbeRecord) -> Result<(), StoreError> {
+        let id = id.clone();
+        self.writer.run(move |db| Box::pin(controllers::record_probe(db, id, probe))).await
+    }
+
+    async fn create_session(&self, new: NewSession) -> Result<Created, StoreError> {
+        self.writer.run(move |db| Box::pin(create::create(db, new))).await
+    }
+
+    async fn session(&self, id: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
+        sessions::one(&mut *self.readers.acquire().await?, id).await
+    }
+
+    async fn sessions(
+        &self,
+        filter: &SessionFilter,
+        after: Option<&Position>,
+        limit: u32,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        sessions::page(&mut *self.readers.acquire().await?, filter, after, limit).await
+    }
+
+    async fn request_deletion(
+        &self,
+        id: &SessionId,
+        purge_home: bool,
+    ) -> Result<Option<SessionRecord>, StoreError> {
+        let id = id.clone();
+        self.writer.run(move |db| Box::pin(sessions::request_deletion(db, id, purge_home))).await
+    }
+
+    async fn claim_due(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
+        self.writer.run(move |db| Box::pin(operations::claim_due(db, request))).await
+    }
+
+    async fn next_due(&self, queues: &[Option<ControllerId>]) -> Result<Option<DateTime<Utc>>, StoreError> {
+        operations::next_due(&mut *self.readers.acquire().await?, queues).await
+    }
+
+    async fn record_step(&self, lease: &Lease, record: StepRecord) -> Result<Recorded, StoreError> {
+        let lease = lease.clone();
+        self.writer.run(move |db| Box::pin(operations::record_step(db, lease, record))).await
+    }
+
+    async fn place_session(
+        &self,
+        lease: &Lease,
+        placer: Arc<dyn Placer>,
+        retry_at: DateTime<Utc>,
+    ) -> Result<Recorded, StoreError> {
+        let lease = lease.clone();
+        self.writer.run(move |db| Box::pin(create::place(db, lease, placer, retry_at))).await
+    }
+
+    async fn retry_unplaced(&self, limit: u32) -> Result<u64, StoreError> {
+        self.writer.run(move |db| Box::pin(operations::retry_unplaced(db, limit))).await
+    }
+
+    async fn retry_failing(&self, controller: &ControllerId) -> Result<u64, StoreError> {
+        let controller = controller.clone();
+        self.writer.run(move |db| Box::pin(operations::retry_failing(db, controller))).await
+    }
+
+    async fn settled_sessions(
+        &self,
+        controller: &ControllerId,
+        before: DateTime<Utc>,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        observed::settled(&mut *self.readers.acquire().await?, controller, before).await
+    }
+
+    async fn record_observed(&self, changes: Vec<ObservedChange>) -> Result<Vec<SessionId>, StoreError> {
+        self.writer.run(move |db| Box::pin(observed::record(db, changes))).await
+    }
+
+    async fn set_controller_condition(
+        &self,
+        controller: &ControllerId,
+        condition: Condition,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        let controller = controller.clone();
+        self.writer.run(move |db| Box::pin(observed::set_condition(db, controller, condition))).await
+    }
+
+    async fn token_owner(&self, token_hash: &str) -> Result<Option<TokenOwner>, StoreError> {
+        tokens::owner(&mut *self.readers.acquire().await?, token_hash).await
+    }
+
+    async fn replace_admin_token(&self, name: &str, token_hash: &str) -> Result<(), StoreError> {
+        let (name, token_hash) = (name.to_owned(), token_hash.to_owned());
+        self.writer.run(move |db| Box::pin(tokens::replace_admin(db, name, token_hash))).await
+    }
+
+    async fn sweep(&self) -> Result<(), StoreError> {
+        self.writer.run(|db| Box::pin(tokens::sweep(db))).await
+    }
+
+    async fn close(&self) {
+        self.writer.close().await;
+        self.readers.close().await;
+    }
+}

@@ -1,0 +1,82 @@
+//! What was observed at the backends, in SQLite.
+
+use chrono::{DateTime, Utc};
+use sqlx::SqliteConnection;
+
+use super::rows::{record as read, select_sessions};
+use super::{operations, sessions};
+use crate::domain::{Condition, ConditionStatus, ControllerId, SessionId, now};
+use crate::store::{ObservedChange, SessionRecord, StoreError};
+
+pub(super) async fn settled(
+    db: &mut SqliteConnection,
+    controller: &ControllerId,
+    before: DateTime<Utc>,
+) -> Result<Vec<SessionRecord>, StoreError> {
+    let rows = sqlx::query(select_sessions!(
+        "WHERE s.controller_id = $1 AND o.next_attempt_at IS NULL AND o.lease_owner IS NULL \
+         AND o.updated_at < $2"
+    ))
+    .bind(controller.as_str())
+    .bind(before)
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(read).collect()
+}
+
+pub(super) async fn record(
+    db: &mut SqliteConnection,
+    changes: Vec<ObservedChange>,
+) -> Result<Vec<SessionId>, StoreError> {
+    let mut changed = Vec::new();
+    for change in changes {
+        let found = operations::untouched_since(db, &change.session_id, change.operation_seen).await?;
+        let Some(SessionRecord { mut session, mut operation }) = found else { continue };
+        let at = now();
+        session.phase = change.phase;
+        session.conditions = change.conditions;
+        if let Some(node_id) = change.node_id {
+            session.node_id = node_id;
+        }
+        session.updated_at = at;
+        sessions::store_observed(db, &session).await?;
+        if change.act {
+            operation.renew(at);
+            operations::store(db, &session, &operation, None).await?;
+        }
+        changed.push(session.id);
+    }
+    Ok(changed)
+}
+
+pub(super) async fn set_condition(
+    db: &mut SqliteConnection,
+    controller: ControllerId,
+    condition: Condition,
+) -> Result<Vec<SessionId>, StoreError> {
+    let rows = sqlx::query(select_sessions!("WHERE s.controller_id = $1"))
+        .bind(controller.as_str())
+        .fetch_all(&mut *db)
+        .await?;
+    let mut changed = Vec::new();
+    for row in &rows {
+        let SessionRecord { mut session, .. } = read(row)?;
+        let known = session.conditions.get(&condition.kind);
+        let needless = match known {
+            Some(known) => {
+                (known.status, &known.reason, &known.message)
+                    == (condition.status, &condition.reason, &condition.message)
+            }
+            // That all is well is only said where it was not.
+            None => condition.status == ConditionStatus::True,
+        };
+        if needless {
+            continue;
+        }
+        session.conditions.set(condition.clone());
+        session.updated_at = now();
+        sessions::store_observed(db, &session).await?;
+        changed.push(session.id);
+    }
+    Ok(changed)
+}

@@ -1,0 +1,281 @@
+//! Operations in SQLite: claiming them, and recording what came of them.
+
+use chrono::{DateTime, Utc};
+use sqlx::{Row as _, SqliteConnection};
+
+use super::rows::{record, select_sessions};
+use super::sessions;
+use crate::domain::{ControllerId, Operation, Session, SessionId, Step, Wish, decide, now};
+use crate::store::{ClaimRequest, Claimed, Lease, Recorded, SessionRecord, StepRecord, StoreError};
+
+/// A row that cannot be read is looked at again after so long, so that it does not hold up the others.
+const UNREADABLE_RETRY: chrono::Duration = chrono::Duration::minutes(1);
+
+/// The queue of a session in the table.
+fn queue(controller: Option<&ControllerId>) -> &str {
+    controller.map_or("", |id| id.as_str())
+}
+
+/// One process uses the database at a time, so whatever was claimed belongs to one that is no more. What it was
+/// doing gets a fresh deadline: the time nobody was there to do it does not count.
+pub(super) async fn forget_earlier_process(db: &mut SqliteConnection) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE operations SET lease_owner = NULL, lease_expires_at = NULL, deadline = NULL, \
+         next_attempt_at = min(next_attempt_at, $1) WHERE next_attempt_at IS NOT NULL",
+    )
+    .bind(now())
+    .execute(&mut *db)
+    .await?;
+    sqlx::query(
+        "UPDATE operations SET lease_owner = NULL, lease_expires_at = NULL WHERE lease_owner IS NOT NULL",
+    )
+    .execute(&mut *db)
+    .await?;
+    // Nobody has been probed yet by this process; and the counts are made exact while nothing else runs.
+    sqlx::query(
+        "UPDATE controllers SET status = 'offline', message = 'not probed yet', current_sessions = \
+         (SELECT count(*) FROM sessions WHERE sessions.controller_id = controllers.id)",
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn insert(
+    db: &mut SqliteConnection,
+    session: &Session,
+    operation: &Operation,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO operations (session_id, id, kind, generation, handle, updated_at) \
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(session.id.as_str())
+    .bind(operation.id.as_str())
+    .bind(operation.kind.as_str())
+    .bind(operation.generation.to_db())
+    .bind(&operation.handle)
+    .bind(operation.updated_at)
+    .execute(&mut *db)
+    .await?;
+    store(db, session, operation, None).await
+}
+
+/// Stores an operation, claimed by somebody until some time or by nobody.
+pub(super) async fn store(
+    db: &mut SqliteConnection,
+    session: &Session,
+    operation: &Operation,
+    lease: Option<(&str, DateTime<Utc>)>,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE operations SET queue = $2, id = $3, kind = $4, generation = $5, attempt = $6, failures = $7, \
+         internal_failures = $8, next_attempt_at = $9, deadline = $10, lease_owner = $11, \
+         lease_expires_at = $12, epoch = $13, handle = $14, accepted = $15, message = $16, updated_at = $17 \
+         WHERE session_id = $1",
+    )
+    .bind(session.id.as_str())
+    .bind(queue(session.controller_id()))
+    .bind(operation.id.as_str())
+    .bind(operation.kind.as_str())
+    .bind(operation.generation.to_db())
+    .bind(i64::from(operation.attempt))
+    .bind(i64::from(operation.failures))
+    .bind(i64::from(operation.internal_failures))
+    .bind(operation.next_attempt_at)
+    .bind(operation.deadline)
+    .bind(lease.map(|(owner, _)| owner))
+    .bind(lease.map(|(_, until)| until))
+    .bind(operation.epoch.to_db())
+    .bind(&operation.handle)
+    .bind(operation.accepted)
+    .bind(&operation.message)
+    .bind(operation.updated_at)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The session and operation under a claim, if the claim still holds.
+pub(super) async fn claimed(
+    db: &mut SqliteConnection,
+    lease: &Lease,
+) -> Result<Option<SessionRecord>, StoreError> {
+    let row = sqlx::query(select_sessions!("WHERE s.id = $1 AND o.epoch = $2 AND o.lease_owner = $3"))
+        .bind(lease.session_id.as_str())
+        .bind(lease.epoch.to_db())
+        .bind(&lease.owner)
+        .fetch_optional(db)
+        .await?;
+    row.as_ref().map(record).transpose()
+}
+
+pub(super) async fn claim_due(
+    db: &mut SqliteConnection,
+    request: ClaimRequest,
+) -> Result<Vec<Claimed>, StoreError> {
+    let mut all = Vec::new();
+    for (controller, room) in &request.queues {
+        let rows = sqlx::query(select_sessions!(
+            "WHERE o.queue = $1 AND o.next_attempt_at <= $2 \
+             AND (o.lease_owner IS NULL OR o.lease_expires_at <= $2) ORDER BY o.next_attempt_at LIMIT $3"
+        ))
+        .bind(queue(controller.as_ref()))
+        .bind(request.now)
+        .bind(i64::from(*room))
+        .fetch_all(&mut *db)
+        .await?;
+        for row in &rows {
+            match record(row) {
+                Ok(found) => all.extend(claim_one(db, found, &request).await?),
+                Err(error) => {
+                    let id: String = row.try_get("id")?;
+                    tracing::error!(session = %id, %error, "a session cannot be worked on");
+                    sqlx::query("UPDATE operations SET next_attempt_at = $2 WHERE session_id = $1")
+                        .bind(id)
+                        .bind(request.now + UNREADABLE_RETRY)
+                        .execute(&mut *db)
+                        .await?;
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+async fn claim_one(
+    db: &mut SqliteConnection,
+    found: SessionRecord,
+    request: &ClaimRequest,
+) -> Result<Option<Claimed>, StoreError> {
+    let SessionRecord { session, mut operation } = found;
+    let step = decide(&session, &operation, request.now);
+    operation.updated_at = request.now;
+    if step == Step::Rest {
+        operation.next_attempt_at = None;
+        store(db, &session, &operation, None).await?;
+        return Ok(None);
+    }
+    operation.prepare(&step, &session, request.operation_limit, request.now);
+    operation.epoch = operation.epoch.next();
+    let until =
+        request.now + chrono::Duration::from_std(request.lease).unwrap_or(chrono::Duration::minutes(1));
+    store(db, &session, &operation, Some((&request.owner, until))).await?;
+    let lease =
+        Lease { session_id: session.id.clone(), owner: request.owner.clone(), epoch: operation.epoch };
+    Ok(Some(Claimed { step, session, operation, lease }))
+}
+
+pub(super) async fn next_due(
+    db: &mut SqliteConnection,
+    queues: &[Option<ControllerId>],
+) -> Result<Option<DateTime<Utc>>, StoreError> {
+    let mut earliest: Option<DateTime<Utc>> = None;
+    for controller in queues {
+        let due: Option<DateTime<Utc>> = sqlx::query_scalar(
+            "SELECT next_attempt_at FROM operations WHERE queue = $1 AND next_attempt_at IS NOT NULL \
+             AND lease_owner IS NULL ORDER BY next_attempt_at LIMIT 1",
+        )
+        .bind(queue(controller.as_ref()))
+        .fetch_optional(&mut *db)
+        .await?;
+        // A claim whose holder died is due when it runs out.
+        let runs_out: Option<DateTime<Utc>> = sqlx::query_scalar(
+            "SELECT lease_expires_at FROM operations WHERE queue = $1 AND next_attempt_at IS NOT NULL \
+             AND lease_owner IS NOT NULL ORDER BY lease_expires_at LIMIT 1",
+        )
+        .bind(queue(controller.as_ref()))
+        .fetch_optional(&mut *db)
+        .await?;
+        earliest = [earliest, due, runs_out].into_iter().flatten().min();
+    }
+    Ok(earliest)
+}
+
+pub(super) async fn record_step(
+    db: &mut SqliteConnection,
+    lease: Lease,
+    step: StepRecord,
+) -> Result<Recorded, StoreError> {
+    let Some(SessionRecord { mut session, operation: _ }) = claimed(db, &lease).await? else {
+        return Ok(Recorded::Stale);
+    };
+    let at = now();
+    let same_wish = session.generation == step.served;
+    if step.gone && same_wish && matches!(session.wish, Wish::Gone { .. }) {
+        sessions::remove(db, &session, step.keep_tombstone).await?;
+        return Ok(Recorded::Removed);
+    }
+
+    if let Some(phase) = step.phase {
+        session.phase = phase;
+    }
+    if let Some(node_id) = step.node_id {
+        session.node_id = node_id;
+    }
+    if let Some(reported) = step.reported {
+        session.conditions.replace_reported(reported);
+    }
+    for condition in step.conditions {
+        session.conditions.set(condition);
+    }
+    if step.wish_answered {
+        session.observed_generation = Some(step.served);
+    }
+    session.updated_at = at;
+    sessions::store_observed(db, &session).await?;
+
+    let mut operation = step.operation;
+    operation.epoch = lease.epoch;
+    operation.updated_at = at;
+    if !same_wish {
+        // The wish changed while the step was under way: what is next is decided at once, and anew.
+        operation.next_attempt_at = Some(at);
+    }
+    store(db, &session, &operation, None).await?;
+    Ok(Recorded::Stored)
+}
+
+pub(super) async fn retry_unplaced(db: &mut SqliteConnection, limit: u32) -> Result<u64, StoreError> {
+    let done = sqlx::query(
+        "UPDATE operations SET next_attempt_at = $1 WHERE session_id IN (SELECT o.session_id FROM operations o \
+         JOIN sessions s ON s.id = o.session_id WHERE o.queue = '' AND o.next_attempt_at > $1 \
+         AND o.lease_owner IS NULL ORDER BY s.created_at, s.id LIMIT $2)",
+    )
+    .bind(now())
+    .bind(i64::from(limit))
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+pub(super) async fn retry_failing(
+    db: &mut SqliteConnection,
+    controller: ControllerId,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query(
+        "UPDATE operations SET next_attempt_at = $2 WHERE queue = $1 AND next_attempt_at > $2 \
+         AND failures > 0 AND lease_owner IS NULL",
+    )
+    .bind(controller.as_str())
+    .bind(now())
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Stores a settled operation anew, if nothing has happened to it since it was seen.
+pub(super) async fn untouched_since(
+    db: &mut SqliteConnection,
+    id: &SessionId,
+    seen: DateTime<Utc>,
+) -> Result<Option<SessionRecord>, StoreError> {
+    let row = sqlx::query(select_sessions!(
+        "WHERE s.id = $1 AND o.updated_at = $2 AND o.next_attempt_at IS NULL AND o.lease_owner IS NULL"
+    ))
+    .bind(id.as_str())
+    .bind(seen)
+    .fetch_optional(db)
+    .await?;
+    row.as_ref().map(record).transpose()
+}

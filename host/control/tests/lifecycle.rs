@@ -1,0 +1,378 @@
+//! Sessions from their creation to their end, over REST and a scripted controller.
+
+#![allow(missing_docs)]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Act, Backend, Server, condition, config, eventually, register, simple};
+use http::StatusCode;
+use serde_json::json;
+use streamspace_control::{Control, ControlError};
+use tokio::sync::Semaphore;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+async fn start() -> (tempfile::TempDir, Backend, Server) {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = Backend::default();
+    let server = Server::start(folder.path(), &backend).await;
+    (folder, backend, server)
+}
+
+#[tokio::test]
+async fn create_run_list_delete() {
+    let (_folder, backend, server) = start().await;
+    let body = json!({
+        "user": "alice", "controller_type": "docker", "controller_labels": {"region": "lab"},
+        "require": ["networking"], "controller_config": {"profile": "x"},
+        "spec": {"base_image": "alpine:3", "resources": {"memory": "512Mi"}, "env": [{"name": "A", "value": "1"}]},
+    });
+    let created = server.post("/api/v1/sessions?wait=30s", &body).await;
+    assert_eq!(created.status, StatusCode::CREATED, "{}", created.text);
+    let session = created.json();
+    let id = created.id();
+    assert_eq!(created.header("location"), format!("/api/v1/sessions/{id}"));
+    assert_eq!(session["phase"], "Running");
+    assert_eq!(session["state"], "running");
+    assert_eq!(session["user_id"], "alice");
+    assert_eq!(session["controller_type"], "docker");
+    assert_eq!(session["node_id"], format!("node-{id}"));
+    assert_eq!(session["url"], format!("/s/{id}/"));
+    assert_eq!(session["spec"]["home_size"], "");
+    assert_eq!(session["status"]["operation"], json!(null));
+    assert_eq!(condition(&session, "Ready")["status"], "True");
+    assert_eq!(condition(&session, "Scheduled")["status"], "True");
+
+    let request = backend.with(|state| state.last_create.clone()).unwrap();
+    assert_eq!(request.user_id, "alice");
+    assert_eq!(request.controller_config, r#"{"profile":"x"}"#);
+    assert_eq!(request.spec.unwrap().resources.unwrap().memory, "512Mi");
+    assert_eq!((request.generation, request.spec_hash.len()), (1, 64));
+
+    let list = server.get("/api/v1/sessions?user_id=alice&phase=Running&controller_type=docker").await.json();
+    assert_eq!(list["items"][0], server.session(&id).await);
+    assert_eq!(list["next_cursor"], json!(null));
+    assert_eq!(server.get("/api/v1/sessions?user_id=bob").await.json()["items"], json!([]));
+
+    let controllers = server.get("/api/v1/admin/controllers").await.json();
+    assert_eq!(controllers[0]["sessions"], 1);
+    assert_eq!(controllers[0]["status"], "healthy");
+    let one = format!("/api/v1/admin/controllers/{}", controllers[0]["id"].as_str().unwrap());
+    assert_eq!(server.get(&one).await.json()["labels"]["region"], "lab");
+
+    let path = format!("/api/v1/sessions/{id}");
+    let deleted = server.delete(&format!("{path}?wait=30s&purge_home=true")).await;
+    assert_eq!((deleted.status, deleted.text.as_str()), (StatusCode::NO_CONTENT, ""));
+    assert_eq!(server.get(&path).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(server.delete(&path).await.status, StatusCode::NOT_FOUND);
+    let delete = &backend.calls("delete")[0];
+    assert!(delete.purge_home && delete.user == "alice");
+    assert!(backend.with(|state| state.objects.is_empty()));
+    assert_eq!(server.get("/api/v1/admin/controllers").await.json()[0]["sessions"], 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_passes_is_retried_with_the_same_operation() {
+    let (_folder, backend, server) = start().await;
+    let busy = || Act::Fail(Status::unavailable("busy"));
+    backend.script("create", [busy(), Act::Fail(Status::internal("odd")), busy()]);
+    let id = server.create().await;
+    server.phase(&id, "Running").await;
+    let calls = backend.calls("create");
+    assert_eq!(calls.len(), 4);
+    assert!(calls.iter().all(|call| call.operation == calls[0].operation));
+    assert!(calls.windows(2).all(|pair| pair[0].epoch < pair[1].epoch));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_lost_reply_makes_nothing_twice() {
+    let (_folder, backend, server) = start().await;
+    backend.script("create", [Act::DoAndFail(Status::unavailable("gone away"))]);
+    backend.script("delete", [Act::DoAndFail(Status::deadline_exceeded("late"))]);
+    let id = server.create().await;
+    server.phase(&id, "Running").await;
+    assert_eq!(backend.with(|state| state.made), 1);
+    assert_eq!(server.delete(&format!("/api/v1/sessions/{id}")).await.status, StatusCode::ACCEPTED);
+    server.gone(&id).await;
+    assert_eq!(backend.calls("delete").len(), 2);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_handle_comes_back_with_the_next_step() {
+    let (_folder, backend, server) = start().await;
+    backend.script("create", [Act::Progress("pull"), Act::Progress("start")]);
+    backend.script("delete", [Act::Progress("stop")]);
+    let id = server.create().await;
+    server.phase(&id, "Running").await;
+    let handles: Vec<_> = backend.calls("create").into_iter().map(|call| call.handle).collect();
+    assert_eq!(handles, [&b""[..], b"pull", b"start"]);
+    server.delete(&format!("/api/v1/sessions/{id}")).await;
+    server.gone(&id).await;
+    let handles: Vec<_> = backend.calls("delete").into_iter().map(|call| call.handle).collect();
+    assert_eq!(handles, [&b""[..], b"stop"], "a deletion does not get the handle of a creation");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_accepted_session_is_looked_at_until_it_runs() {
+    let (_folder, backend, server) = start().await;
+    backend.script("create", [Act::Accept]);
+    let id = server.create().await;
+    eventually("accepted", async || !backend.calls("create").is_empty()).await;
+    backend.with(|state| drop(state.objects.insert(id.clone(), "Running".into())));
+    server.phase(&id, "Running").await;
+    assert_eq!(backend.calls("create").len(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_final_error_fails_the_session_and_deletion_stays_possible() {
+    let (_folder, backend, server) = start().await;
+    let details = ErrorDetails::with_error_info("IMAGE_UNKNOWN", "streamspace.controller", []);
+    let refusal = Status::with_error_details(Code::InvalidArgument, "no such image: alpine:3", details);
+    backend.script("create", [Act::Fail(refusal)]);
+    let created = server.post("/api/v1/sessions?wait=30s", &simple()).await;
+    let session = created.json();
+    assert_eq!((created.status, &session["phase"]), (StatusCode::CREATED, &json!("Failed")));
+    let ready = condition(&session, "Ready");
+    assert_eq!(
+        (&ready["reason"], &ready["message"]),
+        (&json!("IMAGE_UNKNOWN"), &json!("no such image: alpine:3"))
+    );
+    let deleted = server.delete(&format!("/api/v1/sessions/{}?wait=30s", created.id())).await;
+    assert_eq!(deleted.status, StatusCode::NO_CONTENT);
+    assert_eq!(backend.calls("create").len(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_deletion_never_gives_up() {
+    let (_folder, backend, server) = start().await;
+    let id = server.create().await;
+    server.phase(&id, "Running").await;
+    backend.script("delete", (0..4).map(|_| Act::Fail(Status::permission_denied("read-only"))));
+    let path = format!("/api/v1/sessions/{id}");
+    let first = server.delete(&path).await;
+    assert_eq!((first.status, &first.json()["deleting"]), (StatusCode::ACCEPTED, &json!(true)));
+    eventually("the condition says why, or it is gone", async || {
+        let answer = server.get(&path).await;
+        answer.status == StatusCode::NOT_FOUND || condition(&answer.json(), "Ready")["message"] == "read-only"
+    })
+    .await;
+    server.gone(&id).await;
+    assert_eq!(backend.calls("delete").len(), 5);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_deletion_waits_for_the_creation_under_way() {
+    let (_folder, backend, server) = start().await;
+    let gate = Arc::new(Semaphore::new(0));
+    backend.script("create", [Act::Wait(Arc::clone(&gate))]);
+    let id = server.create().await;
+    eventually("the call is under way", async || !backend.calls("create").is_empty()).await;
+    let path = format!("/api/v1/sessions/{id}");
+    assert_eq!(server.delete(&path).await.json()["deleting"], true);
+    assert_eq!(server.delete(&path).await.status, StatusCode::ACCEPTED);
+    // Another session goes all the way meanwhile: the reconciler has had every chance to begin the deletion.
+    let other = server.create().await;
+    server.phase(&other, "Running").await;
+    assert!(backend.calls("delete").is_empty());
+    assert_eq!(server.session(&id).await["deleting"], true);
+
+    gate.add_permits(1);
+    server.gone(&id).await;
+    assert!(!backend.with(|state| state.overlapped));
+    assert!(!backend.with(|state| state.objects.contains_key(&id)));
+    let (create, delete) = (&backend.calls("create")[0], &backend.calls("delete")[0]);
+    assert!(create.epoch < delete.epoch && create.operation != delete.operation);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_restart_resumes() {
+    let (folder, backend, server) = start().await;
+    backend.with(|state| state.health = None);
+    backend.script("create", std::iter::repeat_n(Act::Progress("pull"), 3));
+    let id = server.create().await;
+    eventually("begun", async || !backend.calls("create").is_empty()).await;
+    let controller = server.get("/api/v1/admin/controllers").await.json()[0]["id"].clone();
+    server.stop().await;
+
+    let server = Server::start(folder.path(), &backend).await;
+    let session = server.phase(&id, "Running").await;
+    assert_eq!(session["controller_id"], controller, "a controller keeps its id");
+    assert_eq!(backend.with(|state| state.made), 1);
+    let calls = backend.calls("create");
+    assert!(calls.iter().all(|call| call.operation == calls[0].operation));
+    server.stop().await;
+}
+
+/// What a killed process leaves is its files as they are at that moment.
+#[tokio::test]
+async fn a_killed_server_loses_and_doubles_nothing() {
+    let (folder, backend, server) = start().await;
+    let gate = Arc::new(Semaphore::new(0));
+    backend.script("create", [Act::Wait(Arc::clone(&gate))]);
+    let id = server.create().await;
+    eventually("the call is under way", async || !backend.calls("create").is_empty()).await;
+
+    let remains = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), remains.path().join(entry.file_name())).unwrap();
+    }
+    let next = Server::start(remains.path(), &backend).await;
+    assert_eq!(next.token, server.token);
+    next.phase(&id, "Running").await;
+    assert_eq!(backend.with(|state| state.made), 1);
+    let calls = backend.calls("create");
+    assert_eq!(calls.len(), 2);
+    assert!(calls[0].epoch < calls[1].epoch && calls[0].operation == calls[1].operation);
+    next.stop().await;
+    gate.add_permits(1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn two_servers_do_not_share_data() {
+    let (folder, _backend, server) = start().await;
+    let second = Control::open(config(folder.path())).await;
+    assert!(matches!(second, Err(ControlError::InUse { .. })));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut same_database = config(elsewhere.path());
+    same_database.database = config(folder.path()).database;
+    let third = Control::open(same_database).await;
+    assert!(matches!(third, Err(ControlError::InUse { .. })));
+    server.stop().await;
+    Control::open(config(folder.path())).await.unwrap().close().await;
+}
+
+#[tokio::test]
+async fn what_vanished_is_made_again_and_what_was_stopped_is_woken() {
+    let (_folder, backend, server) = start().await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        let id = server.create().await;
+        server.phase(&id, "Running").await;
+        ids.push(id);
+    }
+    for no_list in [false, true] {
+        backend.with(|state| {
+            state.no_list = no_list;
+            state.objects.remove(&ids[3]);
+            state.objects.insert(ids[4].clone(), "Hibernated".into());
+        });
+        eventually("all run", async || {
+            backend.with(|state| {
+                ids.iter().all(|id| state.objects.get(id).is_some_and(|phase| phase == "Running"))
+            })
+        })
+        .await;
+        server.phase(&ids[4], "Running").await;
+        let session = server.phase(&ids[3], "Running").await;
+        assert_eq!(condition(&session, "ObjectPresent")["status"], "True");
+    }
+    let made: Vec<_> = backend.calls("create").into_iter().map(|call| call.session).collect();
+    assert_eq!(made.iter().filter(|id| **id == ids[3]).count(), 3);
+    assert_eq!(made.len(), 5 + 2, "nothing else was touched");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn full_waits_for_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = Backend::default();
+    backend.with(|state| state.max_sessions = 1);
+    let server = Server::start(folder.path(), &backend).await;
+    let first = server.create().await;
+    server.phase(&first, "Running").await;
+    let second = server.create().await;
+    let waiting = server.session(&second).await;
+    assert_eq!(waiting["phase"], "Pending");
+    assert_eq!(waiting["controller_id"], "");
+    assert_eq!(condition(&waiting, "Scheduled")["reason"], "Unschedulable");
+    // One that never had a place goes without any call.
+    let third = server.create().await;
+    assert_eq!(
+        server.delete(&format!("/api/v1/sessions/{third}?wait=30s")).await.status,
+        StatusCode::NO_CONTENT
+    );
+    assert!(backend.calls("delete").is_empty());
+
+    server.delete(&format!("/api/v1/sessions/{first}")).await;
+    let placed = server.phase(&second, "Running").await;
+    assert_eq!(condition(&placed, "Scheduled")["status"], "True");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_there_stores_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_with(config(folder.path()), None).await;
+    let answer = server.post("/api/v1/sessions", &simple()).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.json()["detail"].as_str().unwrap().contains("ever registered"));
+
+    let backend = Backend::default();
+    backend.with(|state| state.health = Some(Status::unavailable("dockerd does not answer")));
+    register(server.control(), "down", &backend).await;
+    let answer = server.post("/api/v1/sessions", &simple()).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.json()["detail"].as_str().unwrap().contains("dockerd does not answer"), "{}", answer.text);
+    assert_eq!(server.get("/api/v1/sessions").await.json()["items"], json!([]));
+
+    backend.with(|state| state.health = None);
+    eventually("healthy", async || {
+        server.get("/api/v1/admin/controllers").await.json()[0]["status"] == "healthy"
+    })
+    .await;
+    let id = server.create().await;
+    server.phase(&id, "Running").await;
+
+    // It goes away under a running session: the phase stays, a condition tells.
+    backend.with(|state| state.health = Some(Status::unavailable("gone")));
+    eventually("noted", async || {
+        condition(&server.session(&id).await, "ControllerReachable")["reason"] == "ControllerOffline"
+    })
+    .await;
+    assert_eq!(server.session(&id).await["phase"], "Running");
+    backend.with(|state| state.health = None);
+    eventually("noted", async || {
+        condition(&server.session(&id).await, "ControllerReachable")["status"] == "True"
+    })
+    .await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_creation_out_of_time_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = Backend::default();
+    backend.script("create", std::iter::repeat_n(Act::Fail(Status::unavailable("busy")), 10_000));
+    let mut config = config(folder.path());
+    config.operation_limit = Duration::from_millis(300);
+    let server = Server::start_with(config, Some(&backend)).await;
+    let id = server.create().await;
+    let session = server.phase(&id, "Failed").await;
+    let ready = condition(&session, "Ready");
+    assert_eq!(ready["reason"], "DeadlineExceeded");
+    assert!(ready["message"].as_str().unwrap().contains("busy"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_controller_that_panics_is_an_internal_error_at_most() {
+    let (_folder, backend, server) = start().await;
+    backend.script("create", [Act::Panic]);
+    let id = server.create().await;
+    server.phase(&id, "Running").await;
+    assert_eq!(backend.calls("create").len(), 2);
+    server.stop().await;
+}

@@ -1,0 +1,394 @@
+//! A plugin bound to one controller, and the calls on it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use serde_json::Value;
+use streamspace_bindings::Backend as Instance;
+use streamspace_bindings::exports::streamspace::backend::lifecycle::{EventPage, SessionEntry, SessionPage};
+use streamspace_bindings::exports::streamspace::backend::observe::{AccessPoint, LogPage, LogQuery};
+use streamspace_bindings::exports::streamspace::backend::plugin::Report;
+use streamspace_bindings::types::{self, Outcome, SessionRef, SessionRequest, Usage};
+use tracing::Instrument as _;
+use wasmtime::Store;
+
+use crate::call::{self, CallState, Context};
+use crate::capability::docker::DockerEndpoint;
+use crate::error::{BindError, CallError};
+use crate::grants::{self, EndpointConfig, SecretSource};
+use crate::limits::{LimitOverrides, Limits};
+use crate::load::Plugin;
+use crate::permits::{CallKind, Permits};
+use crate::session_locks::SessionLocks;
+
+/// What the operator's configuration says of one controller.
+#[derive(Clone, Debug, Default)]
+pub struct BackendConfig {
+    /// The controller's id: the mark on everything it makes.
+    pub controller_id: String,
+    /// Settings for the plugin, validated against its schema. Null counts as an empty object.
+    pub config: Value,
+    /// Targets of the endpoints it asks for.
+    pub endpoints: BTreeMap<String, EndpointConfig>,
+    /// Sources of the secrets it asks for.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// Limits instead of those that its manifest asks for.
+    pub limits: LimitOverrides,
+}
+
+/// What a call comes with.
+#[derive(Clone, Debug)]
+pub struct CallOptions {
+    /// How long it may take.
+    pub timeout: Duration,
+    /// Stable over the retries of one operation; empty for reads.
+    pub operation_id: String,
+    /// The wish it serves; 0 for reads.
+    pub generation: u64,
+    /// Fencing number of the caller's lease; 0 where none is in use.
+    pub epoch: u64,
+}
+
+impl CallOptions {
+    /// For calls that only look.
+    pub fn read(timeout: Duration) -> Self {
+        Self { timeout, operation_id: String::new(), generation: 0, epoch: 0 }
+    }
+}
+
+/// A plugin bound to one controller. Cheap to clone; all clones share permits and locks.
+#[derive(Clone)]
+pub struct Backend {
+    inner: Arc<BackendInner>,
+}
+
+struct BackendInner {
+    plugin: Plugin,
+    context: Arc<Context>,
+    permits: Permits,
+    sessions: SessionLocks,
+}
+
+/// Time for the plugin to look at its configuration.
+const VALIDATE_TIMEOUT: Duration = Duration::from_secs(5);
+
+type CallResult<T> = wasmtime::Result<Result<T, types::Error>>;
+
+impl Backend {
+    /// Checks the grants against the manifest and the configuration against the plugin, and binds them.
+    pub async fn bind(plugin: Plugin, config: BackendConfig) -> Result<Self, BindError> {
+        let manifest = plugin.manifest();
+        grants::match_endpoints(manifest, &config.endpoints)?;
+        grants::match_secrets(manifest, &config.secrets)?;
+        let settings = match config.config {
+            Value::Null => Value::Object(Default::default()),
+            settings => settings,
+        };
+        check_against_schema(&plugin.inner.info.config_schema, &settings)?;
+
+        let limits = Limits::default().with(&manifest.limits).with(&config.limits);
+        let settings = settings.to_string();
+        ask_plugin(&plugin, limits, settings.clone()).await?;
+
+        let mut docker = BTreeMap::new();
+        for (name, target) in &config.endpoints {
+            let endpoint = DockerEndpoint::new(&target.docker, &config.controller_id)
+                .map_err(|reason| BindError::Endpoint { name: name.clone(), reason })?;
+            docker.insert(name.clone(), Arc::new(endpoint));
+        }
+        let context = Context {
+            plugin: plugin.name().to_owned(),
+            controller_id: config.controller_id,
+            config: settings,
+            limits,
+            secrets: config.secrets,
+            docker,
+            state: Default::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(BackendInner {
+                plugin,
+                context: Arc::new(context),
+                permits: Permits::new(limits.calls),
+                sessions: SessionLocks::default(),
+            }),
+        })
+    }
+
+    /// The plugin behind it.
+    pub fn plugin(&self) -> &Plugin {
+        &self.inner.plugin
+    }
+
+    /// Looks at the backend: health, capabilities, capacity.
+    pub async fn check(&self, options: CallOptions) -> Result<Report, CallError> {
+        self.read(options, |instance, store, call| {
+            Box::pin(async move { instance.streamspace_backend_plugin().call_check(store, call).await })
+        })
+        .await
+    }
+
+    /// Makes a session, or finds it.
+    pub async fn create(
+        &self,
+        options: CallOptions,
+        request: SessionRequest,
+        handle: Option<Vec<u8>>,
+    ) -> Result<Outcome, CallError> {
+        self.mutate(request.session_id.clone(), options, |instance, store, call| {
+            Box::pin(async move {
+                let lifecycle = instance.streamspace_backend_lifecycle();
+                lifecycle.call_create(store, call, &request, handle.as_deref()).await
+            })
+        })
+        .await
+    }
+
+    /// One session as the backend shows it.
+    pub async fn get(&self, options: CallOptions, session: SessionRef) -> Result<SessionEntry, CallError> {
+        self.read(options, |instance, store, call| {
+            Box::pin(
+                async move { instance.streamspace_backend_lifecycle().call_get(store, call, &session).await },
+            )
+        })
+        .await
+    }
+
+    /// A page of everything this controller owns or could adopt.
+    pub async fn list(
+        &self,
+        options: CallOptions,
+        cursor: Option<String>,
+        limit: u32,
+    ) -> Result<SessionPage, CallError> {
+        self.read(options, move |instance, store, call| {
+            Box::pin(async move {
+                let lifecycle = instance.streamspace_backend_lifecycle();
+                lifecycle.call_list(store, call, cursor.as_deref(), limit).await
+            })
+        })
+        .await
+    }
+
+    /// A page of events.
+    pub async fn watch(
+        &self,
+        options: CallOptions,
+        cursor: Option<String>,
+        wait: Duration,
+    ) -> Result<EventPage, CallError> {
+        self.read(options, move |instance, store, call| {
+            Box::pin(async move {
+                let lifecycle = instance.streamspace_backend_lifecycle();
+                lifecycle.call_watch(store, call, cursor.as_deref(), millis(wait)).await
+            })
+        })
+        .await
+    }
+
+    /// Removes a session's objects; `purge_home` is the key of a home to remove as well.
+    pub async fn delete(
+        &self,
+        options: CallOptions,
+        session: SessionRef,
+        purge_home: Option<String>,
+        handle: Option<Vec<u8>>,
+    ) -> Result<Outcome, CallError> {
+        self.mutate(session.session_id.clone(), options, |instance, store, call| {
+            Box::pin(async move {
+                let lifecycle = instance.streamspace_backend_lifecycle();
+                lifecycle.call_delete(store, call, &session, purge_home.as_deref(), handle.as_deref()).await
+            })
+        })
+        .await
+    }
+
+    /// Stops a session so that it can go on.
+    pub async fn hibernate(
+        &self,
+        options: CallOptions,
+        session: SessionRef,
+        handle: Option<Vec<u8>>,
+    ) -> Result<Outcome, CallError> {
+        self.mutate(session.session_id.clone(), options, |instance, store, call| {
+            Box::pin(async move {
+                let lifecycle = instance.streamspace_backend_lifecycle();
+                lifecycle.call_hibernate(store, call, &session, handle.as_deref()).await
+            })
+        })
+        .await
+    }
+
+    /// Starts a hibernated session.
+    pub async fn wake(
+        &self,
+        options: CallOptions,
+        session: SessionRef,
+        handle: Option<Vec<u8>>,
+    ) -> Result<Outcome, CallError> {
+        self.mutate(session.session_id.clone(), options, |instance, store, call| {
+            Box::pin(async move {
+                let lifecycle = instance.streamspace_backend_lifecycle();
+                lifecycle.call_wake(store, call, &session, handle.as_deref()).await
+            })
+        })
+        .await
+    }
+
+    /// What a session uses.
+    pub async fn metrics(&self, options: CallOptions, session: SessionRef) -> Result<Usage, CallError> {
+        self.read(options, |instance, store, call| {
+            Box::pin(async move {
+                instance.streamspace_backend_observe().call_metrics(store, call, &session).await
+            })
+        })
+        .await
+    }
+
+    /// A page of a session's output.
+    pub async fn logs(
+        &self,
+        options: CallOptions,
+        session: SessionRef,
+        query: LogQuery,
+    ) -> Result<LogPage, CallError> {
+        self.read(options, |instance, store, call| {
+            Box::pin(async move {
+                instance.streamspace_backend_observe().call_logs(store, call, &session, &query).await
+            })
+        })
+        .await
+    }
+
+    /// How a session is reached now.
+    pub async fn access(
+        &self,
+        options: CallOptions,
+        session: SessionRef,
+        service: Option<String>,
+    ) -> Result<Vec<AccessPoint>, CallError> {
+        self.read(options, |instance, store, call| {
+            Box::pin(async move {
+                let observe = instance.streamspace_backend_observe();
+                observe.call_access(store, call, &session, service.as_deref()).await
+            })
+        })
+        .await
+    }
+
+    /// Runs a call that only looks. Dropping the future ends it.
+    async fn read<T>(
+        &self,
+        options: CallOptions,
+        body: impl for<'a> FnOnce(
+            &'a Instance,
+            &'a mut Store<CallState>,
+            &'a types::Call,
+        ) -> BoxFuture<'a, CallResult<T>>
+        + Send
+        + 'static,
+    ) -> Result<T, CallError> {
+        self.inner.run(CallKind::Read, Instant::now() + options.timeout, &options, body).await
+    }
+
+    /// Runs a call that changes something. It goes on when the caller goes away, and keeps the session's lock until
+    /// it ends or its time is over: the backend may finish a request whose client has left, and the next call for
+    /// this session must not overtake it.
+    async fn mutate<T: Send + 'static>(
+        &self,
+        session: String,
+        options: CallOptions,
+        body: impl for<'a> FnOnce(
+            &'a Instance,
+            &'a mut Store<CallState>,
+            &'a types::Call,
+        ) -> BoxFuture<'a, CallResult<T>>
+        + Send
+        + 'static,
+    ) -> Result<T, CallError> {
+        let inner = Arc::clone(&self.inner);
+        let deadline = Instant::now() + options.timeout;
+        let detached = async move {
+            let lock = tokio::time::timeout(options.timeout, inner.sessions.acquire(&session)).await;
+            let _lock = lock.map_err(|_| CallError::Busy("mutations of this session"))?;
+            inner.run(CallKind::Mutation, deadline, &options, body).await
+        };
+        match tokio::spawn(detached.in_current_span()).await {
+            Ok(result) => result,
+            Err(panic) => Err(CallError::Trapped(format!("the host failed during the call: {panic}"))),
+        }
+    }
+}
+
+impl BackendInner {
+    async fn run<T>(
+        &self,
+        kind: CallKind,
+        deadline: Instant,
+        options: &CallOptions,
+        body: impl for<'a> FnOnce(
+            &'a Instance,
+            &'a mut Store<CallState>,
+            &'a types::Call,
+        ) -> BoxFuture<'a, CallResult<T>>
+        + Send
+        + 'static,
+    ) -> Result<T, CallError> {
+        let _permit = self.permits.acquire(kind, remaining(deadline)).await?;
+        let timeout = remaining(deadline);
+        let call = types::Call {
+            timeout_ms: millis(timeout),
+            operation_id: options.operation_id.clone(),
+            generation: options.generation,
+            epoch: options.epoch,
+            ext: Vec::new(),
+        };
+        let plugin = &self.plugin.inner;
+        let context = Arc::clone(&self.context);
+        call::run(&plugin.engine, &plugin.pre, context, timeout, |instance, store| {
+            Box::pin(async move { body(instance, store, &call).await })
+        })
+        .await
+    }
+}
+
+fn remaining(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+fn check_against_schema(schema: &str, settings: &Value) -> Result<(), BindError> {
+    let schema: Value = serde_json::from_str(schema).map_err(|error| BindError::Schema(error.to_string()))?;
+    let validator =
+        jsonschema::validator_for(&schema).map_err(|error| BindError::Schema(error.to_string()))?;
+    match validator.iter_errors(settings).next() {
+        None => Ok(()),
+        Some(error) => Err(BindError::Config {
+            path: error.instance_path().to_string().replace('/', "."),
+            message: error.to_string(),
+        }),
+    }
+}
+
+async fn ask_plugin(plugin: &Plugin, limits: Limits, settings: String) -> Result<(), BindError> {
+    let context = Arc::new(Context::without_capabilities(plugin.name().to_owned(), limits));
+    let inner = &plugin.inner;
+    call::run(&inner.engine, &inner.pre, context, VALIDATE_TIMEOUT, |instance, store| {
+        Box::pin(
+            async move { instance.streamspace_backend_plugin().call_validate_config(store, &settings).await },
+        )
+    })
+    .await
+    .map_err(|error| match error {
+        CallError::Backend(error) => BindError::Config {
+            path: error.field.map(|field| format!(".{field}")).unwrap_or_default(),
+            message: error.message,
+        },
+        other => BindError::Call(other),
+    })
+}

@@ -1,0 +1,225 @@
+//! Between the engine's types and the contract's.
+
+use std::collections::HashMap;
+
+use bollard::models::{
+    ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryHealthStatusEnum,
+    ContainerSummaryStateEnum, HealthStatusEnum, NetworkSettings, PortSummary, PortSummaryTypeEnum,
+    SystemInfo,
+};
+use streamspace_bindings::imports::docker::{
+    Container, ContainerHealth, ContainerState, EngineInfo, ExposedPort, PublishedPort,
+};
+use streamspace_bindings::types::Transport;
+
+pub(super) fn engine_info(info: SystemInfo, api_version: String) -> EngineInfo {
+    let mut runtimes: Vec<String> = info.runtimes.unwrap_or_default().into_keys().collect();
+    runtimes.sort();
+    EngineInfo {
+        version: info.server_version.unwrap_or_default(),
+        api_version,
+        os_type: info.os_type.unwrap_or_default(),
+        architecture: info.architecture.unwrap_or_default(),
+        cpus: info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or_default(),
+        memory_bytes: info.mem_total.and_then(|n| u64::try_from(n).ok()).unwrap_or_default(),
+        runtimes,
+        storage_driver: info.driver.unwrap_or_default(),
+        ext: Vec::new(),
+    }
+}
+
+/// The engine's `3000/tcp`. Protocols other than TCP and UDP are nothing a session can use.
+pub(super) fn exposed_port(text: &str) -> Option<ExposedPort> {
+    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    Some(ExposedPort { number: number.parse().ok()?, transport: transport(protocol)? })
+}
+
+/// The other way round.
+pub(super) fn port_text(port: &ExposedPort) -> String {
+    let protocol = match port.transport {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
+    };
+    format!("{}/{protocol}", port.number)
+}
+
+fn transport(protocol: &str) -> Option<Transport> {
+    match protocol {
+        "tcp" => Some(Transport::Tcp),
+        "udp" => Some(Transport::Udp),
+        _ => None,
+    }
+}
+
+pub(super) fn inspected(found: ContainerInspectResponse) -> Container {
+    let config = found.config.unwrap_or_default();
+    let state = found.state.unwrap_or_default();
+    let network = found.network_settings.unwrap_or_default();
+    let health =
+        state.health.and_then(|health| health.status).map_or(ContainerHealth::None, |status| match status {
+            HealthStatusEnum::STARTING => ContainerHealth::Starting,
+            HealthStatusEnum::HEALTHY => ContainerHealth::Healthy,
+            HealthStatusEnum::UNHEALTHY => ContainerHealth::Unhealthy,
+            HealthStatusEnum::EMPTY | HealthStatusEnum::NONE => ContainerHealth::None,
+        });
+    let status = state.status.unwrap_or(ContainerStateStatusEnum::EMPTY);
+    Container {
+        id: found.id.unwrap_or_default(),
+        name: found.name.as_deref().unwrap_or_default().trim_start_matches('/').to_owned(),
+        image: config.image.unwrap_or_default(),
+        labels: config.labels.unwrap_or_default().into_iter().collect(),
+        state: match status {
+            ContainerStateStatusEnum::CREATED | ContainerStateStatusEnum::EMPTY => ContainerState::Created,
+            ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::STOPPING => ContainerState::Running,
+            ContainerStateStatusEnum::PAUSED => ContainerState::Paused,
+            ContainerStateStatusEnum::RESTARTING => ContainerState::Restarting,
+            ContainerStateStatusEnum::REMOVING => ContainerState::Removing,
+            ContainerStateStatusEnum::EXITED => ContainerState::Exited,
+            ContainerStateStatusEnum::DEAD => ContainerState::Dead,
+        },
+        exit_code: state.exit_code.and_then(|code| i32::try_from(code).ok()),
+        oom_killed: state.oom_killed.unwrap_or_default(),
+        restart_count: found.restart_count.and_then(|n| u32::try_from(n).ok()).unwrap_or_default(),
+        health,
+        failure: state.error.unwrap_or_default(),
+        ports: published(&network),
+        address: network
+            .networks
+            .unwrap_or_default()
+            .into_values()
+            .filter_map(|endpoint| endpoint.ip_address)
+            .find(|address| !address.is_empty()),
+        created_at_ms: found.created.and_then(|time| u64::try_from(time.timestamp_millis()).ok()),
+        ext: Vec::new(),
+    }
+}
+
+fn published(network: &NetworkSettings) -> Vec<PublishedPort> {
+    let mut ports: Vec<PublishedPort> = network
+        .ports
+        .iter()
+        .flatten()
+        .filter_map(|(port, bindings)| Some((exposed_port(port)?, bindings.as_ref()?)))
+        .flat_map(|(port, bindings)| {
+            bindings.iter().filter_map(move |binding| {
+                Some(PublishedPort {
+                    container_port: port.number,
+                    transport: port.transport,
+                    host_address: binding.host_ip.clone().unwrap_or_default(),
+                    host_port: binding.host_port.as_ref()?.parse().ok()?,
+                })
+            })
+        })
+        .collect();
+    ports.sort_by_key(|port| (port.container_port, port.host_port));
+    ports
+}
+
+pub(super) fn listed(found: ContainerSummary) -> Container {
+    let state = found.state.unwrap_or(ContainerSummaryStateEnum::EMPTY);
+    let health = found.health.and_then(|health| health.status);
+    Container {
+        id: found.id.unwrap_or_default(),
+        name: found
+            .names
+            .unwrap_or_default()
+            .first()
+            .map(|name| name.trim_start_matches('/').to_owned())
+            .unwrap_or_default(),
+        image: found.image.unwrap_or_default(),
+        labels: found.labels.unwrap_or_default().into_iter().collect(),
+        state: match state {
+            ContainerSummaryStateEnum::CREATED | ContainerSummaryStateEnum::EMPTY => ContainerState::Created,
+            ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::STOPPING => {
+                ContainerState::Running
+            }
+            ContainerSummaryStateEnum::PAUSED => ContainerState::Paused,
+            ContainerSummaryStateEnum::RESTARTING => ContainerState::Restarting,
+            ContainerSummaryStateEnum::REMOVING => ContainerState::Removing,
+            ContainerSummaryStateEnum::EXITED => ContainerState::Exited,
+            ContainerSummaryStateEnum::DEAD => ContainerState::Dead,
+        },
+        exit_code: None,
+        oom_killed: false,
+        restart_count: 0,
+        // Engines before API 1.52 tell it only in the status text: `Up 3 seconds (health: starting)`.
+        health: match health {
+            Some(ContainerSummaryHealthStatusEnum::STARTING) => ContainerHealth::Starting,
+            Some(ContainerSummaryHealthStatusEnum::HEALTHY) => ContainerHealth::Healthy,
+            Some(ContainerSummaryHealthStatusEnum::UNHEALTHY) => ContainerHealth::Unhealthy,
+            _ => health_in_text(found.status.as_deref().unwrap_or_default()),
+        },
+        failure: String::new(),
+        ports: listed_ports(found.ports.unwrap_or_default()),
+        address: found
+            .network_settings
+            .and_then(|settings| settings.networks)
+            .unwrap_or_default()
+            .into_values()
+            .filter_map(|endpoint| endpoint.ip_address)
+            .find(|address| !address.is_empty()),
+        created_at_ms: found.created.and_then(|s| u64::try_from(s).ok()).map(|s| s * 1000),
+        ext: Vec::new(),
+    }
+}
+
+fn health_in_text(status: &str) -> ContainerHealth {
+    let texts = [
+        ("(health: starting)", ContainerHealth::Starting),
+        ("(healthy)", ContainerHealth::Healthy),
+        ("(unhealthy)", ContainerHealth::Unhealthy),
+    ];
+    texts
+        .into_iter()
+        .find(|(text, _)| status.ends_with(text))
+        .map_or(ContainerHealth::None, |(_, health)| health)
+}
+
+fn listed_ports(ports: Vec<PortSummary>) -> Vec<PublishedPort> {
+    ports
+        .into_iter()
+        .filter_map(|port| {
+            Some(PublishedPort {
+                container_port: port.private_port,
+                transport: match port.typ {
+                    Some(PortSummaryTypeEnum::UDP) => Transport::Udp,
+                    Some(PortSummaryTypeEnum::SCTP) => return None,
+                    _ => Transport::Tcp,
+                },
+                host_address: port.ip.unwrap_or_default(),
+                host_port: port.public_port?,
+            })
+        })
+        .collect()
+}
+
+/// Ports to publish: each on a port of the loopback address that the engine picks.
+pub(super) fn port_bindings(ports: &[ExposedPort]) -> bollard::models::PortMap {
+    let loopback = || bollard::models::PortBinding {
+        host_ip: Some("127.0.0.1".to_owned()),
+        host_port: Some(String::new()),
+    };
+    ports.iter().map(|port| (port_text(port), Some(vec![loopback()]))).collect::<HashMap<_, _>>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_read_and_written() {
+        let port = exposed_port("3000/tcp").unwrap();
+        assert_eq!((port.number, port.transport), (3000, Transport::Tcp));
+        assert_eq!(port_text(&port), "3000/tcp");
+        assert_eq!(exposed_port("53/udp").unwrap().transport, Transport::Udp);
+        assert!(exposed_port("1/sctp").is_none());
+        assert!(exposed_port("70000/tcp").is_none());
+    }
+
+    #[test]
+    fn health_is_read_from_the_text_of_older_engines() {
+        assert_eq!(health_in_text("Up 2 seconds (health: starting)"), ContainerHealth::Starting);
+        assert_eq!(health_in_text("Up 2 seconds (healthy)"), ContainerHealth::Healthy);
+        assert_eq!(health_in_text("Exited (137) 2 seconds ago"), ContainerHealth::None);
+    }
+}

@@ -1,0 +1,149 @@
+//! One engine that the operator granted.
+
+use std::time::Duration;
+
+use bollard::{API_DEFAULT_VERSION, Docker};
+use streamspace_bindings::imports::docker::{EngineInfo, ExposedPort, Image};
+use streamspace_bindings::types::{Error, ErrorKind};
+use tokio::sync::{Mutex, OnceCell};
+
+use super::convert;
+use super::error;
+use super::failure::translate;
+use super::policy;
+use super::pull::Pulls;
+
+/// Longest wait for an answer's head. Stopping a container answers after its grace period; the call's own time limit
+/// is the shorter one in all other cases.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
+
+#[derive(Debug, PartialEq, Eq)]
+enum Target {
+    Unix(String),
+    /// `host:port`, on the loopback interface.
+    Tcp(String),
+}
+
+/// A named engine: how to reach it, whose marks to use, and what outlives a call.
+pub(crate) struct DockerEndpoint {
+    target: Target,
+    client: OnceCell<Docker>,
+    pub(super) controller: String,
+    pub(super) pulls: Pulls,
+    /// Network names are not unique in the engine: one look-then-make at a time.
+    pub(super) network_lock: Mutex<()>,
+}
+
+impl DockerEndpoint {
+    /// Takes a target from the configuration; does not connect.
+    pub(crate) fn new(target: &str, controller: &str) -> Result<Self, String> {
+        Ok(Self {
+            target: parse_target(target)?,
+            client: OnceCell::new(),
+            controller: controller.to_owned(),
+            pulls: Pulls::default(),
+            network_lock: Mutex::new(()),
+        })
+    }
+
+    /// The client, which connects anew for every request; the version of the API is agreed on once.
+    pub(super) async fn client(&self) -> Result<&Docker, Error> {
+        self.client.get_or_try_init(|| self.connect()).await.map_err(translate)
+    }
+
+    async fn connect(&self) -> Result<Docker, bollard::errors::Error> {
+        let timeout = ANSWER_TIMEOUT.as_secs();
+        let client = match &self.target {
+            Target::Unix(path) => Docker::connect_with_unix(path, timeout, API_DEFAULT_VERSION)?,
+            Target::Tcp(address) => Docker::connect_with_http(address, timeout, API_DEFAULT_VERSION)?,
+        };
+        client.negotiate_version().await
+    }
+
+    pub(super) async fn inspect_engine(&self) -> Result<EngineInfo, Error> {
+        let client = self.client().await?;
+        let info = client.info().await.map_err(translate)?;
+        Ok(convert::engine_info(info, client.client_version().to_string()))
+    }
+
+    pub(super) async fn inspect_image(&self, reference: &str) -> Result<Image, Error> {
+        let reference = policy::normal_reference(reference)?;
+        let image = self.client().await?.inspect_image(&reference).await.map_err(translate)?;
+        let exposed = image.config.and_then(|config| config.exposed_ports).unwrap_or_default();
+        Ok(Image {
+            id: image.id.unwrap_or_default(),
+            size_bytes: image.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
+            exposed_ports: exposed
+                .iter()
+                .filter_map(|port| convert::exposed_port(port))
+                .collect::<Vec<ExposedPort>>(),
+            ext: Vec::new(),
+        })
+    }
+}
+
+fn parse_target(target: &str) -> Result<Target, String> {
+    if let Some(path) = target.strip_prefix("unix://") {
+        return match path.starts_with('/') {
+            true => Ok(Target::Unix(path.to_owned())),
+            false => {
+                Err(format!("docker: `{target}` needs an absolute path, like unix:///var/run/docker.sock"))
+            }
+        };
+    }
+    let Some(address) = target.strip_prefix("tcp://") else {
+        return Err(format!("docker: `{target}` is neither unix:///path nor tcp://host:port"));
+    };
+    let loopback = match address.rsplit_once(':') {
+        Some(("localhost", port)) => port.parse::<u16>().is_ok(),
+        _ => address.parse::<std::net::SocketAddr>().is_ok_and(|address| address.ip().is_loopback()),
+    };
+    if !loopback {
+        return Err(format!(
+            "docker: `{target}` is not on the loopback interface: whoever can read that connection owns the machine"
+        ));
+    }
+    Ok(Target::Tcp(address.to_owned()))
+}
+
+impl crate::call::CallState {
+    /// Reads a registry login, which the plugin names and never sees.
+    pub(super) fn registry_login(&self, name: &str) -> Result<bollard::auth::DockerCredentials, Error> {
+        #[derive(serde::Deserialize)]
+        struct Login {
+            username: String,
+            password: String,
+        }
+        let Some(source) = self.context.secrets.get(name) else {
+            return Err(error(ErrorKind::Denied, format!("no secret `{name}` is granted")));
+        };
+        let broken = |reason: String| {
+            error(ErrorKind::FailedPrecondition, format!("the secret `{name}` cannot be used: {reason}"))
+        };
+        let text = source.read().map_err(broken)?;
+        let login: Login = serde_json::from_str(&text)
+            // The parser's own message could quote the value.
+            .map_err(|_| broken("it is not JSON with username and password".to_owned()))?;
+        Ok(bollard::auth::DockerCredentials {
+            username: Some(login.username),
+            password: Some(login.password),
+            ..Default::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_a_socket_or_the_loopback() {
+        assert_eq!(parse_target("unix:///run/docker.sock").unwrap(), Target::Unix("/run/docker.sock".into()));
+        assert_eq!(parse_target("tcp://127.0.0.1:2375").unwrap(), Target::Tcp("127.0.0.1:2375".into()));
+        assert_eq!(parse_target("tcp://[::1]:2375").unwrap(), Target::Tcp("[::1]:2375".into()));
+        for target in ["unix://docker.sock", "tcp://10.0.0.1:2375", "tcp://localhost", "/run/docker.sock", ""]
+        {
+            assert!(parse_target(target).is_err(), "{target}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The Docker Engine API for plugins: typed, marked and walled.
+
+mod container;
+mod convert;
+mod endpoint;
+mod failure;
+mod policy;
+mod pull;
+mod storage;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use streamspace_bindings::imports::docker::{
+    Container, ContainerSpec, EngineInfo, Host, Image, NetworkOptions, Pull, Volume,
+};
+use streamspace_bindings::types::{Error, ErrorKind};
+
+pub(crate) use self::endpoint::DockerEndpoint;
+use super::error;
+use crate::call::CallState;
+
+type Labels = Vec<(String, String)>;
+
+impl CallState {
+    /// The one way from a plugin to an engine: looks up the grant, runs the call, notes what became of it.
+    async fn docker<T>(
+        &mut self,
+        operation: &'static str,
+        endpoint: &str,
+        object: &str,
+        call: impl AsyncFnOnce(Arc<DockerEndpoint>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let started = Instant::now();
+        let result = match self.context.docker.get(endpoint) {
+            Some(granted) => call(Arc::clone(granted)).await,
+            None => Err(error(
+                ErrorKind::Denied,
+                format!("no docker endpoint `{endpoint}` is granted to this plugin"),
+            )),
+        };
+        self.cpu.resume();
+        streamspace_failpoint::hit(operation);
+        let (plugin, controller) = (self.context.plugin.as_str(), self.context.controller_id.as_str());
+        let elapsed_us = started.elapsed().as_micros() as u64;
+        match &result {
+            Ok(_) => {
+                tracing::debug!(plugin, controller, endpoint, operation, object, elapsed_us, "host call")
+            }
+            Err(failure) => tracing::debug!(
+                plugin, controller, endpoint, operation, object, elapsed_us,
+                error.kind = ?failure.kind, error.message = failure.message, "host call failed"
+            ),
+        }
+        result
+    }
+}
+
+impl Host for CallState {
+    async fn engine_inspect(&mut self, endpoint: String) -> Result<EngineInfo, Error> {
+        self.docker("docker.engine-inspect", &endpoint, "", async |engine| engine.inspect_engine().await)
+            .await
+    }
+
+    async fn image_inspect(&mut self, endpoint: String, reference: String) -> Result<Image, Error> {
+        self.docker("docker.image-inspect", &endpoint, &reference, async |engine| {
+            engine.inspect_image(&reference).await
+        })
+        .await
+    }
+
+    async fn pull_start(
+        &mut self,
+        endpoint: String,
+        reference: String,
+        credential: Option<String>,
+    ) -> Result<Pull, Error> {
+        let login = match credential {
+            Some(name) => Some(self.registry_login(&name)?),
+            None => None,
+        };
+        self.docker("docker.pull-start", &endpoint, &reference, async |engine| {
+            engine.start_pull(&reference, login).await
+        })
+        .await
+    }
+
+    async fn pull_status(&mut self, endpoint: String, reference: String) -> Result<Pull, Error> {
+        self.docker("docker.pull-status", &endpoint, &reference, async |engine| {
+            engine.pull_status(&reference)
+        })
+        .await
+    }
+
+    async fn volume_ensure(&mut self, endpoint: String, name: String, labels: Labels) -> Result<(), Error> {
+        self.docker("docker.volume-ensure", &endpoint, &name, async |engine| {
+            engine.ensure_volume(&name, labels).await
+        })
+        .await
+    }
+
+    async fn volume_list(&mut self, endpoint: String, labels: Labels) -> Result<Vec<Volume>, Error> {
+        self.docker("docker.volume-list", &endpoint, "", async |engine| engine.list_volumes(&labels).await)
+            .await
+    }
+
+    async fn volume_remove(&mut self, endpoint: String, name: String) -> Result<(), Error> {
+        self.docker("docker.volume-remove", &endpoint, &name, async |engine| {
+            engine.remove_volume(&name).await
+        })
+        .await
+    }
+
+    async fn network_ensure(
+        &mut self,
+        endpoint: String,
+        name: String,
+        options: NetworkOptions,
+    ) -> Result<(), Error> {
+        self.docker("docker.network-ensure", &endpoint, &name, async |engine| {
+            engine.ensure_network(&name, options).await
+        })
+        .await
+    }
+
+    async fn container_create(&mut self, endpoint: String, spec: ContainerSpec) -> Result<String, Error> {
+        let name = spec.name.clone();
+        self.docker("docker.container-create", &endpoint, &name, async |engine| {
+            engine.create_container(spec).await
+        })
+        .await
+    }
+
+    async fn container_start(&mut self, endpoint: String, name: String) -> Result<(), Error> {
+        self.docker("docker.container-start", &endpoint, &name, async |engine| {
+            engine.start_container(&name).await
+        })
+        .await
+    }
+
+    async fn container_stop(&mut self, endpoint: String, name: String, timeout_s: u32) -> Result<(), Error> {
+        self.docker("docker.container-stop", &endpoint, &name, async |engine| {
+            engine.stop_container(&name, timeout_s).await
+        })
+        .await
+    }
+
+    async fn container_remove(&mut self, endpoint: String, name: String) -> Result<(), Error> {
+        self.docker("docker.container-remove", &endpoint, &name, async |engine| {
+            engine.remove_container(&name).await
+        })
+        .await
+    }
+
+    async fn container_inspect(&mut self, endpoint: String, name: String) -> Result<Container, Error> {
+        self.docker("docker.container-inspect", &endpoint, &name, async |engine| {
+            engine.inspect_container(&name).await
+        })
+        .await
+    }
+
+    async fn container_list(&mut self, endpoint: String, labels: Labels) -> Result<Vec<Container>, Error> {
+        self.docker("docker.container-list", &endpoint, "", async |engine| {
+            engine.list_containers(&labels).await
+        })
+        .await
+    }
+}

@@ -1,0 +1,34 @@
+//! Loads, checks, limits and calls backend plugins, and gives them their capabilities.
+//!
+//! A [`Runtime`] owns the WebAssembly engine. It turns a `.wasm` file into a [`Plugin`], which knows nothing yet of
+//! any backend. A [`Backend`] is a plugin bound to one controller: its configuration, the endpoints and secrets
+//! the operator granted, and its limits. Every call on a backend runs in a fresh instance, which is thrown away.
+//!
+//! Nothing here knows gRPC, REST or a database.
+
+mod artifact_cache;
+mod backend;
+mod call;
+mod capability;
+mod engine;
+mod error;
+mod grants;
+mod limits;
+mod load;
+mod manifest;
+mod permits;
+mod session_locks;
+
+pub use backend::{Backend, BackendConfig, CallOptions};
+pub use engine::{Runtime, RuntimeConfig};
+pub use error::{BindError, CallError, LoadError, RuntimeError};
+pub use grants::{EndpointConfig, SecretSource};
+pub use limits::{LimitOverrides, Limits};
+pub use load::{Digest, Plugin};
+pub use manifest::{EndpointKind, EndpointRequest, Manifest};
+
+/// The plugin contract's types, as generated from `wit/`.
+pub mod contract {
+    pub use streamspace_bindings::exports::streamspace::backend::{lifecycle, observe, plugin};
+    pub use streamspace_bindings::types;
+}

@@ -1,0 +1,177 @@
+//! How much a plugin may use, and the limiter that holds its memory to it.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+use wasmtime::ResourceLimiter;
+
+/// How much one controller's plugin may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory of one call, in bytes.
+    pub memory: ByteSize,
+    /// Processor time of one call.
+    pub cpu: Duration,
+    /// Mutations at once.
+    pub calls: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // Plugins are small and their work is waiting: a listing of ten thousand sessions fits into 64 MiB and
+        // takes well under a second, so that whoever needs more has most likely run away.
+        Self { memory: ByteSize(64 << 20), cpu: Duration::from_secs(2), calls: 16 }
+    }
+}
+
+impl Limits {
+    /// The largest memory limit that can be granted: what the pooling allocator reserves for each memory.
+    pub const MAX_MEMORY: ByteSize = ByteSize(256 << 20);
+
+    /// Applies a layer: the manifest's wishes first, then the operator's word.
+    pub fn with(self, layer: &LimitOverrides) -> Self {
+        Self {
+            memory: layer.memory.unwrap_or(self.memory).min(Self::MAX_MEMORY),
+            cpu: layer.cpu_ms.map_or(self.cpu, Duration::from_millis),
+            calls: layer.calls.unwrap_or(self.calls).max(1),
+        }
+    }
+}
+
+/// Limits as a manifest or the operator's configuration gives them.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitOverrides {
+    /// Memory of one call, e.g. `64MiB`; at most 256 MiB.
+    pub memory: Option<ByteSize>,
+    /// Processor time of one call in milliseconds.
+    pub cpu_ms: Option<u64>,
+    /// Mutations at once.
+    pub calls: Option<u32>,
+}
+
+/// A number of bytes, written like `64MiB`, `512KiB` or `4096`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(u64);
+
+impl ByteSize {
+    /// The number.
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for ByteSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let factor: u64 = match unit.trim() {
+            "" | "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            other => return Err(format!("`{other}` is no unit of size (B, KiB, MiB, GiB)")),
+        };
+        number
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(factor))
+            .map(Self)
+            .ok_or_else(|| format!("`{text}` is no size like 64MiB"))
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            n if n >= 1 << 20 && n % (1 << 20) == 0 => write!(f, "{} MiB", n >> 20),
+            n if n >= 1 << 10 && n % (1 << 10) == 0 => write!(f, "{} KiB", n >> 10),
+            n => write!(f, "{n} B"),
+        }
+    }
+}
+
+impl fmt::Debug for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Holds the memory of one call to its limit. Growing past it traps with [`MemoryLimitExceeded`], so that the
+/// caller is told what happened instead of seeing the guest's allocator abort.
+#[derive(Debug)]
+pub(crate) struct MemoryLimiter {
+    limit: ByteSize,
+}
+
+/// The guest asked for more memory than it may have.
+#[derive(Debug, thiserror::Error)]
+#[error("memory limit of {0} exceeded")]
+pub(crate) struct MemoryLimitExceeded(ByteSize);
+
+impl MemoryLimiter {
+    pub(crate) fn new(limit: ByteSize) -> Self {
+        Self { limit }
+    }
+}
+
+/// Entries in all tables of an instance: function pointers of one compiled program, far above any real one.
+const TABLE_ELEMENTS: usize = 20_000;
+
+impl ResourceLimiter for MemoryLimiter {
+    fn memory_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if desired as u64 > self.limit.bytes() {
+            return Err(MemoryLimitExceeded(self.limit).into());
+        }
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        for (text, bytes) in [("4096", 4096), ("1KiB", 1024), ("64MiB", 64 << 20), ("2 GiB", 2 << 30)] {
+            assert_eq!(text.parse::<ByteSize>().unwrap().bytes(), bytes, "{text}");
+        }
+        for text in ["", "MiB", "64MB", "-1", "99999999999GiB"] {
+            assert!(text.parse::<ByteSize>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_operator_has_the_last_word_and_the_pool_the_very_last() {
+        let manifest = LimitOverrides { memory: Some(ByteSize(32 << 20)), cpu_ms: Some(500), calls: Some(4) };
+        let operator = LimitOverrides { memory: Some(ByteSize(1 << 40)), cpu_ms: None, calls: Some(0) };
+        let limits = Limits::default().with(&manifest).with(&operator);
+        assert_eq!(limits.memory, Limits::MAX_MEMORY);
+        assert_eq!(limits.cpu, Duration::from_millis(500));
+        assert_eq!(limits.calls, 1);
+    }
+}

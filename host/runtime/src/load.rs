@@ -1,0 +1,210 @@
+//! From a file to a plugin that is known to work.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use streamspace_bindings::BackendPre;
+use streamspace_bindings::exports::streamspace::backend::plugin::Info;
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use crate::call::{self, CallState, Context};
+use crate::engine::Runtime;
+use crate::error::LoadError;
+use crate::limits::Limits;
+use crate::manifest::{EndpointKind, Manifest};
+
+/// Largest plugin file that is looked at, in bytes. Components in interpreted languages have up to 20 MB.
+const MAX_FILE: u64 = 64 << 20;
+
+/// Time for the first call of a new plugin.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Interfaces of WASI 0.2 that the host provides: what a standard library cannot do without. The file system is one
+/// without a single directory; of the network there is nothing.
+const WASI: &[&str] = &["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/"];
+
+/// SHA-256 of a plugin file.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of a file's content.
+    pub fn of(wasm: &[u8]) -> Self {
+        Self(Sha256::digest(wasm).into())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A plugin that was checked, compiled and tried, but is bound to no backend yet. Cheap to clone.
+#[derive(Clone)]
+pub struct Plugin {
+    pub(crate) inner: Arc<PluginInner>,
+}
+
+pub(crate) struct PluginInner {
+    pub(crate) engine: Engine,
+    pub(crate) pre: BackendPre<CallState>,
+    pub(crate) digest: Digest,
+    pub(crate) manifest: Manifest,
+    pub(crate) info: Info,
+}
+
+impl Plugin {
+    /// SHA-256 of its file.
+    pub fn digest(&self) -> Digest {
+        self.inner.digest
+    }
+
+    /// What it asks for.
+    pub fn manifest(&self) -> &Manifest {
+        &self.inner.manifest
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.inner.info.name
+    }
+
+    /// Its version.
+    pub fn version(&self) -> &str {
+        &self.inner.info.version
+    }
+
+    /// The type of controller it makes.
+    pub fn backend_type(&self) -> &str {
+        &self.inner.info.backend_type
+    }
+}
+
+impl Runtime {
+    /// Loads a plugin from a file.
+    pub async fn load_file(&self, path: &Path) -> Result<Plugin, LoadError> {
+        let size = tokio::fs::metadata(path).await?.len();
+        if size > MAX_FILE {
+            return Err(LoadError::TooLarge { size, limit: MAX_FILE });
+        }
+        self.load(tokio::fs::read(path).await?).await
+    }
+
+    /// Checks, compiles and tries a plugin.
+    pub async fn load(&self, wasm: Vec<u8>) -> Result<Plugin, LoadError> {
+        let runtime = self.clone();
+        let (digest, manifest, component) = tokio::task::spawn_blocking(move || runtime.compile(&wasm))
+            .await
+            .map_err(|error| LoadError::Contract(format!("the compiler panicked: {error}")))??;
+
+        check_imports(&component, &self.inner.engine, &manifest)?;
+        let contract = |error: wasmtime::Error| LoadError::Contract(format!("{error:#}"));
+        let pre = self.inner.linker.instantiate_pre(&component).map_err(contract)?;
+        let pre = BackendPre::new(pre).map_err(contract)?;
+
+        // Only a real instance shows whether the types of the exports fit.
+        let info = probe(&self.inner.engine, &pre, &manifest).await?;
+        if info.name != manifest.plugin.name {
+            return Err(LoadError::NameMismatch { manifest: manifest.plugin.name, described: info.name });
+        }
+        check_schema(&info.config_schema)?;
+        tracing::info!(plugin = info.name, version = info.version, %digest, "plugin loaded");
+        let engine = self.inner.engine.clone();
+        Ok(Plugin { inner: Arc::new(PluginInner { engine, pre, digest, manifest, info }) })
+    }
+
+    fn compile(&self, wasm: &[u8]) -> Result<(Digest, Manifest, Component), LoadError> {
+        if Engine::detect_precompiled(wasm).is_some() {
+            return Err(LoadError::Precompiled);
+        }
+        let manifest = Manifest::of_component(wasm)?;
+        let digest = Digest::of(wasm);
+        let engine = &self.inner.engine;
+        if let Some(component) = self.inner.cache.as_ref().and_then(|cache| cache.load(engine, digest)) {
+            return Ok((digest, manifest, component));
+        }
+        let component = Component::from_binary(engine, wasm)
+            .map_err(|error| LoadError::NotAComponent(format!("{error:#}")))?;
+        if let Some(cache) = &self.inner.cache {
+            cache.store(digest, &component);
+        }
+        Ok((digest, manifest, component))
+    }
+}
+
+/// The imports of a component are its true wish list (unused ones vanish when it is built), so they must fit what
+/// its manifest says in the open.
+fn check_imports(component: &Component, engine: &Engine, manifest: &Manifest) -> Result<(), LoadError> {
+    for (import, _) in component.component_type().imports(engine) {
+        if WASI.iter().any(|prefix| import.starts_with(prefix)) {
+            continue;
+        }
+        let interface = import
+            .strip_prefix("streamspace:backend/")
+            .and_then(|rest| rest.split('@').next())
+            .ok_or_else(|| LoadError::ForbiddenImport(import.to_owned()))?;
+        match interface {
+            "types" | "config" | "state" | "log" => {}
+            "secret" if manifest.secrets.is_empty() => {
+                return Err(LoadError::UndeclaredImport { import: import.to_owned(), kind: "secret" });
+            }
+            "secret" => {}
+            "docker" if !manifest.asks_for(EndpointKind::Docker) => {
+                return Err(LoadError::UndeclaredImport {
+                    import: import.to_owned(),
+                    kind: "endpoint of kind docker",
+                });
+            }
+            "docker" => {}
+            "http" | "socket" => return Err(LoadError::NotProvided(import.to_owned())),
+            _ => return Err(LoadError::ForbiddenImport(import.to_owned())),
+        }
+    }
+    Ok(())
+}
+
+/// Asks a new plugin who it is, with nothing at hand.
+async fn probe(engine: &Engine, pre: &BackendPre<CallState>, manifest: &Manifest) -> Result<Info, LoadError> {
+    let context = Context::without_capabilities(manifest.plugin.name.clone(), Limits::default());
+    call::run(engine, pre, Arc::new(context), PROBE_TIMEOUT, |backend, store| {
+        Box::pin(async move { Ok(Ok(backend.streamspace_backend_plugin().call_describe(store).await?)) })
+    })
+    .await
+    .map_err(LoadError::Probe)
+}
+
+fn check_schema(schema: &str) -> Result<(), LoadError> {
+    let schema: Value = serde_json::from_str(schema)
+        .map_err(|error| LoadError::Contract(format!("its config-schema is not JSON: {error}")))?;
+    jsonschema::validator_for(&schema)
+        .map(drop)
+        .map_err(|error| LoadError::Contract(format!("its config-schema is not a JSON Schema: {error}")))
+}
+
+impl Context {
+    /// For calls that may not use any capability.
+    pub(crate) fn without_capabilities(plugin: String, limits: Limits) -> Self {
+        Self {
+            plugin,
+            controller_id: String::new(),
+            config: "{}".to_owned(),
+            limits,
+            secrets: BTreeMap::new(),
+            docker: BTreeMap::new(),
+            state: Default::default(),
+        }
+    }
+}

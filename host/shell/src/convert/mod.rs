@@ -1,0 +1,9 @@
+//! Between the messages of the gRPC contract and the records of the plugin contract.
+
+mod inbound;
+mod outbound;
+
+pub(crate) use inbound::{home_key, session_ref, session_request, some_unless_empty};
+pub(crate) use outbound::{
+    Mutation, access_point, capabilities, entry, health, log_entry, metrics, mutation, status,
+};

@@ -1,0 +1,215 @@
+//! From what the plugin answers to a response.
+
+use prost_types::Timestamp;
+use streamspace_proto::controller::v1 as proto;
+use streamspace_runtime::contract::lifecycle::{Ownership, SessionEntry, Wish};
+use streamspace_runtime::contract::observe::{self, Target};
+use streamspace_runtime::contract::plugin::{Capacity, Health, Report};
+use streamspace_runtime::contract::types::{Condition, ConditionStatus, Outcome, Phase, SessionState, Usage};
+
+/// The parts of a mutation's answer, which each response arranges in its own way.
+pub(crate) struct Mutation {
+    pub(crate) node_id: String,
+    pub(crate) phase: String,
+    pub(crate) message: String,
+    pub(crate) handle: Vec<u8>,
+    pub(crate) in_progress: bool,
+}
+
+/// A mutation's outcome.
+pub(crate) fn mutation(outcome: Outcome) -> Mutation {
+    match outcome {
+        Outcome::Done(state) => Mutation {
+            node_id: state.node_id.unwrap_or_default(),
+            phase: phase(state.phase).to_owned(),
+            message: explanation(&state.conditions),
+            handle: Vec::new(),
+            in_progress: false,
+        },
+        Outcome::InProgress(progress) => Mutation {
+            node_id: String::new(),
+            phase: phase(Phase::Pending).to_owned(),
+            message: progress.message,
+            handle: progress.handle,
+            in_progress: true,
+        },
+    }
+}
+
+/// What a person should know of conditions that do not hold.
+fn explanation(conditions: &[Condition]) -> String {
+    let unmet = conditions.iter().filter(|condition| condition.status != ConditionStatus::Yes);
+    unmet
+        .map(|condition| condition.message.as_str())
+        .filter(|text| !text.is_empty())
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Pending => "Pending",
+        Phase::Running => "Running",
+        Phase::Hibernated => "Hibernated",
+        Phase::Failed => "Failed",
+        Phase::Terminated => "Terminated",
+    }
+}
+
+/// A session's state. There is no URL: how it is reached is asked for every connection.
+pub(crate) fn status(state: SessionState) -> proto::SessionStatusResponse {
+    proto::SessionStatusResponse {
+        session_id: state.session_id,
+        phase: phase(state.phase).to_owned(),
+        url: String::new(),
+        node_id: state.node_id.unwrap_or_default(),
+        last_activity: state.last_activity_ms.map(timestamp_ms),
+        resource_usage: state.usage.as_ref().map(resource_usage),
+        conditions: state.conditions.into_iter().map(condition).collect(),
+    }
+}
+
+fn condition(condition: Condition) -> proto::Condition {
+    proto::Condition {
+        r#type: condition.kind,
+        status: match condition.status {
+            ConditionStatus::Yes => "True",
+            ConditionStatus::No => "False",
+            ConditionStatus::Unknown => "Unknown",
+        }
+        .to_owned(),
+        reason: condition.reason,
+        message: condition.message,
+        // When it changed only the one who keeps conditions can tell.
+        last_transition_time: None,
+    }
+}
+
+/// A session of a listing.
+pub(crate) fn entry(entry: SessionEntry) -> proto::SessionEntry {
+    proto::SessionEntry {
+        status: Some(status(entry.state)),
+        spec: None,
+        wish: match entry.wish {
+            None => "",
+            Some(Wish::Running) => "running",
+            Some(Wish::Hibernated) => "hibernated",
+            Some(Wish::Terminated) => "terminated",
+        }
+        .to_owned(),
+        ownership: match entry.ownership {
+            Ownership::Owned => proto::Ownership::Owned,
+            Ownership::Adoptable => proto::Ownership::Adoptable,
+        }
+        .into(),
+        external_ref: entry.external_ref.unwrap_or_default(),
+        user_id: entry.user_id,
+    }
+}
+
+/// What a session uses. A rate that only two samples can tell is left to the caller.
+pub(crate) fn metrics(session_id: String, usage: Usage) -> proto::SessionMetricsResponse {
+    proto::SessionMetricsResponse {
+        session_id,
+        usage: Some(resource_usage(&usage)),
+        custom_metrics: usage.ext.iter().cloned().collect(),
+        sampled_at: Some(timestamp_ms(usage.sampled_at_ms)),
+        counters: Some(proto::ResourceCounters {
+            cpu_ns: usage.cpu_ns,
+            network_rx_bytes: usage.network_rx_bytes,
+            network_tx_bytes: usage.network_tx_bytes,
+            disk_read_bytes: usage.disk_read_bytes,
+            disk_write_bytes: usage.disk_write_bytes,
+        }),
+    }
+}
+
+fn resource_usage(usage: &Usage) -> proto::ResourceUsage {
+    let percent = |part: Option<u64>, whole: Option<u64>| match (part, whole) {
+        (Some(part), Some(whole)) if whole > 0 => (part as f64 * 100.0 / whole as f64) as f32,
+        _ => 0.0,
+    };
+    proto::ResourceUsage {
+        memory: usage.memory_bytes.map(|bytes| bytes.to_string()).unwrap_or_default(),
+        cpu: usage.cpu_millis.map(|millis| format!("{millis}m")).unwrap_or_default(),
+        memory_percent: percent(usage.memory_bytes, usage.memory_limit_bytes),
+        cpu_percent: percent(usage.cpu_millis.map(u64::from), usage.cpu_limit_millis.map(u64::from)),
+    }
+}
+
+/// A line of output.
+pub(crate) fn log_entry(entry: observe::LogEntry) -> proto::LogEntry {
+    proto::LogEntry {
+        timestamp: entry.time_ns.map(timestamp_ns),
+        message: entry.message,
+        stream: entry.source,
+        cursor: entry.cursor,
+    }
+}
+
+/// What the controller can do.
+pub(crate) fn capabilities(backend_type: &str, report: Report) -> proto::CapabilitiesResponse {
+    proto::CapabilitiesResponse {
+        controller_type: backend_type.to_owned(),
+        version: report.backend_version,
+        supports_hibernation: report.capabilities.hibernation,
+        supports_gpu: report.capabilities.gpu,
+        supports_persistent_storage: report.capabilities.persistent_storage,
+        supports_networking: report.capabilities.networking,
+        capacity: Some(capacity(&report.capacity)),
+        labels: report.labels.into_iter().collect(),
+    }
+}
+
+fn capacity(capacity: &Capacity) -> proto::ResourceCapacity {
+    let bytes = |value: Option<u64>| value.map(|bytes| bytes.to_string()).unwrap_or_default();
+    let millis = |value: Option<u64>| value.map(|millis| format!("{millis}m")).unwrap_or_default();
+    proto::ResourceCapacity {
+        max_sessions: capacity.max_sessions.map_or(0, |max| i32::try_from(max).unwrap_or(i32::MAX)),
+        total_memory: bytes(capacity.total_memory_bytes),
+        total_cpu: millis(capacity.total_cpu_millis),
+        total_storage: bytes(capacity.total_storage_bytes),
+        available_memory: bytes(capacity.available_memory_bytes),
+        available_cpu: millis(capacity.available_cpu_millis),
+        available_storage: bytes(capacity.available_storage_bytes),
+    }
+}
+
+/// Whether the controller reaches its backend.
+pub(crate) fn health(report: &Report) -> proto::HealthCheckResponse {
+    proto::HealthCheckResponse {
+        status: match report.health {
+            Health::Healthy => "healthy",
+            Health::Unhealthy => "unhealthy",
+        }
+        .to_owned(),
+        message: report.message.clone(),
+        current_sessions: i32::try_from(report.current_sessions).unwrap_or(i32::MAX),
+    }
+}
+
+/// A way into a session, as far as it can be told without a tunnel of the host's own.
+pub(crate) fn access_point(point: observe::AccessPoint) -> Option<proto::AccessPoint> {
+    let target = match point.target {
+        Target::Tcp(observe::TcpTarget { endpoint: None, host, port }) => {
+            proto::access_point::Target::Tcp(proto::TcpTarget { host, port: port.into() })
+        }
+        Target::Http(target) => proto::access_point::Target::Http(proto::HttpTarget {
+            base_url: target.base_url,
+            headers: target.headers.into_iter().collect(),
+        }),
+        Target::Tcp(_) | Target::Websocket(_) | Target::Socket(_) => return None,
+    };
+    let (username, password) = point.login.map(|login| (login.username, login.password)).unwrap_or_default();
+    Some(proto::AccessPoint { service: point.service, target: Some(target), username, password })
+}
+
+fn timestamp_ms(ms: u64) -> Timestamp {
+    timestamp_ns(ms.saturating_mul(1_000_000))
+}
+
+fn timestamp_ns(ns: u64) -> Timestamp {
+    const SECOND: u64 = 1_000_000_000;
+    // Both fit: 2^64 ns are 585 years.
+    Timestamp { seconds: (ns / SECOND) as i64, nanos: (ns % SECOND) as i32 }
+}

@@ -1,0 +1,346 @@
+//! The RPCs.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _, stream};
+use streamspace_proto::controller::v1::controller_service_server::{
+    ControllerService, ControllerServiceServer,
+};
+use streamspace_proto::controller::v1::{
+    CapabilitiesResponse, CreateSessionRequest, CreateSessionResponse, DeleteSessionRequest,
+    DeleteSessionResponse, GetCapabilitiesRequest, GetSessionAccessRequest, GetSessionLogsRequest,
+    GetSessionMetricsRequest, GetSessionRequest, GetSessionResponse, GetSessionStatusRequest,
+    HealthCheckRequest, HealthCheckResponse, HibernateSessionRequest, HibernateSessionResponse,
+    ListSessionsRequest, ListSessionsResponse, LogEntry, SessionAccessResponse, SessionEvent,
+    SessionMetricsResponse, SessionStatusResponse, TunnelFrame, WakeSessionRequest, WakeSessionResponse,
+    WatchSessionsRequest,
+};
+use streamspace_runtime::contract::observe::LogQuery;
+use streamspace_runtime::{Backend, CallError, CallOptions};
+use tonic::body::Body;
+use tonic::{Request, Response, Status, Streaming};
+use tower::ServiceExt;
+use tower::util::BoxCloneSyncService;
+
+use crate::convert::{self, Mutation, home_key, session_ref, session_request, some_unless_empty};
+use crate::{deadline, status};
+
+/// Sessions of a page, unless the caller says otherwise.
+const PAGE: u32 = 500;
+
+/// Lines of one page of logs.
+const LOG_PAGE: u32 = 500;
+
+/// How long the plugin waits for the next line of a log that is followed.
+const LOG_WAIT: Duration = Duration::from_secs(20);
+
+/// What serves a [`Shell`]: on a socket, or in memory as the transport of a client.
+pub type Service = ControllerServiceServer<Shell>;
+
+/// What the generated client calls through.
+pub type Transport = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, tower::BoxError>;
+
+type EventStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// ControllerService over one backend.
+pub struct Shell {
+    backend: Backend,
+    /// The highest epoch seen: whoever comes with a lower one has been replaced and does not know it yet.
+    epoch: AtomicU64,
+}
+
+impl Shell {
+    /// A shell over a backend.
+    pub fn new(backend: Backend) -> Self {
+        Self { backend, epoch: AtomicU64::new(0) }
+    }
+
+    /// The service, ready to be served on a socket.
+    pub fn into_service(self) -> Service {
+        ControllerServiceServer::new(self)
+    }
+
+    /// The service as the transport of the generated client: no socket and no HTTP/2 between them.
+    pub fn into_transport(self) -> Transport {
+        let service = self.into_service();
+        Transport::new(ServiceExt::<http::Request<Body>>::map_err(service, |never| match never {}))
+    }
+
+    /// Refuses callers that have been replaced. 0 = the caller does not take part in fencing.
+    fn fence(&self, epoch: u64) -> Result<(), Status> {
+        let seen = self.epoch.fetch_max(epoch, Ordering::SeqCst);
+        if epoch != 0 && epoch < seen { Err(status::stale_epoch(epoch, seen)) } else { Ok(()) }
+    }
+
+    async fn entry(
+        &self,
+        timeout: Duration,
+        session_id: String,
+        node_id: String,
+    ) -> Result<streamspace_runtime::contract::lifecycle::SessionEntry, Status> {
+        let session = session_ref(session_id, node_id)?;
+        self.backend.get(CallOptions::read(timeout), session).await.map_err(refused)
+    }
+}
+
+fn refused(error: CallError) -> Status {
+    status::of_call_error(&error)
+}
+
+#[tonic::async_trait]
+impl ControllerService for Shell {
+    async fn create_session(
+        &self,
+        request: Request<CreateSessionRequest>,
+    ) -> Result<Response<CreateSessionResponse>, Status> {
+        let timeout = deadline::of_request(request.metadata());
+        let mut request = request.into_inner();
+        self.fence(request.epoch)?;
+        let options = CallOptions {
+            timeout,
+            operation_id: std::mem::take(&mut request.operation_id),
+            generation: request.generation,
+            epoch: request.epoch,
+        };
+        let handle = some_unless_empty(std::mem::take(&mut request.handle));
+        let session_id = request.session_id.clone();
+        let wanted = session_request(request)?;
+        let outcome = self.backend.create(options, wanted, handle).await.map_err(refused)?;
+        let Mutation { node_id, phase, message, handle, in_progress } = convert::mutation(outcome);
+        let url = String::new();
+        Ok(Response::new(CreateSessionResponse {
+            session_id,
+            node_id,
+            phase,
+            url,
+            message,
+            handle,
+            in_progress,
+        }))
+    }
+
+    async fn get_session(
+        &self,
+        request: Request<GetSessionRequest>,
+    ) -> Result<Response<GetSessionResponse>, Status> {
+        let timeout = deadline::of_request(request.metadata());
+        let request = request.into_inner();
+        let entry = self.entry(timeout, request.session_id, request.node_id).await?;
+        let entry = convert::entry(entry);
+        Ok(Response::new(GetSessionResponse {
+            status: entry.status,
+            spec: entry.spec,
+            user_id: entry.user_id,
+            ownership: entry.ownership,
+        }))
+    }
+
+    async fn delete_session(
+        &self,
+        request: Request<DeleteSessionRequest>,
+    ) -> Result<Response<DeleteSessionResponse>, Status> {
+        let timeout = deadline::of_request(request.metadata());
+        let request = request.into_inner();
+        self.fence(request.epoch)?;
+        if request.purge_home && request.user_id.is_empty() {
+            return Err(status::invalid("user_id", "is required with purge_home"));
+        }
+        let purge_home = request.purge_home.then(|| home_key(&request.user_id));
+        let options = CallOptions {
+            timeout,
+            operation_id: request.operation_id,
+            generation: request.generation,
+            epoch: request.epoch,
+        };
+        let session = session_ref(request.session_id.clone(), request.node_id)?;
+        let handle = some_unless_empty(request.handle);
+        let outcome = self.backend.delete(options, session, purge_home, handle).await.map_err(refused)?;
+        let Mutation { message, handle, in_progress, .. } = convert::mutation(outcome);
+        Ok(Response::new(DeleteSessionResponse {
+            session_id: request.session_id,
+            success: !in_progress,
+            message,
+            handle,
+            in_progress,
+        }))
+    }
+
+    async fn hibernate_session(
+        &self,
+        request: Request<HibernateSessionRequest>,
+    ) -> Result<Response<HibernateSessionResponse>, Status> {
+        let timeout = deadline::of_request(request.metadata());
+        let request = request.into_inner();
+        self.fence(request.epoch)?;
+        let options = CallOptions {
+            timeout,
+            operation_id: request.operation_id,
+            generation: request.generation,
+            epoch: request.epoch,
+        };
+        let session = session_ref(request.session_id.clone(), request.node_id)?;
+        let handle = some_unless_empty(request.handle);
+        let outcome = self.backend.hibernate(options, session, handle).await.map_err(refused)?;
+        let Mutation { phase, message, handle, in_progress, .. } = convert::mutation(outcome);
+        Ok(Response::new(HibernateSessionResponse {
+            session_id: request.session_id,
+            phase,
+            message,
+            handle,
+            in_progress,
+        }))
+    }
+
+    async fn wake_session(
+        &self,
+        request: Request<WakeSessionRequest>,
+    ) -> Result<Response<WakeSessionResponse>, Status> {
+        let timeout = deadline::of_request(request.metadata());
+        let request = request.into_inner();
+        self.fence(request.epoch)?;
+        let options = CallOptions {
+            timeout,
+            operation_id: request.operation_id,
+            generation: request.generation,
+            epoch: request.epoch,
+        };
+        let session = session_ref(request.session_id.clone(), request.node_id)?;
+        let handle = some_unless_empty(request.handle);
+        let outcome = self.backend.wake(options, session, handle).await.map_err(refused)?;
+        let Mutation { phase, message, handle, in_progress, .. } = convert::mutation(outcome);
+        Ok(Response::new(WakeSessionResponse {
+            session_id: request.session_id,
+            phase,
+            url: String::new(),
+            message,
+            handle,
+            in_progress,
+        }))
+    }
+
+    async fn get_session_status(
+        &self,
+        request: Request<GetSessionStatusRequest>,
+    ) -> Result<Response<SessionStatusResponse>, Status> {
+        let timeout = deadline::of_request(request.metadata());
+        let request = request.into_inner();
+        let entry = self.entry(timeout, request.session_id, request.node_id).await?;
+        Ok(Response::new(convert::status(entry.state)))
+    }
+
+    async fn get_session_metrics(
+        &self,
+        request: Request<GetSessionMetricsRequest>,
+    ) -> Result<Response<SessionMetricsResponse>, Status> {
+        let timeout = deadline::of_request(request.metadata());
+        let request = request.into_inner();
+        let session = session_ref(request.session_id.clone(), request.node_id)?;
+        let usage = self.backend.metrics(CallOptions::read(timeout), session).await.map_err(refused)?;
+        Ok(Response::new(convert::metrics(request.session_id, usage)))
+    }
+
+    type GetSessionLogsStream = EventStream<LogEntry>;
+
+    async fn get_session_logs(
+        &self,
+        request: Request<GetSessionLogsRequest>,
+    ) -> Result<Response<Self::GetSessionLogsStream>, Status> {
+        let request = request.into_inner();
+        let session = session_ref(request.session_id, request.node_id)?;
+        let tail = u32::try_from(request.tail_lines).ok().filter(|lines| *lines > 0);
+        let first = LogQuery { cursor: some_unless_empty(request.cursor), tail, limit: LOG_PAGE, wait_ms: 0 };
+        let backend = self.backend.clone();
+        // Page after page; the plugin is asked anew for each, so that a follower holds no instance while it waits
+        // for its reader.
+        let pages = stream::try_unfold(Some(first), move |query| {
+            let (backend, session) = (backend.clone(), session.clone());
+            async move {
+                let Some(query) = query else { return Ok::<_, Status>(None) };
+                let options = CallOptions::read(LOG_WAIT * 2);
+                let page = backend.logs(options, session, query.clone()).await.map_err(refused)?;
+                let full = page.entries.len() >= LOG_PAGE as usize;
+                let next = (full || (request.follow && !page.ended)).then(|| LogQuery {
+                    cursor: page.cursor.or(query.cursor),
+                    tail: None,
+                    limit: LOG_PAGE,
+                    wait_ms: if request.follow { LOG_WAIT.as_millis() as u32 } else { 0 },
+                });
+                Ok(Some((page.entries, next)))
+            }
+        });
+        let lines = pages.flat_map(|page| match page {
+            Ok(entries) => stream::iter(
+                entries.into_iter().map(|entry| Ok(convert::log_entry(entry))).collect::<Vec<_>>(),
+            ),
+            Err(status) => stream::iter(vec![Err(status)]),
+        });
+        Ok(Response::new(Box::pin(lines)))
+    }
+
+    async fn get_capabilities(
+        &self,
+        request: Request<GetCapabilitiesRequest>,
+    ) -> Result<Response<CapabilitiesResponse>, Status> {
+        let timeout = deadline::of_request(request.metadata());
+        let report = self.backend.check(CallOptions::read(timeout)).await.map_err(refused)?;
+        Ok(Response::new(convert::capabilities(self.backend.plugin().backend_type(), report)))
+    }
+
+    async fn health_check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        let timeout = deadline::of_request(request.metadata());
+        let report = self.backend.check(CallOptions::read(timeout)).await.map_err(refused)?;
+        Ok(Response::new(convert::health(&report)))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<ListSessionsRequest>,
+    ) -> Result<Response<ListSessionsResponse>, Status> {
+        let timeout = deadline::of_request(request.metadata());
+        let request = request.into_inner();
+        let limit = u32::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(PAGE);
+        let cursor = some_unless_empty(request.cursor);
+        let page = self.backend.list(CallOptions::read(timeout), cursor, limit).await.map_err(refused)?;
+        Ok(Response::new(ListSessionsResponse {
+            entries: page.entries.into_iter().map(convert::entry).collect(),
+            next_cursor: page.next_cursor.unwrap_or_default(),
+        }))
+    }
+
+    type WatchSessionsStream = EventStream<SessionEvent>;
+
+    async fn watch_sessions(
+        &self,
+        _request: Request<WatchSessionsRequest>,
+    ) -> Result<Response<Self::WatchSessionsStream>, Status> {
+        Err(Status::unimplemented("watching is not offered by this controller"))
+    }
+
+    async fn get_session_access(
+        &self,
+        request: Request<GetSessionAccessRequest>,
+    ) -> Result<Response<SessionAccessResponse>, Status> {
+        let timeout = deadline::of_request(request.metadata());
+        let request = request.into_inner();
+        let session = session_ref(request.session_id.clone(), request.node_id)?;
+        let points = self.backend.access(CallOptions::read(timeout), session, None).await.map_err(refused)?;
+        Ok(Response::new(SessionAccessResponse {
+            session_id: request.session_id,
+            points: points.into_iter().filter_map(convert::access_point).collect(),
+        }))
+    }
+
+    type OpenTunnelStream = EventStream<TunnelFrame>;
+
+    async fn open_tunnel(
+        &self,
+        _request: Request<Streaming<TunnelFrame>>,
+    ) -> Result<Response<Self::OpenTunnelStream>, Status> {
+        Err(Status::unimplemented("tunnels are not offered by this controller"))
+    }
+}

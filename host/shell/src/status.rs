@@ -1,0 +1,117 @@
+//! Errors of the plugin contract as gRPC statuses.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use streamspace_runtime::CallError;
+use streamspace_runtime::contract::types::{Error, ErrorKind};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// Domain of the reasons in `google.rpc.ErrorInfo`.
+const DOMAIN: &str = "streamspace.controller";
+
+/// A failed call as a status: the code for what to do about it, the details for the rest.
+pub(crate) fn of_call_error(error: &CallError) -> Status {
+    let mut details = ErrorDetails::new();
+    let mut metadata = HashMap::from([("kind".to_owned(), kind_name(error.kind()).to_owned())]);
+    if let CallError::Backend(error) = error {
+        metadata.extend(error.ext.iter().cloned());
+        if let Some(field) = &error.field {
+            details.add_bad_request_violation(field.as_str(), error.message.as_str());
+        }
+        if let Some(ms) = error.retry_after_ms {
+            details.set_retry_info(Some(Duration::from_millis(ms.into())));
+        }
+    }
+    details.set_error_info(error.reason(), DOMAIN, metadata);
+    Status::with_error_details(code(error.kind()), error.to_string(), details)
+}
+
+/// Input that the shell itself cannot pass on.
+pub(crate) fn invalid(field: &str, message: &str) -> Status {
+    of_call_error(&CallError::Backend(Error {
+        kind: ErrorKind::Invalid,
+        message: message.to_owned(),
+        field: Some(field.to_owned()),
+        retry_after_ms: None,
+        ext: Vec::new(),
+    }))
+}
+
+/// A call by somebody who has been replaced.
+pub(crate) fn stale_epoch(given: u64, seen: u64) -> Status {
+    of_call_error(&CallError::Backend(Error {
+        kind: ErrorKind::StaleEpoch,
+        message: format!("the call carries epoch {given}, but {seen} was seen already"),
+        field: None,
+        retry_after_ms: None,
+        ext: Vec::new(),
+    }))
+}
+
+fn code(kind: ErrorKind) -> Code {
+    match kind {
+        ErrorKind::NotFound => Code::NotFound,
+        ErrorKind::Invalid => Code::InvalidArgument,
+        ErrorKind::Conflict => Code::AlreadyExists,
+        ErrorKind::Unsupported => Code::Unimplemented,
+        ErrorKind::FailedPrecondition => Code::FailedPrecondition,
+        ErrorKind::Unauthenticated => Code::Unauthenticated,
+        ErrorKind::Denied => Code::PermissionDenied,
+        ErrorKind::Exhausted => Code::ResourceExhausted,
+        ErrorKind::Unavailable => Code::Unavailable,
+        ErrorKind::TimedOut => Code::DeadlineExceeded,
+        ErrorKind::StaleEpoch => Code::Aborted,
+        ErrorKind::Internal => Code::Internal,
+    }
+}
+
+/// The kind's name in the contract's text.
+fn kind_name(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::NotFound => "not-found",
+        ErrorKind::Invalid => "invalid",
+        ErrorKind::Conflict => "conflict",
+        ErrorKind::Unsupported => "unsupported",
+        ErrorKind::FailedPrecondition => "failed-precondition",
+        ErrorKind::Unauthenticated => "unauthenticated",
+        ErrorKind::Denied => "denied",
+        ErrorKind::Exhausted => "exhausted",
+        ErrorKind::Unavailable => "unavailable",
+        ErrorKind::TimedOut => "timed-out",
+        ErrorKind::StaleEpoch => "stale-epoch",
+        ErrorKind::Internal => "internal",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_say_kind_field_and_when_to_come_again() {
+        let status = of_call_error(&CallError::Backend(Error {
+            kind: ErrorKind::Exhausted,
+            message: "no room".into(),
+            field: Some("spec.resources.memory".into()),
+            retry_after_ms: Some(1500),
+            ext: vec![("docker.status".into(), "500".into())],
+        }));
+        assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "no room"));
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("EXHAUSTED", DOMAIN));
+        assert_eq!(info.metadata["kind"], "exhausted");
+        assert_eq!(info.metadata["docker.status"], "500");
+        assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_millis(1500)));
+        let field = &status.get_details_bad_request().unwrap().field_violations[0].field;
+        assert_eq!(field, "spec.resources.memory");
+    }
+
+    #[test]
+    fn what_the_host_ended_has_a_reason_of_its_own() {
+        let status = of_call_error(&CallError::Trapped("unreachable".into()));
+        assert_eq!(status.code(), Code::Internal);
+        assert_eq!(status.get_details_error_info().unwrap().reason, "PLUGIN_TRAPPED");
+    }
+}

@@ -1,0 +1,113 @@
+//! From plugins and configuration to controllers that serve.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow};
+use streamspace_control::{Control, Registration};
+use streamspace_runtime::{Backend, BackendConfig, EndpointConfig, EndpointKind, Plugin};
+use streamspace_shell::Shell;
+
+use crate::config::ControllerConfig;
+use crate::plugins;
+
+/// The controllers of a configuration, or those for the backends found where there is none.
+pub(crate) fn plan(
+    configured: Vec<ControllerConfig>,
+    plugins: &BTreeMap<String, Plugin>,
+) -> Vec<ControllerConfig> {
+    if configured.is_empty() { plugins.values().filter_map(by_default).collect() } else { configured }
+}
+
+/// The controller for a plugin that nobody has configured: only if this release knows the very file, and only if
+/// something is to be found where its endpoints usually are.
+fn by_default(plugin: &Plugin) -> Option<ControllerConfig> {
+    let name = plugin.name();
+    if !plugins::is_known(plugin.digest()) {
+        tracing::warn!(plugin = name, digest = %plugin.digest(), "awaiting grant: this release does not know this plugin. To use it, write into the configuration:\n{}", lines_to_paste(plugin));
+        return None;
+    }
+    let mut endpoints = BTreeMap::new();
+    for asked in &plugin.manifest().endpoints {
+        let target = usual_place(asked.kind, asked.default.as_deref())?;
+        if let Some(socket) = target.strip_prefix("unix://")
+            && !Path::new(socket).exists()
+        {
+            tracing::warn!(
+                plugin = name,
+                endpoint = asked.name,
+                "no controller: there is nothing at {socket}"
+            );
+            return None;
+        }
+        endpoints.insert(asked.name.clone(), EndpointConfig::of_kind(asked.kind, &target)?);
+    }
+    Some(ControllerConfig {
+        name: format!("{name}-local"),
+        plugin: name.to_owned(),
+        labels: BTreeMap::new(),
+        config: serde_json::Value::Null,
+        limits: Default::default(),
+        endpoints,
+        secrets: BTreeMap::new(),
+    })
+}
+
+/// Where an endpoint is when nobody says so.
+fn usual_place(kind: EndpointKind, default: Option<&str>) -> Option<String> {
+    let from_environment = match kind {
+        EndpointKind::Docker => std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()),
+        EndpointKind::Http | EndpointKind::Socket => None,
+    };
+    from_environment.or_else(|| default.map(str::to_owned))
+}
+
+/// What an operator has to write to use a plugin.
+fn lines_to_paste(plugin: &Plugin) -> String {
+    let name = plugin.name();
+    let mut lines = format!("[[controller]]\nname = \"{name}-local\"\nplugin = \"{name}\"\n");
+    for endpoint in &plugin.manifest().endpoints {
+        let target = endpoint.default.as_deref().unwrap_or("…");
+        lines.push_str(&format!(
+            "[controller.endpoints.{}]   # {}\n{} = \"{target}\"\n",
+            endpoint.name,
+            endpoint.description,
+            endpoint.kind.key()
+        ));
+    }
+    lines
+}
+
+/// Registers a controller, binds its plugin and connects both.
+pub(crate) async fn start(
+    control: &Control,
+    plugins: &BTreeMap<String, Plugin>,
+    controller: ControllerConfig,
+) -> anyhow::Result<()> {
+    let plugin = plugins.get(&controller.plugin).ok_or_else(|| {
+        let found: Vec<&str> = plugins.keys().map(String::as_str).collect();
+        anyhow!("there is no plugin `{}` (found: {})", controller.plugin, found.join(", "))
+    })?;
+    let registration = Registration {
+        controller_type: plugin.backend_type().to_owned(),
+        name: controller.name.clone(),
+        // In this process: there is no way to it but the one handed over below.
+        endpoint: String::new(),
+        labels: controller.labels,
+    };
+    let id = control.register_controller(registration).await.context("it cannot be registered")?;
+    let backend = Backend::bind(
+        plugin.clone(),
+        BackendConfig {
+            controller_id: id.to_string(),
+            config: controller.config,
+            endpoints: controller.endpoints,
+            secrets: controller.secrets,
+            limits: controller.limits,
+        },
+    )
+    .await?;
+    control.attach_controller(&id, Shell::new(backend).into_transport()).await?;
+    tracing::info!(controller = %id, name = controller.name, plugin = plugin.name(), "controller serves");
+    Ok(())
+}

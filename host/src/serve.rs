@@ -1,0 +1,88 @@
+//! `streamspace serve`.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use streamspace_control::{Control, ControlConfig};
+use streamspace_runtime::{Runtime, RuntimeConfig};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::ServeArgs;
+use crate::config::Config;
+use crate::{controllers, plugins, telemetry};
+
+/// Reads the configuration and serves until told to stop.
+pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let config = Config::load(&args)?;
+    telemetry::init(&config.log)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the async runtime does not start")?
+        .block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    stop_on_signals(stop.clone())?;
+    // Taken before anything is written: a second server on the same port changes nothing.
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("listen: {} cannot be served on", config.listen))?;
+
+    let plugin_dir = config.plugin_dir();
+    let mut control_config = ControlConfig::new(&config.data);
+    if let Some(url) = &config.database {
+        control_config.database = url.parse()?;
+    }
+    let control = Control::open(control_config).await?;
+    let runtime =
+        Runtime::new(RuntimeConfig { cache_dir: Some(config.data.join("compiled")), ..Default::default() })?;
+    let plugins = plugins::load_all(&runtime, &plugin_dir).await?;
+    for controller in controllers::plan(config.controllers, &plugins) {
+        let name = controller.name.clone();
+        controllers::start(&control, &plugins, controller)
+            .await
+            .with_context(|| format!("controller `{name}`"))?;
+    }
+
+    let address = listener.local_addr().context("the listener has no address")?;
+    let control = Arc::new(control);
+    let running = tokio::spawn({
+        let (control, stop) = (Arc::clone(&control), stop.clone());
+        async move { control.run(stop).await }
+    });
+    tracing::info!(
+        %address, data = %config.data.display(), plugins = %plugin_dir.display(),
+        token_file = %config.data.join("admin.token").display(), "serving on http://{address}"
+    );
+    axum::serve(listener, control.router())
+        .with_graceful_shutdown(stop.clone().cancelled_owned())
+        .await
+        .context("serving failed")?;
+    // Also when serving ended by itself.
+    stop.cancel();
+    running.await.context("the reconciler failed")?;
+    if let Some(control) = Arc::into_inner(control) {
+        control.close().await;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// SIGTERM and SIGINT end the server after the calls under way are recorded.
+fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        stop.cancel();
+    });
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! Removing everything of a session.
+
+use streamspace_sdk::host::docker;
+use streamspace_sdk::{ErrorExt as _, ErrorKind, Outcome, Phase, Progress, Result, SessionRef, SessionState};
+
+use crate::{ENGINE, labels, names};
+
+/// Milliseconds between two looks at a removal that goes on in the engine.
+const REMOVAL_POLL_MS: u32 = 250;
+
+/// Removes the container, then the session's volumes, then the home if that is wished. Each step finds out by itself
+/// whether it is still needed.
+pub(crate) fn delete(session: &SessionRef, purge_home: Option<&str>) -> Result<Outcome> {
+    let name = names::container(&session.session_id)?;
+    match docker::container_remove(ENGINE, &name) {
+        Err(error) if error.is_not_found() => {}
+        // The engine removes it already for somebody else's request.
+        Err(error) if error.kind == ErrorKind::Unavailable && error.message.contains("in progress") => {
+            return Ok(still_there());
+        }
+        other => other?,
+    }
+    // Only the engine's own word counts.
+    match docker::container_inspect(ENGINE, &name) {
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(error),
+        Ok(_) => return Ok(still_there()),
+    }
+    let of_session = (labels::SESSION.to_owned(), session.session_id.clone());
+    for volume in docker::volume_list(ENGINE, &[of_session])? {
+        docker::volume_remove(ENGINE, &volume.name)?;
+    }
+    if let Some(key) = purge_home {
+        docker::volume_remove(ENGINE, &names::home(key)?)
+            .map_err(|error| error.context("the home cannot be removed"))?;
+    }
+    Ok(Outcome::Done(SessionState {
+        session_id: session.session_id.clone(),
+        node_id: None,
+        phase: Phase::Terminated,
+        conditions: Vec::new(),
+        last_activity_ms: None,
+        usage: None,
+        ext: Vec::new(),
+    }))
+}
+
+fn still_there() -> Outcome {
+    Outcome::InProgress(Progress {
+        handle: b"remove".to_vec(),
+        poll_after_ms: REMOVAL_POLL_MS,
+        message: "the engine is removing the container".to_owned(),
+        conditions: Vec::new(),
+        ext: Vec::new(),
+    })
+}

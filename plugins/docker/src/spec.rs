@@ -1,0 +1,168 @@
+//! From a session's spec to a container's.
+
+use std::collections::BTreeSet;
+
+use streamspace_sdk::host::docker::{
+    ContainerSpec, ExposedPort, Limits, RestartPolicy, TmpfsMount, VolumeMount,
+};
+use streamspace_sdk::{Error, ErrorExt as _, Result, SessionRequest, SessionSpec, Transport};
+
+use crate::settings::{Options, Settings};
+use crate::{labels, names};
+
+/// Seconds that a session has to end by itself.
+const STOP_TIMEOUT_S: u32 = 30;
+
+/// The container for a session.
+pub(crate) fn container(request: &SessionRequest, epoch: u64, settings: &Settings) -> Result<ContainerSpec> {
+    let spec = &request.spec;
+    let options = Options::parse(&spec.options)?;
+    if spec.resources.gpus > 0 {
+        return Err(Error::invalid("spec.resources.gpus", "graphics processors are not supported yet"));
+    }
+    Ok(ContainerSpec {
+        name: names::container(&request.session_id)?,
+        image: spec.image.clone(),
+        command: options.command,
+        env: spec.env.iter().map(|variable| (variable.name.clone(), variable.value.clone())).collect(),
+        labels: labels_of(request, epoch),
+        ports: ports(spec),
+        mounts: mounts(request)?,
+        // A desktop leaves lock files there that would stop it from starting a second time.
+        tmpfs: ["/tmp", "/run"]
+            .map(|path| TmpfsMount { path: path.to_owned(), size_bytes: None, exec: true })
+            .into(),
+        network: names::NETWORK.to_owned(),
+        limits: Limits {
+            memory_bytes: spec.resources.memory_bytes,
+            nano_cpus: spec.resources.cpu_millis.map(|millis| u64::from(millis) * 1_000_000),
+            pids: Some(settings.pids),
+            shm_bytes: Some(u64::from(settings.shm_mib) << 20),
+        },
+        gpus: 0,
+        // A session that runs comes back with the engine, one that was stopped through the API stays down.
+        restart: RestartPolicy::UnlessStopped,
+        init: true,
+        user: None,
+        stop_timeout_s: Some(STOP_TIMEOUT_S),
+        health_check: None,
+        isolation: None,
+        profile: None,
+        ext: Vec::new(),
+    })
+}
+
+fn labels_of(request: &SessionRequest, epoch: u64) -> Vec<(String, String)> {
+    let mut labels = vec![
+        (labels::SESSION, request.session_id.clone()),
+        (labels::USER, request.user_id.clone()),
+        (labels::SPEC_HASH, request.spec_hash.clone()),
+        (labels::EPOCH, epoch.to_string()),
+    ];
+    if !request.template_id.is_empty() {
+        labels.push((labels::TEMPLATE, request.template_id.clone()));
+    }
+    let unenforced = unenforced(&request.spec);
+    if !unenforced.is_empty() {
+        labels.push((labels::UNENFORCED, unenforced.join(",")));
+    }
+    labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// What was asked for and no engine can do: sizes of file systems. Said aloud in a condition.
+fn unenforced(spec: &SessionSpec) -> Vec<&'static str> {
+    let mut fields = Vec::new();
+    if spec.resources.storage_bytes.is_some() {
+        fields.push("spec.resources.storage");
+    }
+    if spec.home.as_ref().is_some_and(|home| home.size_bytes.is_some()) {
+        fields.push("spec.home_size");
+    }
+    if spec.volumes.iter().any(|volume| volume.size_bytes.is_some()) {
+        fields.push("spec.volume_mounts.size");
+    }
+    fields
+}
+
+/// All ports that anything in the spec names, once each.
+fn ports(spec: &SessionSpec) -> Vec<ExposedPort> {
+    let named = spec.ports.iter().map(|port| (port.number, port.transport == Transport::Udp));
+    let vnc = spec.vnc.iter().map(|vnc| (vnc.port, false));
+    let web = spec.web_app.iter().map(|app| (app.port, false));
+    named
+        .chain(vnc)
+        .chain(web)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .map(|(number, udp)| ExposedPort {
+            number,
+            transport: if udp { Transport::Udp } else { Transport::Tcp },
+        })
+        .collect()
+}
+
+fn mounts(request: &SessionRequest) -> Result<Vec<VolumeMount>> {
+    let home = request.spec.home.iter().map(|home| {
+        Ok(VolumeMount { volume: names::home(&home.key)?, path: home.mount_path.clone(), read_only: false })
+    });
+    let volumes = request.spec.volumes.iter().map(|volume| {
+        Ok(VolumeMount {
+            volume: names::volume(&request.session_id, &volume.name)?,
+            path: volume.mount_path.clone(),
+            read_only: volume.read_only,
+        })
+    });
+    home.chain(volumes).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use streamspace_sdk::{Home, Port, Resources, Vnc, Volume, WebApp};
+
+    use super::*;
+
+    pub(crate) fn request() -> SessionRequest {
+        SessionRequest {
+            session_id: "s1".into(),
+            user_id: "älice@example".into(),
+            template_id: String::new(),
+            spec: SessionSpec {
+                image: "busybox".into(),
+                resources: Resources {
+                    memory_bytes: Some(64 << 20),
+                    cpu_millis: Some(500),
+                    storage_bytes: Some(1 << 30),
+                    gpus: 0,
+                    ext: vec![],
+                },
+                ports: vec![Port { name: "web".into(), number: 3000, transport: Transport::Tcp }],
+                env: vec![],
+                volumes: vec![Volume {
+                    name: "cache".into(),
+                    mount_path: "/cache".into(),
+                    read_only: true,
+                    size_bytes: None,
+                }],
+                home: Some(Home { key: "ab".into(), mount_path: "/config".into(), size_bytes: None }),
+                vnc: Some(Vnc { port: 5900, protocol: "rfb".into() }),
+                web_app: Some(WebApp { port: 3000, path: "/".into(), health_check: String::new() }),
+                labels: vec![],
+                options: "{}".into(),
+                ext: vec![],
+            },
+            spec_hash: "h".into(),
+        }
+    }
+
+    #[test]
+    fn limits_ports_and_mounts_carry_over() {
+        let spec = container(&request(), 7, &Settings::default()).unwrap();
+        assert_eq!(spec.limits.nano_cpus, Some(500_000_000));
+        assert_eq!(spec.ports.iter().map(|port| port.number).collect::<Vec<_>>(), [3000, 5900]);
+        let mounts: Vec<_> =
+            spec.mounts.iter().map(|mount| (mount.volume.as_str(), mount.read_only)).collect();
+        assert_eq!(mounts, [("ss-home-ab", false), ("ss-vol-s1-cache", true)]);
+        assert_eq!(labels::value(&spec.labels, labels::EPOCH), Some("7"));
+        assert_eq!(labels::value(&spec.labels, labels::UNENFORCED), Some("spec.resources.storage"));
+    }
+}

@@ -1,0 +1,414 @@
+//! `cargo xtask test`: every check there is, one after the other, with all failures reported at the end.
+
+use crate::cargo::{WASM, cargo};
+use crate::dist::knowing;
+use crate::docker_engine::{self, Engine, Ready};
+use crate::images::{self, TEST};
+use crate::paths::Paths;
+use crate::plugins::{self, HOSTILE_PACKAGE, Plugin};
+use crate::registry::{self, Registry};
+use crate::{command, progress, signals};
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::io::{Read, Seek, Write};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The label of everything that a controller makes in an engine.
+const CONTROLLER_LABEL: &str = "streamspace.controller";
+/// What the programs under test are compiled with.
+const FEATURES: [&str; 2] = ["--features", "streamspace/failpoints"];
+
+/// Format check, lints, unit tests and end-to-end tests
+///
+/// The end-to-end tests run sessions on a Docker engine: the one that answers or, as root on Debian or
+/// Ubuntu, one that is installed and started for them. Tests whose backend cannot be had are left out, and
+/// the summary says so.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Fail when a backend cannot be had, instead of leaving its tests out
+    #[arg(long)]
+    all_backends: bool,
+    /// Do not install anything on this system
+    #[arg(long)]
+    no_install: bool,
+    /// Run only tests with this in their name; leaves out the format check and the lints
+    filter: Option<String>,
+}
+
+/// What became of a step.
+enum Outcome {
+    Passed,
+    Failed(anyhow::Error),
+    LeftOut(String),
+}
+
+/// The steps so far.
+#[derive(Default)]
+struct Report {
+    rows: Vec<(String, Outcome, Duration)>,
+}
+
+impl Report {
+    /// Runs a step unless the user wants to stop. A failed one does not keep the next from running.
+    fn step<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T>) -> Option<T> {
+        self.attempt(name, true, work)
+    }
+
+    /// Gets something that only some tests need. Where it cannot be had they are left out, unless it is
+    /// required.
+    fn provide<T>(&mut self, what: &str, required: bool, work: impl FnOnce() -> Result<T>) -> Option<T> {
+        self.attempt(&format!("provide {what}"), required, work)
+    }
+
+    fn attempt<T>(&mut self, name: &str, required: bool, work: impl FnOnce() -> Result<T>) -> Option<T> {
+        if signals::check().is_err() {
+            return None;
+        }
+        progress(name);
+        let started = Instant::now();
+        let (value, outcome) = match work() {
+            Ok(value) => (Some(value), Outcome::Passed),
+            Err(error) if required => {
+                eprintln!("error: {name}: {error:#}");
+                (None, Outcome::Failed(error))
+            }
+            Err(error) => {
+                eprintln!("warning: {name}: {error:#}");
+                (None, Outcome::LeftOut(format!("{error:#}; the tests that need it were left out")))
+            }
+        };
+        self.rows.push((name.to_owned(), outcome, started.elapsed()));
+        value
+    }
+
+    fn left_out(&mut self, name: &str, why: String) {
+        self.rows.push((name.to_owned(), Outcome::LeftOut(why), Duration::ZERO));
+    }
+
+    fn failed(&self) -> bool {
+        self.rows.iter().any(|(_, outcome, _)| matches!(outcome, Outcome::Failed(_)))
+    }
+
+    fn print(&self) {
+        progress("summary");
+        for (name, outcome, took) in &self.rows {
+            let took = took.as_secs_f64();
+            match outcome {
+                Outcome::Passed => println!("    passed    {took:7.1} s  {name}"),
+                Outcome::Failed(error) => {
+                    println!("    FAILED    {took:7.1} s  {name}: {}", first_line(&format!("{error:#}")));
+                }
+                Outcome::LeftOut(why) => println!("    left out             {name}: {why}"),
+            }
+        }
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
+    let mut run = Run::begin(paths)?;
+    let mut report = Report::default();
+    if arguments.filter.is_none() {
+        report.step("format", || command::run(cargo(paths).args(["fmt", "--all", "--check"])));
+    }
+    let hostile = paths.testbed().join("plugins/hostile.wasm");
+    let built = report.step("build the plugins", || {
+        let plugins = plugins::build(paths, &paths.cache.join("plugins"))?;
+        plugins::build_hostile(paths, &hostile)?;
+        Ok(plugins)
+    });
+    // Lints and unit tests need no built component, only the same variable in their environment so that
+    // nothing is compiled twice.
+    let plugins = built.as_deref().unwrap_or_default();
+    if arguments.filter.is_none() {
+        lint(paths, plugins, &mut report)?;
+    }
+    unit_tests(paths, arguments, &mut report)?;
+
+    let (backends, server) = match &built {
+        Some(plugins) => {
+            let server = report.step("build the tests", || build_tests(paths, plugins));
+            let backends =
+                server.is_some().then(|| Backends::provide(paths, arguments, &mut run, &mut report));
+            (backends, server)
+        }
+        None => (None, None),
+    };
+    if let (Some(()), Some(backends)) = (server, &backends) {
+        report.step("tests", || {
+            let mut test = cargo(paths);
+            test.args(["test", "--no-fail-fast"]).args(FEATURES).args(&arguments.filter);
+            knowing(&mut test, plugins)
+                .env("STREAMSPACE_TEST_BIN", paths.target.join("debug/streamspace"))
+                .env("STREAMSPACE_TEST_PLUGINS", paths.cache.join("plugins"))
+                .env("STREAMSPACE_TEST_HOSTILE", &hostile)
+                .env("STREAMSPACE_TEST_RUN", &run.id);
+            backends.describe(&mut test);
+            command::run(&mut test)
+        });
+    } else if signals::check().is_ok() {
+        report.left_out("tests", "what they test could not be built".to_owned());
+    }
+
+    let interrupted = signals::exit_code();
+    if let Some(backends) = backends {
+        progress("cleaning up");
+        if let Err(error) = backends.clean_up(&run) {
+            eprintln!("warning: {error:#}");
+        }
+    }
+    run.end()?;
+    report.print();
+    Ok(match interrupted {
+        Some(code) => {
+            println!("    interrupted");
+            code
+        }
+        None if report.failed() => ExitCode::FAILURE,
+        None => ExitCode::SUCCESS,
+    })
+}
+
+/// The packages that are built for WebAssembly.
+fn wasm_packages(paths: &Paths) -> Result<Vec<String>> {
+    let plugins = plugins::names(paths)?.into_iter().map(|name| plugins::package(&name));
+    Ok(plugins.chain([HOSTILE_PACKAGE.to_owned(), "streamspace-sdk".to_owned()]).collect())
+}
+
+fn lint(paths: &Paths, plugins: &[Plugin], report: &mut Report) -> Result<()> {
+    let packages = wasm_packages(paths)?;
+    report.step("lints", || {
+        let mut clippy = cargo(paths);
+        clippy.args(["clippy", "--workspace", "--all-targets"]).args(FEATURES);
+        for package in &packages {
+            clippy.args(["--exclude", package]);
+        }
+        command::run(knowing(&mut clippy, plugins).args(["--", "-D", "warnings"]))
+    });
+    report.step("lints of the plugins", || {
+        let mut clippy = cargo(paths);
+        clippy.args(["clippy", "--all-targets", "--target", WASM]);
+        for package in &packages {
+            clippy.args(["-p", package]);
+        }
+        command::run(clippy.args(["--", "-D", "warnings"]))
+    });
+    Ok(())
+}
+
+/// The logic of plugins is tested natively: quick, and with a test harness.
+fn unit_tests(paths: &Paths, arguments: &Arguments, report: &mut Report) -> Result<()> {
+    let packages = wasm_packages(paths)?;
+    report.step("unit tests of the SDK and the plugins", || {
+        let mut test = cargo(paths);
+        test.args(["test", "--lib", "--no-fail-fast"]);
+        for package in packages.iter().filter(|&package| package != HOSTILE_PACKAGE) {
+            test.args(["-p", package]);
+        }
+        command::run(test.args(&arguments.filter))
+    });
+    Ok(())
+}
+
+/// Builds exactly what `cargo test` will use, and the server as the tests start it.
+fn build_tests(paths: &Paths, plugins: &[Plugin]) -> Result<()> {
+    let mut build = cargo(paths);
+    build.args(["build", "--all-targets"]).args(FEATURES);
+    command::run(knowing(&mut build, plugins))
+}
+
+/// One run of the tests: it has the test bed to itself, and a name that its objects carry.
+struct Run {
+    id: String,
+    /// The run before this one, if it did not come to its end.
+    abandoned: Option<String>,
+    lock: File,
+}
+
+impl Run {
+    fn begin(paths: &Paths) -> Result<Self> {
+        fs::create_dir_all(paths.testbed())?;
+        let file = paths.testbed().join("run");
+        let mut lock = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&file)
+            .with_context(|| format!("cannot open {}", file.display()))?;
+        if lock.try_lock().is_err() {
+            bail!(
+                "another `cargo xtask test` is running with this cache; STREAMSPACE_CACHE can name another"
+            );
+        }
+        let mut before = String::new();
+        lock.read_to_string(&mut before)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let mut run = Self {
+            id: format!("ss-test-{:x}-{now:x}", std::process::id()),
+            abandoned: Some(before).filter(|id| id.starts_with("ss-test-")),
+            lock,
+        };
+        run.note(&run.id.clone())?;
+        Ok(run)
+    }
+
+    fn note(&mut self, text: &str) -> Result<()> {
+        self.lock.set_len(0)?;
+        self.lock.rewind()?;
+        Ok(self.lock.write_all(text.as_bytes())?)
+    }
+
+    fn end(mut self) -> Result<()> {
+        self.note("")
+    }
+}
+
+/// What the tests run sessions on.
+#[derive(Default)]
+struct Backends {
+    docker: Option<Docker>,
+}
+
+struct Docker {
+    ready: Ready,
+    has_image: bool,
+    registry: Option<Registry>,
+}
+
+impl Docker {
+    fn provide(paths: &Paths, arguments: &Arguments, run: &mut Run, report: &mut Report) -> Option<Self> {
+        let required = arguments.all_backends;
+        let ready = report
+            .provide("a Docker engine", required, || docker_engine::ensure(paths, !arguments.no_install))?;
+        let engine = &ready.engine;
+        if let Some(id) = run.abandoned.take()
+            && let Err(error) = remove_objects(engine, &id)
+        {
+            eprintln!("warning: leftovers of an earlier run: {error:#}");
+        }
+        let image =
+            report.provide("an image for Docker", required, || images::ensure(engine, &paths.cache, &TEST));
+        let registry = image.and_then(|()| {
+            report.provide("a registry to pull from", required, || registry::start(paths, engine))
+        });
+        Some(Self { has_image: image.is_some(), registry, ready })
+    }
+}
+
+impl Backends {
+    fn provide(paths: &Paths, arguments: &Arguments, run: &mut Run, report: &mut Report) -> Self {
+        Self { docker: Docker::provide(paths, arguments, run, report) }
+    }
+
+    /// Tells the tests what there is; they leave out what has no variable.
+    fn describe(&self, test: &mut Command) {
+        let Some(docker) = self.docker.as_ref().filter(|docker| docker.has_image) else { return };
+        test.env("STREAMSPACE_TEST_DOCKER", &docker.ready.engine.socket);
+        test.env("STREAMSPACE_TEST_IMAGE", TEST.name);
+        if let Some(registry) = &docker.registry {
+            test.env("STREAMSPACE_TEST_REGISTRY_IMAGE", &registry.image);
+        }
+    }
+
+    /// Leaves the machine as it was found, but for images worth keeping.
+    fn clean_up(self, run: &Run) -> Result<()> {
+        let Some(docker) = self.docker else { return Ok(()) };
+        drop(docker.registry);
+        let engine = &docker.ready.engine;
+        let cleaned = remove_objects(engine, &run.id).and_then(|()| remove_pulled_images(engine));
+        match docker.ready.started {
+            Some(started) => cleaned.and(started.stop()),
+            None => cleaned,
+        }
+    }
+}
+
+/// Removes what the controllers of one run made. Only theirs: the engine may serve real sessions too.
+fn remove_objects(engine: &Engine, run: &str) -> Result<()> {
+    let filters = || json!({ "label": [CONTROLLER_LABEL] });
+    let mut removed = 0;
+    let containers = engine.list("containers/json", filters())?;
+    for container in of_run(&containers, run) {
+        let id = container["Id"].as_str().context("a container without id")?;
+        engine.remove(&format!("containers/{id}?force=1"))?;
+        removed += 1;
+    }
+    let volumes = engine.list("volumes", filters())?;
+    for volume in of_run(&volumes["Volumes"], run) {
+        let name = volume["Name"].as_str().context("a volume without name")?;
+        engine.remove(&format!("volumes/{name}"))?;
+        removed += 1;
+    }
+    let networks = engine.list("networks", filters())?;
+    for network in of_run(&networks, run) {
+        let id = network["Id"].as_str().context("a network without id")?;
+        engine.remove(&format!("networks/{id}"))?;
+        removed += 1;
+    }
+    if removed > 0 {
+        println!("    removed {removed} objects that tests left behind in the Docker engine");
+    }
+    Ok(())
+}
+
+fn of_run<'a>(list: &'a Value, run: &'a str) -> impl Iterator<Item = &'a Value> {
+    list.as_array().into_iter().flatten().filter(move |object| {
+        object["Labels"][CONTROLLER_LABEL].as_str().is_some_and(|id| id.starts_with(run))
+    })
+}
+
+fn remove_pulled_images(engine: &Engine) -> Result<()> {
+    for image in engine.image_tags()?.iter().filter(|image| registry::is_ours(image)) {
+        engine.remove(&format!("images/{image}"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn only_objects_of_the_run_are_removed() {
+        let list = json!([
+            { "Id": "mine", "Labels": { CONTROLLER_LABEL: "ss-test-1-a-docker" } },
+            { "Id": "another run", "Labels": { CONTROLLER_LABEL: "ss-test-2-a" } },
+            { "Id": "real", "Labels": { CONTROLLER_LABEL: "docker-local" } },
+            { "Id": "no labels", "Labels": null },
+        ]);
+        let ids: Vec<_> = of_run(&list, "ss-test-1-a").map(|object| object["Id"].as_str().unwrap()).collect();
+        assert_eq!(ids, ["mine"]);
+    }
+
+    #[test]
+    fn a_failed_step_does_not_stop_the_next() {
+        let mut report = Report::default();
+        assert!(report.step("one", || Err::<(), _>(anyhow!("no"))).is_none());
+        assert_eq!(report.step("two", || Ok(2)), Some(2));
+        report.left_out("three", "why".to_owned());
+        assert!(report.failed());
+        assert_eq!(report.rows.len(), 3);
+    }
+
+    #[test]
+    fn a_run_has_the_test_bed_to_itself_and_knows_an_abandoned_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths =
+            Paths { root: folder.path().into(), cache: folder.path().into(), target: folder.path().into() };
+        let first = Run::begin(&paths).unwrap();
+        let id = first.id.clone();
+        assert!(Run::begin(&paths).is_err());
+        drop(first);
+        let second = Run::begin(&paths).unwrap();
+        assert_eq!(second.abandoned, Some(id));
+        second.end().unwrap();
+        assert_eq!(Run::begin(&paths).unwrap().abandoned, None);
+    }
+}
