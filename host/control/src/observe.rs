@@ -285,7 +285,8 @@ fn reachable(session: &mut Session, at: DateTime<Utc>) {
 fn missing(session: &mut Session, at: DateTime<Utc>) {
     if matches!(session.wish, Wish::Gone { .. }) || matches!(session.phase, Phase::Failed | Phase::Terminated)
     {
-        return None;
+        // That is as it should be, or as it is known.
+        return;
     }
     session.phase = Phase::Pending;
     for (kind, reason, message) in [
@@ -380,8 +381,9 @@ mod tests {
     #[test]
     fn what_failed_or_goes_is_not_made_again() {
         assert!(change(&record(RUN, Phase::Failed), Sight::Missing, now()).is_none());
-        let going = record(Wish::Gone { purge_home: false }, Phase::Running);
-        assert!(change(&going, Sight::Missing, now()).is_none());
+        // A deletion that came to rest on the way goes on, but nothing is made.
+        let going = change(&record(Wish::Gone { purge_home: false }, Phase::Running), Sight::Missing, now());
+        assert_eq!(going.map(|change| (change.phase, change.act)), Some((Phase::Running, true)));
         let ended = record(Wish::State(WishedState::Terminated), Phase::Terminated);
         assert!(change(&ended, Sight::Missing, now()).is_none());
     }

@@ -1,6 +1,6 @@
 //! Sessions from their creation to their end, over REST and a scripted controller.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

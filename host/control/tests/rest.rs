@@ -1,6 +1,6 @@
 //! The REST API's manners: who may call, what is refused and how, and what is repeated.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

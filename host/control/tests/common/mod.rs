@@ -1,6 +1,6 @@
 //! A controller that does what a test tells it to, and the server over it.
 
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;

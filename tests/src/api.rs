@@ -1,0 +1,140 @@
+//! The REST API as a program uses it.
+
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+
+use crate::until;
+
+/// A client of one server.
+pub struct Api {
+    client: Client,
+    base: String,
+    token: Option<String>,
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its content type.
+    pub content_type: String,
+    /// Its body; null where there is none.
+    pub body: Value,
+}
+
+impl Answer {
+    /// The fields that a problem names, sorted.
+    pub fn fields(&self) -> Vec<&str> {
+        let errors = self.body["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let mut fields: Vec<_> = errors.iter().map(|error| error["field"].as_str().unwrap()).collect();
+        fields.sort_unstable();
+        fields
+    }
+}
+
+impl Api {
+    pub(crate) fn new(address: &str, token: Option<&str>) -> Self {
+        // Whoever comes first installs it; the others find it there.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Self {
+            client: Client::builder().no_proxy().build().unwrap(),
+            base: format!("http://{address}"),
+            token: token.map(str::to_owned),
+        }
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    /// GET.
+    pub async fn get(&self, path: &str) -> Answer {
+        answer(self.request(Method::GET, path)).await.unwrap()
+    }
+
+    /// DELETE.
+    pub async fn delete(&self, path: &str) -> Answer {
+        answer(self.request(Method::DELETE, path)).await.unwrap()
+    }
+
+    /// POST with JSON.
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        answer(self.request(Method::POST, path).json(body)).await.unwrap()
+    }
+
+    /// POST with JSON and an Idempotency-Key.
+    pub async fn post_once(&self, path: &str, key: &str, body: &Value) -> Answer {
+        answer(self.request(Method::POST, path).header("idempotency-key", key).json(body)).await.unwrap()
+    }
+
+    /// POST with a body that may be anything.
+    pub async fn post_raw(&self, path: &str, content_type: &str, body: &str) -> Answer {
+        let request = self.request(Method::POST, path).header("content-type", content_type);
+        answer(request.body(body.to_owned())).await.unwrap()
+    }
+
+    /// A request to a server that may die before it answers.
+    pub async fn try_post(&self, path: &str, body: &Value) -> Result<Answer, reqwest::Error> {
+        answer(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// The same for DELETE.
+    pub async fn try_delete(&self, path: &str) -> Result<Answer, reqwest::Error> {
+        answer(self.request(Method::DELETE, path)).await
+    }
+
+    /// Creates a session and waits until it runs.
+    pub async fn create_running(&self, body: &Value) -> Value {
+        let created = self.post("/api/v1/sessions?wait=60s", body).await;
+        assert_eq!(created.status, StatusCode::CREATED, "{}", created.body);
+        assert_eq!(created.body["phase"], "Running", "{}", created.body);
+        created.body
+    }
+
+    /// All sessions.
+    pub async fn sessions(&self) -> Vec<Value> {
+        let listed = self.get("/api/v1/sessions?limit=500").await;
+        assert_eq!(listed.status, StatusCode::OK, "{}", listed.body);
+        assert!(listed.body["next_cursor"].is_null() || listed.body["next_cursor"] == "", "{}", listed.body);
+        listed.body["items"].as_array().unwrap().clone()
+    }
+
+    /// Waits until a session is in this phase.
+    pub async fn wait_for_phase(&self, id: &str, phase: &str) -> Value {
+        until(&format!("phase {phase} of {id}"), async || {
+            let session = self.get(&format!("/api/v1/sessions/{id}")).await;
+            (session.body["phase"] == phase).then_some(session.body)
+        })
+        .await
+    }
+
+    /// Waits until a session is gone.
+    pub async fn wait_for_gone(&self, id: &str) {
+        until(&format!("the end of {id}"), async || {
+            let session = self.get(&format!("/api/v1/sessions/{id}")).await;
+            (session.status == StatusCode::NOT_FOUND).then_some(())
+        })
+        .await;
+    }
+}
+
+async fn answer(request: RequestBuilder) -> Result<Answer, reqwest::Error> {
+    let response = request.send().await?;
+    let status = response.status();
+    let content_type = response
+        .headers()
+        .get("content-type")
+        .map(|value| value.to_str().unwrap().to_owned())
+        .unwrap_or_default();
+    let text = response.text().await?;
+    let body = match text.as_str() {
+        "" => Value::Null,
+        text => serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
+    };
+    Ok(Answer { status, content_type, body })
+}

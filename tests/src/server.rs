@@ -1,0 +1,201 @@
+//! `streamspace serve` as a process that can be killed.
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::api::Api;
+use crate::{PATIENCE, provided};
+
+/// What a server is started with. Its data outlives it, so that it can be started again.
+pub struct Installation {
+    program: String,
+    data: TempDir,
+    plugins: PathBuf,
+    environment: Vec<(String, String)>,
+    config: Option<PathBuf>,
+}
+
+impl Installation {
+    /// A new, empty installation with the built plugins and the Docker engine of the tests; none where there is
+    /// no engine.
+    pub fn with_docker() -> Option<Self> {
+        let socket = provided("STREAMSPACE_TEST_DOCKER")?;
+        Some(Self::new()?.environment("DOCKER_HOST", &format!("unix://{socket}")))
+    }
+
+    /// A new, empty installation with the built plugins.
+    pub fn new() -> Option<Self> {
+        Some(Self {
+            program: provided("STREAMSPACE_TEST_BIN")?,
+            data: TempDir::new().unwrap(),
+            plugins: provided("STREAMSPACE_TEST_PLUGINS")?.into(),
+            environment: vec![("DOCKER_HOST".to_owned(), "unix:///nowhere".to_owned())],
+            config: None,
+        })
+    }
+
+    /// The directory with everything the server keeps.
+    pub fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Another directory of plugins.
+    pub fn plugins(mut self, dir: &Path) -> Self {
+        self.plugins = dir.to_owned();
+        self
+    }
+
+    /// A configuration file with this content.
+    pub fn config(mut self, toml: &str) -> Self {
+        let path = self.data.path().join("streamspace.toml");
+        std::fs::write(&path, toml).unwrap();
+        self.config = Some(path);
+        self
+    }
+
+    fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.retain(|(other, _)| other != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts the server and waits until it serves.
+    pub fn start(&self) -> Server {
+        self.spawn(None).unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
+    }
+
+    /// Starts a server that kills itself at a failpoint.
+    pub fn start_to_die_at(&self, failpoint: &str) -> Server {
+        self.spawn(Some(failpoint)).unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
+    }
+
+    /// Starts a server that should refuse to serve; gives what it said.
+    pub fn start_refused(&self) -> String {
+        match self.spawn(None) {
+            Ok(_) => panic!("the server serves, although it should not"),
+            Err(log) => log,
+        }
+    }
+
+    fn spawn(&self, failpoint: Option<&str>) -> Result<Server, String> {
+        let mut command = Command::new(&self.program);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(self.data.path());
+        command.arg("--plugins").arg(&self.plugins);
+        if let Some(config) = &self.config {
+            command.arg("--config").arg(config);
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        match failpoint {
+            Some(name) => command.env("STREAMSPACE_KILL_AT", name),
+            None => command.env_remove("STREAMSPACE_KILL_AT"),
+        };
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+
+        let log = Arc::new(Mutex::new(String::new()));
+        let (found, address) = mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let reader = std::thread::spawn({
+            let log = Arc::clone(&log);
+            move || {
+                for line in stderr.lines().map_while(Result::ok) {
+                    if let Some(address) = served_address(&line) {
+                        // The receiver is gone once the address is known.
+                        let _ = found.send(address);
+                    }
+                    let mut log = log.lock().unwrap();
+                    log.push_str(&line);
+                    log.push('\n');
+                }
+            }
+        });
+        match address.recv_timeout(PATIENCE) {
+            Ok(address) => Ok(Server { child, address, log, data: self.data.path().to_owned() }),
+            // The pipe was closed: the process has ended.
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                child.wait().unwrap();
+                reader.join().unwrap();
+                Err(log.lock().unwrap().clone())
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                Err(format!("it neither serves nor ends:\n{}", log.lock().unwrap()))
+            }
+        }
+    }
+}
+
+/// The address in the log line that says that the server is ready.
+fn served_address(line: &str) -> Option<String> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let fields = &line["fields"];
+    fields["message"]
+        .as_str()?
+        .starts_with("serving on")
+        .then(|| fields["address"].as_str().unwrap().to_owned())
+}
+
+/// A server that runs, or has died.
+pub struct Server {
+    child: Child,
+    address: String,
+    log: Arc<Mutex<String>>,
+    data: PathBuf,
+}
+
+impl Server {
+    /// Its API, as the administrator.
+    pub fn api(&self) -> Api {
+        let token = std::fs::read_to_string(self.data.join("admin.token")).unwrap();
+        Api::new(&self.address, Some(token.trim()))
+    }
+
+    /// Its API, as somebody with this token or with none.
+    pub fn api_as(&self, token: Option<&str>) -> Api {
+        Api::new(&self.address, token)
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits until it has killed itself at its failpoint.
+    pub async fn died(mut self) {
+        let status = crate::until("the kill at the failpoint", async || self.child.try_wait().unwrap()).await;
+        assert_eq!(status.signal(), Some(9), "it ended otherwise ({status}):\n{}", self.log());
+    }
+
+    /// Kills it at once.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to stop (SIGTERM) and waits for that.
+    pub async fn stop(mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        crate::until("the end after SIGTERM", async || self.child.try_wait().unwrap()).await
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Has ended already in most tests; otherwise nothing may outlive the test.
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- log of the server ---\n{}", self.log());
+        }
+    }
+}
