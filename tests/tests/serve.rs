@@ -15,7 +15,7 @@ async fn bad_input_is_named_field_by_field_and_nothing_is_stored() {
     let api = server.api();
     let spec = |spec: Value| json!({"user_id": "a", "spec": spec});
     for (body, fields) in [
-        (json!({"user_id": "a"}), vec!["spec"]),
+        (json!({"user_id": "a"}), vec!["spec.base_image"]),
         (spec(json!({})), vec!["spec.base_image"]),
         (
             spec(json!({"base_image": "x", "resources": {"memory": "lots", "cpu": "-1"}})),
