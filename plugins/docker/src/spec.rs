@@ -28,10 +28,7 @@ pub(crate) fn container(request: &SessionRequest, epoch: u64, settings: &Setting
         labels: labels_of(request, epoch),
         ports: ports(spec),
         mounts: mounts(request)?,
-        // A desktop leaves lock files there that would stop it from starting a second time.
-        tmpfs: ["/tmp", "/run"]
-            .map(|path| TmpfsMount { path: path.to_owned(), size_bytes: None, exec: true })
-            .into(),
+        tmpfs: tmpfs(spec),
         network: names::NETWORK.to_owned(),
         limits: Limits {
             memory_bytes: spec.resources.memory_bytes,
@@ -101,6 +98,15 @@ fn ports(spec: &SessionSpec) -> Vec<ExposedPort> {
         .collect()
 }
 
+/// A fresh /tmp for every start: a desktop leaves lock files there that would stop it from starting a second time.
+fn tmpfs(spec: &SessionSpec) -> Vec<TmpfsMount> {
+    const TMP: &str = "/tmp";
+    if spec.volumes.iter().any(|volume| volume.mount_path == TMP) {
+        return Vec::new();
+    }
+    vec![TmpfsMount { path: TMP.to_owned(), size_bytes: None, exec: true }]
+}
+
 fn mounts(request: &SessionRequest) -> Result<Vec<VolumeMount>> {
     let home = request.spec.home.iter().map(|home| {
         Ok(VolumeMount { volume: names::home(&home.key)?, path: home.mount_path.clone(), read_only: false })
@@ -162,7 +168,15 @@ pub(crate) mod tests {
         let mounts: Vec<_> =
             spec.mounts.iter().map(|mount| (mount.volume.as_str(), mount.read_only)).collect();
         assert_eq!(mounts, [("ss-home-ab", false), ("ss-vol-s1-cache", true)]);
+        assert_eq!(spec.tmpfs.len(), 1);
         assert_eq!(labels::value(&spec.labels, labels::EPOCH), Some("7"));
         assert_eq!(labels::value(&spec.labels, labels::UNENFORCED), Some("spec.resources.storage"));
+    }
+
+    #[test]
+    fn a_volume_at_tmp_takes_the_place_of_the_memory_backed_one() {
+        let mut request = request();
+        request.spec.volumes[0].mount_path = "/tmp".into();
+        assert!(container(&request, 1, &Settings::default()).unwrap().tmpfs.is_empty());
     }
 }

@@ -6,7 +6,6 @@ mod controller;
 mod ids;
 mod lifecycle;
 mod operation;
-mod quantity;
 mod session;
 mod span;
 mod spec;
@@ -17,10 +16,10 @@ pub use controller::{Capabilities, Capacity, Controller, ControllerStatus, Regis
 pub use ids::{ControllerId, Epoch, Generation, InvalidId, MAX_ID_BYTES, OperationId, SessionId};
 pub use lifecycle::{Step, decide};
 pub use operation::{Operation, OperationKind};
-pub use quantity::{ByteQuantity, CpuQuantity, InvalidQuantity};
 pub use session::{Phase, PlacementRequest, Requirement, Session, Wish, WishedState};
 pub use span::{GoDuration, InvalidDuration};
 pub use spec::{EnvVar, Port, PortProtocol, Resources, SessionSpec, Vnc, VncProtocol, VolumeMount, WebApp};
+pub use streamspace_proto::quantity::{ByteQuantity, CpuQuantity, InvalidQuantity};
 
 use chrono::{DateTime, SubsecRound, Utc};
 

@@ -226,7 +226,11 @@ impl SessionSpec {
             env: self
                 .env
                 .iter()
-                .map(|variable| proto::EnvVar { name: variable.name.clone(), value: variable.value.clone() })
+                .map(|variable| proto::EnvVar {
+                    name: variable.name.clone(),
+                    value: variable.value.clone(),
+                    secret: variable.secret,
+                })
                 .collect(),
             volume_mounts: self
                 .volume_mounts

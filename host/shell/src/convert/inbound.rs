@@ -95,8 +95,7 @@ fn session_spec(spec: proto::SessionSpec, user_id: &str, options: &str) -> Resul
         env: spec
             .env
             .into_iter()
-            // The wire does not tell which values are secret, so all of them are treated as if they were.
-            .map(|variable| EnvVar { name: variable.name, value: variable.value, secret: true })
+            .map(|variable| EnvVar { name: variable.name, value: variable.value, secret: variable.secret })
             .collect(),
         volumes: spec
             .volume_mounts
