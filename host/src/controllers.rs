@@ -11,17 +11,9 @@ use streamspace_shell::Shell;
 use crate::config::ControllerConfig;
 use crate::plugins;
 
-/// The controllers of a configuration, or those for the backends found where there is none.
-pub(crate) fn plan(
-    configured: Vec<ControllerConfig>,
-    plugins: &BTreeMap<String, Plugin>,
-) -> Vec<ControllerConfig> {
-    if configured.is_empty() { plugins.values().filter_map(by_default).collect() } else { configured }
-}
-
 /// The controller for a plugin that nobody has configured: only if this release knows the very file, and only if
 /// something is to be found where its endpoints usually are.
-fn by_default(plugin: &Plugin) -> Option<ControllerConfig> {
+pub(crate) fn by_default(plugin: &Plugin) -> Option<ControllerConfig> {
     let name = plugin.name();
     if !plugins::is_known(plugin.digest()) {
         tracing::warn!(plugin = name, digest = %plugin.digest(), "awaiting grant: this release does not know this plugin. To use it, write into the configuration:\n{}", lines_to_paste(plugin));
@@ -69,9 +61,10 @@ fn lines_to_paste(plugin: &Plugin) -> String {
     for endpoint in &plugin.manifest().endpoints {
         let target = endpoint.default.as_deref().unwrap_or("…");
         lines.push_str(&format!(
-            "[controller.endpoints.{}]   # {}\n{} = \"{target}\"\n",
+            "[controller.endpoints.{}]   # {}\n{} = {target:?}\n",
             endpoint.name,
-            endpoint.description,
+            // A line break in it would be a line of the configuration.
+            endpoint.description.replace(char::is_control, " "),
             endpoint.kind.key()
         ));
     }
@@ -82,7 +75,7 @@ fn lines_to_paste(plugin: &Plugin) -> String {
 pub(crate) async fn start(
     control: &Control,
     plugins: &BTreeMap<String, Plugin>,
-    controller: ControllerConfig,
+    controller: &ControllerConfig,
 ) -> anyhow::Result<()> {
     let plugin = plugins.get(&controller.plugin).ok_or_else(|| {
         let found: Vec<&str> = plugins.keys().map(String::as_str).collect();
@@ -93,20 +86,17 @@ pub(crate) async fn start(
         name: controller.name.clone(),
         // In this process: there is no way to it but the one handed over below.
         endpoint: String::new(),
-        labels: controller.labels,
+        labels: controller.labels.clone(),
     };
     let id = control.register_controller(registration).await.context("it cannot be registered")?;
-    let backend = Backend::bind(
-        plugin.clone(),
-        BackendConfig {
-            controller_id: id.to_string(),
-            config: controller.config,
-            endpoints: controller.endpoints,
-            secrets: controller.secrets,
-            limits: controller.limits,
-        },
-    )
-    .await?;
+    let config = BackendConfig {
+        controller_id: id.to_string(),
+        config: controller.config.clone(),
+        endpoints: controller.endpoints.clone(),
+        secrets: controller.secrets.clone(),
+        limits: controller.limits,
+    };
+    let backend = Backend::bind(plugin.clone(), config).await?;
     control.attach_controller(&id, Shell::new(backend).into_transport()).await?;
     tracing::info!(controller = %id, name = controller.name, plugin = plugin.name(), "controller serves");
     Ok(())

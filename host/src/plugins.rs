@@ -20,7 +20,9 @@ pub(crate) async fn load_all(runtime: &Runtime, dir: &Path) -> anyhow::Result<BT
     for path in wasm_files(dir)? {
         match runtime.load_file(&path).await {
             Ok(plugin) => {
-                if plugins.contains_key(plugin.name()) {
+                let earlier = plugins.get(plugin.name());
+                // A file that this release knows is not pushed aside by one that only bears its name.
+                if earlier.is_some_and(|earlier| is_known(earlier.digest()) || !is_known(plugin.digest())) {
                     tracing::error!(file = %path.display(), plugin = plugin.name(), "left out: there is another plugin of this name");
                     continue;
                 }

@@ -41,11 +41,18 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let runtime =
         Runtime::new(RuntimeConfig { cache_dir: Some(config.data.join("compiled")), ..Default::default() })?;
     let plugins = plugins::load_all(&runtime, &plugin_dir).await?;
-    for controller in controllers::plan(config.controllers, &plugins) {
-        let name = controller.name.clone();
+    // What an operator wrote has to work; what was only found need not.
+    for controller in &config.controllers {
         controllers::start(&control, &plugins, controller)
             .await
-            .with_context(|| format!("controller `{name}`"))?;
+            .with_context(|| format!("controller `{}`", controller.name))?;
+    }
+    if config.controllers.is_empty() {
+        for controller in plugins.values().filter_map(controllers::by_default) {
+            if let Err(error) = controllers::start(&control, &plugins, &controller).await {
+                tracing::error!(controller = controller.name, "this controller does not serve: {error:#}");
+            }
+        }
     }
 
     let address = listener.local_addr().context("the listener has no address")?;

@@ -37,6 +37,8 @@ CREATE TABLE controllers (
     -- How many sessions are placed here; kept in the transaction that places or removes one.
     current_sessions INTEGER NOT NULL DEFAULT 0,
     last_heartbeat   TEXT,
+    -- Fencing number of calls: raised whenever somebody takes the controller over.
+    epoch            INTEGER NOT NULL DEFAULT 0,
     created_at       TEXT NOT NULL,
     updated_at       TEXT NOT NULL,
     UNIQUE (type, name)

@@ -62,7 +62,9 @@ fn condition<'a>(session: &'a Value, kind: &str) -> &'a Value {
 
 #[tokio::test]
 async fn a_session_runs_within_its_limits_and_leaves_only_its_home() {
-    let Some(stage) = Stage::new().await else { return };
+    let Some(mut stage) = Stage::new().await else { return };
+    // Everything there is to log: also there no secret may stand.
+    stage.installation = stage.installation.config("log = \"trace\"");
     let server = stage.installation.start();
     let api = server.api();
     let mut request = stage.request();
@@ -121,7 +123,7 @@ async fn a_session_runs_within_its_limits_and_leaves_only_its_home() {
     assert_eq!(deleted.status, StatusCode::NO_CONTENT, "{}", deleted.body);
     assert!(!stage.engine.exists(&name).await);
     let left = stage.engine.volumes(&me).await;
-    assert!(matches!(left.as_slice(), [home] if home.starts_with("ss-home-")), "{left:?}");
+    assert!(matches!(left.as_slice(), [home] if home.starts_with("ss-home.")), "{left:?}");
     assert!(api.sessions().await.is_empty());
     assert_eq!(api.get(&format!("/api/v1/sessions/{}", id(&session))).await.status, StatusCode::NOT_FOUND);
 
@@ -148,6 +150,12 @@ async fn an_image_that_is_not_there_is_pulled_by_the_host() {
     let (first, second) = tokio::join!(api.create_running(&request), api.create_running(&request));
     assert_ne!(first["id"], second["id"]);
     assert_eq!(server.log().matches("pull started").count(), 1, "one pull for both");
+
+    // Removed from the engine, it is pulled once more.
+    stage.engine.clean(&controller(&api).await).await;
+    stage.engine.0.remove_image(&image, None::<RemoveImageOptions>, None).await.unwrap();
+    api.create_running(&request).await;
+    assert_eq!(server.log().matches("pull started").count(), 2);
     stage.end(server).await;
 }
 

@@ -87,8 +87,9 @@ impl Control {
     ) -> Result<(), ControlError> {
         let controller = self.shared.store.controller(id).await?;
         let controller = controller.ok_or_else(|| ControlError::UnknownController(id.clone()))?;
+        let epoch = self.shared.store.take_over_controller(id).await?;
         let store = Arc::clone(&self.shared.store);
-        self.shared.fleet.attach(id.clone(), controller.controller_type, transport, store);
+        self.shared.fleet.attach(id.clone(), controller.controller_type, epoch, transport, store);
         Ok(())
     }
 

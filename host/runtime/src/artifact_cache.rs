@@ -1,7 +1,7 @@
 //! Machine code of plugins, kept between starts.
 
 use std::fs::{self, File, OpenOptions};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -69,10 +69,12 @@ impl ArtifactCache {
     fn try_store(&self, digest: Digest, component: &Component) -> Result<(), String> {
         let code = component.serialize().map_err(|error| format!("{error:#}"))?;
         let path = self.path(digest);
-        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+        // Unique also among processes that share the directory from different containers.
+        let nonce = RandomState::new().build_hasher().finish();
+        let temporary = path.with_extension(format!("{nonce:016x}.tmp"));
         let write = || -> std::io::Result<()> {
             let mut file: File =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
             file.write_all(&code)?;
             file.sync_all()?;
             fs::rename(&temporary, &path)

@@ -74,6 +74,9 @@ struct BackendInner {
 /// Time for the plugin to look at its configuration.
 const VALIDATE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Largest handle of long work, in bytes. It stands in the caller's database.
+pub(crate) const MAX_HANDLE: usize = 64 << 10;
+
 type CallResult<T> = wasmtime::Result<Result<T, types::Error>>;
 
 impl Backend {
@@ -88,7 +91,10 @@ impl Backend {
         };
         check_against_schema(&plugin.inner.info.config_schema, &settings)?;
 
-        let limits = Limits::default().with(&manifest.limits).with(&config.limits);
+        let limits = Limits::granted(&config.limits);
+        if let Some((name, asked, granted)) = limits.exceeded_by(&manifest.limits) {
+            return Err(BindError::Limit { name, asked, granted });
+        }
         let settings = settings.to_string();
         ask_plugin(&plugin, limits, settings.clone()).await?;
 
@@ -124,7 +130,7 @@ impl Backend {
 
     /// Looks at the backend: health, capabilities, capacity.
     pub async fn check(&self, options: CallOptions) -> Result<Report, CallError> {
-        self.read(options, |instance, store, call| {
+        self.look(CallKind::Read, options, |instance, store, call| {
             Box::pin(async move { instance.streamspace_backend_plugin().call_check(store, call).await })
         })
         .await
@@ -148,7 +154,7 @@ impl Backend {
 
     /// One session as the backend shows it.
     pub async fn get(&self, options: CallOptions, session: SessionRef) -> Result<SessionEntry, CallError> {
-        self.read(options, |instance, store, call| {
+        self.look(CallKind::Read, options, |instance, store, call| {
             Box::pin(
                 async move { instance.streamspace_backend_lifecycle().call_get(store, call, &session).await },
             )
@@ -163,7 +169,7 @@ impl Backend {
         cursor: Option<String>,
         limit: u32,
     ) -> Result<SessionPage, CallError> {
-        self.read(options, move |instance, store, call| {
+        self.look(CallKind::Read, options, move |instance, store, call| {
             Box::pin(async move {
                 let lifecycle = instance.streamspace_backend_lifecycle();
                 lifecycle.call_list(store, call, cursor.as_deref(), limit).await
@@ -179,7 +185,7 @@ impl Backend {
         cursor: Option<String>,
         wait: Duration,
     ) -> Result<EventPage, CallError> {
-        self.read(options, move |instance, store, call| {
+        self.look(CallKind::LongPoll, options, move |instance, store, call| {
             Box::pin(async move {
                 let lifecycle = instance.streamspace_backend_lifecycle();
                 lifecycle.call_watch(store, call, cursor.as_deref(), millis(wait)).await
@@ -239,7 +245,7 @@ impl Backend {
 
     /// What a session uses.
     pub async fn metrics(&self, options: CallOptions, session: SessionRef) -> Result<Usage, CallError> {
-        self.read(options, |instance, store, call| {
+        self.look(CallKind::Read, options, |instance, store, call| {
             Box::pin(async move {
                 instance.streamspace_backend_observe().call_metrics(store, call, &session).await
             })
@@ -254,7 +260,8 @@ impl Backend {
         session: SessionRef,
         query: LogQuery,
     ) -> Result<LogPage, CallError> {
-        self.read(options, |instance, store, call| {
+        let kind = if query.wait_ms > 0 { CallKind::LongPoll } else { CallKind::Read };
+        self.look(kind, options, |instance, store, call| {
             Box::pin(async move {
                 instance.streamspace_backend_observe().call_logs(store, call, &session, &query).await
             })
@@ -269,7 +276,7 @@ impl Backend {
         session: SessionRef,
         service: Option<String>,
     ) -> Result<Vec<AccessPoint>, CallError> {
-        self.read(options, |instance, store, call| {
+        self.look(CallKind::Read, options, |instance, store, call| {
             Box::pin(async move {
                 let observe = instance.streamspace_backend_observe();
                 observe.call_access(store, call, &session, service.as_deref()).await
@@ -279,8 +286,9 @@ impl Backend {
     }
 
     /// Runs a call that only looks. Dropping the future ends it.
-    async fn read<T>(
+    async fn look<T>(
         &self,
+        kind: CallKind,
         options: CallOptions,
         body: impl for<'a> FnOnce(
             &'a Instance,
@@ -290,13 +298,13 @@ impl Backend {
         + Send
         + 'static,
     ) -> Result<T, CallError> {
-        self.inner.run(CallKind::Read, Instant::now() + options.timeout, &options, body).await
+        self.inner.run(kind, Instant::now() + options.timeout, &options, body).await
     }
 
     /// Runs a call that changes something. It goes on when the caller goes away, and keeps the session's lock until
     /// it ends or its time is over: the backend may finish a request whose client has left, and the next call for
     /// this session must not overtake it.
-    async fn mutate<T: Send + 'static>(
+    async fn mutate(
         &self,
         session: String,
         options: CallOptions,
@@ -304,10 +312,10 @@ impl Backend {
             &'a Instance,
             &'a mut Store<CallState>,
             &'a types::Call,
-        ) -> BoxFuture<'a, CallResult<T>>
+        ) -> BoxFuture<'a, CallResult<Outcome>>
         + Send
         + 'static,
-    ) -> Result<T, CallError> {
+    ) -> Result<Outcome, CallError> {
         let inner = Arc::clone(&self.inner);
         let deadline = Instant::now() + options.timeout;
         let detached = async move {
@@ -316,7 +324,7 @@ impl Backend {
             inner.run(CallKind::Mutation, deadline, &options, body).await
         };
         match tokio::spawn(detached.in_current_span()).await {
-            Ok(result) => result,
+            Ok(result) => result.and_then(with_a_handle_that_fits),
             Err(panic) => Err(CallError::Trapped(format!("the host failed during the call: {panic}"))),
         }
     }
@@ -351,6 +359,15 @@ impl BackendInner {
             Box::pin(async move { body(instance, store, &call).await })
         })
         .await
+    }
+}
+
+fn with_a_handle_that_fits(outcome: Outcome) -> Result<Outcome, CallError> {
+    match &outcome {
+        Outcome::InProgress(progress) if progress.handle.len() > MAX_HANDLE => {
+            Err(CallError::HandleTooLarge(progress.handle.len()))
+        }
+        _ => Ok(outcome),
     }
 }
 

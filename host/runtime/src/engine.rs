@@ -20,7 +20,10 @@ use crate::limits::Limits;
 
 /// How often a running guest is interrupted to let others run and to count its time. Shorter ticks cost nothing
 /// measurable; longer ones make everything else late beside a guest that computes.
-pub(crate) const TICK: Duration = Duration::from_millis(10);
+const TICK: Duration = Duration::from_millis(10);
+
+/// Tables and core instances that a plugin may consist of.
+const PARTS: u32 = 4;
 
 /// How the engine is set up.
 #[derive(Clone, Debug)]
@@ -65,9 +68,12 @@ fn engine_config(instances: u32) -> Config {
     pool.total_component_instances(instances)
         .total_stacks(instances)
         .total_memories(instances)
-        // A component built from Rust has two tables and three core instances: the guest itself and its shims.
-        .total_tables(instances * 4)
-        .total_core_instances(instances * 4)
+        // A component built from Rust has two tables and three core instances: the guest itself and its shims. One
+        // with more than its share would take them from the calls of others.
+        .total_tables(instances * PARTS)
+        .total_core_instances(instances * PARTS)
+        .max_tables_per_component(PARTS)
+        .max_core_instances_per_component(PARTS)
         .max_memories_per_component(1)
         .max_memory_size(Limits::MAX_MEMORY.bytes() as usize)
         // Finds the pages a call has touched instead of unmapping all of them, and keeps the first ones: a third

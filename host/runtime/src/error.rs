@@ -114,6 +114,16 @@ pub enum BindError {
         /// What is wrong.
         reason: String,
     },
+    /// The plugin says that it needs more than it is granted.
+    #[error("limits.{name}: the plugin asks for {asked}, and {granted} is granted")]
+    Limit {
+        /// The limit.
+        name: &'static str,
+        /// What the manifest asks for.
+        asked: String,
+        /// What the operator, or the default, grants.
+        granted: String,
+    },
     /// An endpoint's target cannot be used.
     #[error("endpoints.{name}: {reason}")]
     Endpoint {
@@ -128,7 +138,7 @@ pub enum BindError {
     /// The configuration does not fit the plugin's schema, or the plugin refuses it.
     #[error("config{path}: {message}")]
     Config {
-        /// Where, as a JSON pointer; empty = the whole.
+        /// Where, as a dotted path; empty = the whole.
         path: String,
         /// What is wrong.
         message: String,
@@ -153,6 +163,9 @@ pub enum CallError {
     /// The plugin wanted too much memory.
     #[error("the plugin used more than its {0} of memory")]
     MemoryLimit(ByteSize),
+    /// The plugin's note for the next step of long work is larger than the contract allows.
+    #[error("the plugin gave a handle of {0} bytes; the most is {max}", max = crate::backend::MAX_HANDLE)]
+    HandleTooLarge(usize),
     /// The time given was over.
     #[error("no answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
@@ -166,7 +179,7 @@ impl CallError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Backend(error) => error.kind,
-            Self::Trapped(_) => ErrorKind::Internal,
+            Self::Trapped(_) | Self::HandleTooLarge(_) => ErrorKind::Internal,
             Self::CpuBudget(_) | Self::MemoryLimit(_) | Self::Busy(_) => ErrorKind::Exhausted,
             Self::TimedOut(_) => ErrorKind::TimedOut,
         }
@@ -192,6 +205,7 @@ impl CallError {
             Self::Trapped(_) => "PLUGIN_TRAPPED",
             Self::CpuBudget(_) => "PLUGIN_CPU_BUDGET",
             Self::MemoryLimit(_) => "PLUGIN_MEMORY_LIMIT",
+            Self::HandleTooLarge(_) => "PLUGIN_HANDLE_TOO_LARGE",
             Self::TimedOut(_) => "TIMED_OUT",
             Self::Busy(_) => "BUSY",
         }

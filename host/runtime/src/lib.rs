@@ -10,6 +10,7 @@ mod artifact_cache;
 mod backend;
 mod call;
 mod capability;
+mod cpu_meter;
 mod engine;
 mod error;
 mod grants;
@@ -18,6 +19,7 @@ mod load;
 mod manifest;
 mod permits;
 mod session_locks;
+mod stderr_tail;
 
 pub use backend::{Backend, BackendConfig, CallOptions};
 pub use engine::{Runtime, RuntimeConfig};

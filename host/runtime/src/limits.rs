@@ -30,13 +30,25 @@ impl Limits {
     /// The largest memory limit that can be granted: what the pooling allocator reserves for each memory.
     pub const MAX_MEMORY: ByteSize = ByteSize(256 << 20);
 
-    /// Applies a layer: the manifest's wishes first, then the operator's word.
-    pub fn with(self, layer: &LimitOverrides) -> Self {
+    /// What an operator's word makes of the defaults.
+    pub fn granted(operator: &LimitOverrides) -> Self {
+        let default = Self::default();
         Self {
-            memory: layer.memory.unwrap_or(self.memory).min(Self::MAX_MEMORY),
-            cpu: layer.cpu_ms.map_or(self.cpu, Duration::from_millis),
-            calls: layer.calls.unwrap_or(self.calls).max(1),
+            memory: operator.memory.unwrap_or(default.memory).min(Self::MAX_MEMORY),
+            cpu: operator.cpu_ms.map_or(default.cpu, Duration::from_millis),
+            calls: operator.calls.unwrap_or(default.calls).max(1),
         }
+    }
+
+    /// What a manifest asks for, if it is more than this. Told as `limits.memory`, the wish and the limit.
+    pub(crate) fn exceeded_by(&self, asked: &LimitOverrides) -> Option<(&'static str, String, String)> {
+        let memory = asked.memory.filter(|memory| *memory > self.memory);
+        let cpu = asked.cpu_ms.filter(|ms| Duration::from_millis(*ms) > self.cpu);
+        let calls = asked.calls.filter(|calls| *calls > self.calls);
+        memory
+            .map(|memory| ("memory", memory.to_string(), self.memory.to_string()))
+            .or_else(|| cpu.map(|ms| ("cpu_ms", ms.to_string(), self.cpu.as_millis().to_string())))
+            .or_else(|| calls.map(|calls| ("calls", calls.to_string(), self.calls.to_string())))
     }
 }
 
@@ -167,11 +179,20 @@ mod tests {
 
     #[test]
     fn the_operator_has_the_last_word_and_the_pool_the_very_last() {
-        let manifest = LimitOverrides { memory: Some(ByteSize(32 << 20)), cpu_ms: Some(500), calls: Some(4) };
-        let operator = LimitOverrides { memory: Some(ByteSize(1 << 40)), cpu_ms: None, calls: Some(0) };
-        let limits = Limits::default().with(&manifest).with(&operator);
+        let operator = LimitOverrides { memory: Some(ByteSize(1 << 40)), cpu_ms: Some(500), calls: Some(0) };
+        let limits = Limits::granted(&operator);
         assert_eq!(limits.memory, Limits::MAX_MEMORY);
         assert_eq!(limits.cpu, Duration::from_millis(500));
         assert_eq!(limits.calls, 1);
+    }
+
+    #[test]
+    fn a_manifest_that_asks_for_more_than_is_granted_is_told() {
+        let granted = Limits::default();
+        assert_eq!(granted.exceeded_by(&LimitOverrides::default()), None);
+        let asked = LimitOverrides { memory: Some(ByteSize(128 << 20)), ..Default::default() };
+        assert_eq!(granted.exceeded_by(&asked), Some(("memory", "128 MiB".to_owned(), "64 MiB".to_owned())));
+        let asked = LimitOverrides { cpu_ms: Some(3000), ..Default::default() };
+        assert_eq!(granted.exceeded_by(&asked), Some(("cpu_ms", "3000".to_owned(), "2000".to_owned())));
     }
 }

@@ -178,7 +178,9 @@ fn check_imports(component: &Component, engine: &Engine, manifest: &Manifest) ->
 
 /// Asks a new plugin who it is, with nothing at hand.
 async fn probe(engine: &Engine, pre: &BackendPre<CallState>, manifest: &Manifest) -> Result<Info, LoadError> {
-    let context = Context::without_capabilities(manifest.plugin.name.clone(), Limits::default());
+    // What it will get is not decided yet; what it asks for is enough to say who it is.
+    let limits = Limits { memory: Limits::MAX_MEMORY, ..Limits::default() };
+    let context = Context::without_capabilities(manifest.plugin.name.clone(), limits);
     call::run(engine, pre, Arc::new(context), PROBE_TIMEOUT, |backend, store| {
         Box::pin(async move { Ok(Ok(backend.streamspace_backend_plugin().call_describe(store).await?)) })
     })

@@ -25,7 +25,7 @@ pub struct Manifest {
     /// Names of secrets that its protocol forces into the sandbox.
     #[serde(default, rename = "secret")]
     pub secrets: Vec<SecretRequest>,
-    /// Limits that it asks for; the operator's win.
+    /// What it needs at least, where that is more than usual. Only the operator can grant it.
     #[serde(default)]
     pub limits: crate::limits::LimitOverrides,
 }
@@ -106,6 +106,11 @@ impl Manifest {
         if manifest.plugin.api != SERVED_API {
             return Err(LoadError::Api { asked: manifest.plugin.api, served: SERVED_API });
         }
+        let names = manifest.endpoints.iter().map(|endpoint| &endpoint.name);
+        let names = names.chain(manifest.secrets.iter().map(|secret| &secret.name));
+        if let Some(bad) = names.chain([&manifest.plugin.name]).find(|name| !is_name(name)) {
+            return Err(LoadError::Manifest(format!("{bad:?} is no name (a-z, 0-9 and -, at most 40)")));
+        }
         if let Some(twice) = first_duplicate(manifest.endpoints.iter().map(|endpoint| &endpoint.name)) {
             return Err(LoadError::Manifest(format!("endpoint `{twice}` is asked for twice")));
         }
@@ -127,6 +132,12 @@ impl EndpointKind {
             Self::Socket => "socket",
         }
     }
+}
+
+/// Names stand in configurations, logs and labels.
+fn is_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=40).contains(&name.len()) && name.chars().all(allowed)
 }
 
 fn first_duplicate<'a>(mut names: impl Iterator<Item = &'a String>) -> Option<&'a String> {
@@ -157,6 +168,7 @@ mod tests {
             (HEAD.replace("schema = 1", "schema = 2"), "schema 2 is not known"),
             (HEAD.replace("@1.0", "@2.0"), "streamspace:backend@2.0"),
             (format!("{HEAD}[extra]\n"), "unknown field `extra`"),
+            (HEAD.replace("\"x\"", "\"x\\ny\""), "is no name"),
             (
                 format!("{HEAD}{}", "[[endpoint]]\nname = \"a\"\nkind = \"docker\"\n".repeat(2)),
                 "endpoint `a` is asked for twice",

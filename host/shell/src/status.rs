@@ -11,21 +11,42 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 /// Domain of the reasons in `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "streamspace.controller";
 
+/// Bytes of a message in a status: all of it travels in HTTP headers, of which a client takes 16 KiB. The message is
+/// in them three times, once with every byte written as three.
+const MAX_MESSAGE: usize = 1280;
+
+/// Bytes of the field at fault, and of the key and the value of a further fact.
+const MAX_NOTE: usize = 128;
+
+/// Further facts of an error that are passed on.
+const MAX_FACTS: usize = 8;
+
+/// The beginning of a text.
+fn cut(text: &str, longest: usize) -> String {
+    let mut end = text.len().min(longest);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
 /// A failed call as a status: the code for what to do about it, the details for the rest.
 pub(crate) fn of_call_error(error: &CallError) -> Status {
     let mut details = ErrorDetails::new();
-    let mut metadata = HashMap::from([("kind".to_owned(), kind_name(error.kind()).to_owned())]);
+    let mut metadata = HashMap::new();
     if let CallError::Backend(error) = error {
-        metadata.extend(error.ext.iter().cloned());
+        let facts = error.ext.iter().take(MAX_FACTS);
+        metadata.extend(facts.map(|(key, value)| (cut(key, MAX_NOTE), cut(value, MAX_NOTE))));
         if let Some(field) = &error.field {
-            details.add_bad_request_violation(field.as_str(), error.message.as_str());
+            details.add_bad_request_violation(cut(field, MAX_NOTE), cut(&error.message, MAX_MESSAGE));
         }
         if let Some(ms) = error.retry_after_ms {
             details.set_retry_info(Some(Duration::from_millis(ms.into())));
         }
     }
+    metadata.insert("kind".to_owned(), kind_name(error.kind()).to_owned());
     details.set_error_info(error.reason(), DOMAIN, metadata);
-    Status::with_error_details(code(error.kind()), error.to_string(), details)
+    Status::with_error_details(code(error.kind()), cut(&error.to_string(), MAX_MESSAGE), details)
 }
 
 /// Input that the shell itself cannot pass on.

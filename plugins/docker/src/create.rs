@@ -17,6 +17,15 @@ const PULL_HANDLE: &[u8] = b"pull";
 
 /// Makes the container and starts it, or goes on with the one that is there.
 pub(crate) fn create(call: &Call, request: &SessionRequest) -> Result<Outcome> {
+    make(call, request).map_err(|error| match error.kind {
+        // Something that was there a moment ago: an image, a network, the container itself was removed by hand. The
+        // next try makes it anew, while `not-found` would end the session.
+        ErrorKind::NotFound => Error { kind: ErrorKind::Unavailable, ..error },
+        _ => error,
+    })
+}
+
+fn make(call: &Call, request: &SessionRequest) -> Result<Outcome> {
     let settings = Settings::load()?;
     let wanted = spec::container(request, call.epoch, &settings)?;
     let name = wanted.name.clone();
@@ -38,8 +47,10 @@ pub(crate) fn create(call: &Call, request: &SessionRequest) -> Result<Outcome> {
         Err(error) => return Err(error),
     };
     expect_same_spec(&existing, request)?;
-    if matches!(existing.state, ContainerState::Created | ContainerState::Exited) {
-        start(&name)?;
+    match existing.state {
+        ContainerState::Created => start_new(&name)?,
+        ContainerState::Exited => docker::container_start(ENGINE, &name)?,
+        _ => {}
     }
     Ok(Outcome::Done(observed::state(&docker::container_inspect(ENGINE, &name)?)))
 }
@@ -58,9 +69,14 @@ fn prepare(request: &SessionRequest) -> Result<()> {
     Ok(())
 }
 
-fn start(name: &str) -> Result<()> {
+/// Starts a container that never ran. One that cannot be started is removed, or it would stand in the way of the next
+/// try; nothing is lost with it.
+fn start_new(name: &str) -> Result<()> {
     let Err(error) = docker::container_start(ENGINE, name) else { return Ok(()) };
-    // A container that could not start would stand in the way of the next try.
+    // It may be running by now: nobody knows what became of the request.
+    if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::TimedOut) {
+        return Err(error);
+    }
     if let Err(removal) = docker::container_remove(ENGINE, name)
         && !removal.is_not_found()
     {

@@ -1,7 +1,7 @@
 //! Removing everything of a session.
 
 use streamspace_sdk::host::docker;
-use streamspace_sdk::{ErrorExt as _, ErrorKind, Outcome, Phase, Progress, Result, SessionRef, SessionState};
+use streamspace_sdk::{ErrorExt as _, Outcome, Phase, Progress, Result, SessionRef, SessionState};
 
 use crate::{ENGINE, labels, names};
 
@@ -14,10 +14,6 @@ pub(crate) fn delete(session: &SessionRef, purge_home: Option<&str>) -> Result<O
     let name = names::container(&session.session_id)?;
     match docker::container_remove(ENGINE, &name) {
         Err(error) if error.is_not_found() => {}
-        // The engine removes it already for somebody else's request.
-        Err(error) if error.kind == ErrorKind::Unavailable && error.message.contains("in progress") => {
-            return Ok(still_there());
-        }
         other => other?,
     }
     // Only the engine's own word counts.

@@ -3,8 +3,8 @@
 //! | object | name | labels |
 //! |---|---|---|
 //! | container | `ss-<session>` | session, user, template, spec hash, epoch |
-//! | volume of the session | `ss-vol-<session>-<name>` | session |
-//! | home of a user | `ss-home-<key>` | home |
+//! | volume of the session | `ss-vol.<session>.<name>` | session |
+//! | home of a user | `ss-home.<key>` | home |
 //! | network, shared by all | `ss-sessions` | |
 //!
 //! The host adds `streamspace.controller` to all of them. Every name is known before the first call, so that a lost
@@ -13,6 +13,7 @@
 mod create;
 mod delete;
 mod labels;
+mod list;
 mod names;
 mod observed;
 mod report;
@@ -58,9 +59,8 @@ impl Backend for Docker {
     }
 
     fn list(_call: &Call, cursor: Option<String>, limit: u32) -> Result<SessionPage> {
-        let containers = docker::container_list(ENGINE, &[(labels::SESSION.to_owned(), String::new())])?;
-        let entries = containers.into_iter().map(observed::entry).collect();
-        Ok(observed::page(entries, cursor.as_deref(), limit))
+        let entries = list::all()?.into_iter().map(observed::entry).collect();
+        Ok(list::page(entries, cursor.as_deref(), limit))
     }
 
     fn delete(

@@ -1,14 +1,18 @@
 //! From a container to what a session is seen to be.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use streamspace_sdk::host::docker::{Container, ContainerHealth, ContainerState};
-use streamspace_sdk::{
-    Condition, ConditionStatus, Ownership, Phase, SessionEntry, SessionPage, SessionState,
-};
+use streamspace_sdk::{Condition, ConditionStatus, Ownership, Phase, SessionEntry, SessionState};
 
 use crate::labels;
 
-/// Restarts by the engine after which a session counts as broken and not as unlucky.
+/// Restarts by the engine after which a session counts as broken and not as unlucky. The engine counts them for the
+/// container's whole life, so that one that has run for [`STEADY_MS`] since is well all the same.
 const CRASH_LOOP: u32 = 3;
+
+/// Milliseconds of running after which a crash is history. The engine itself forgets its growing pauses after 10 s.
+const STEADY_MS: u64 = 10_000;
 
 /// A container as a session.
 pub(crate) fn entry(container: Container) -> SessionEntry {
@@ -31,7 +35,8 @@ pub(crate) fn entry(container: Container) -> SessionEntry {
 pub(crate) fn state(container: &Container) -> SessionState {
     let (phase, ready) = phase(container);
     let mut conditions = vec![ready];
-    if let Some(fields) = labels::value(&container.labels, labels::UNENFORCED) {
+    let unenforced = labels::value(&container.labels, labels::UNENFORCED).filter(|fields| !fields.is_empty());
+    if let Some(fields) = unenforced {
         conditions.push(condition(
             "LimitsEnforced",
             ConditionStatus::No,
@@ -61,7 +66,7 @@ fn phase(container: &Container) -> (Phase, Condition) {
     };
     let crashed = if container.oom_killed { "OOMKilled" } else { "CrashLoop" };
     match container.state {
-        ContainerState::Running | ContainerState::Restarting if container.restart_count >= CRASH_LOOP => {
+        ContainerState::Running | ContainerState::Restarting if is_crash_loop(container) => {
             let message = format!("{}, and did so {} times", ended(), container.restart_count);
             (Phase::Failed, ready(No, crashed, message))
         }
@@ -87,6 +92,9 @@ fn phase(container: &Container) -> (Phase, Condition) {
         ContainerState::Removing => {
             (Phase::Pending, ready(No, "Removing", "the container is being removed".to_owned()))
         }
+        ContainerState::Unknown => {
+            (Phase::Pending, ready(No, "Unknown", "the engine reports a state that is not known".to_owned()))
+        }
         // The engine restarts whatever ends by itself, so that somebody has stopped this one.
         ContainerState::Exited => (Phase::Hibernated, ready(No, "Stopped", ended())),
         ContainerState::Dead => {
@@ -95,22 +103,25 @@ fn phase(container: &Container) -> (Phase, Condition) {
     }
 }
 
+/// Whether a container ends again and again, each time soon after its start.
+fn is_crash_loop(container: &Container) -> bool {
+    let short_lived = match (container.state, container.started_at_ms, container.finished_at_ms) {
+        // Between two lives: how long was the last one?
+        (ContainerState::Restarting, Some(start), Some(end)) => end.saturating_sub(start) < STEADY_MS,
+        (ContainerState::Running, Some(start), _) => now_ms().saturating_sub(start) < STEADY_MS,
+        _ => true,
+    };
+    container.restart_count >= CRASH_LOOP && short_lived
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A condition.
 pub(crate) fn condition(kind: &str, status: ConditionStatus, reason: &str, message: String) -> Condition {
     Condition { kind: kind.to_owned(), status, reason: reason.to_owned(), message }
-}
-
-/// Cuts a page out of a whole listing: the engine gives everything at once.
-pub(crate) fn page(mut entries: Vec<SessionEntry>, cursor: Option<&str>, limit: u32) -> SessionPage {
-    entries.sort_by(|a, b| a.state.session_id.cmp(&b.state.session_id));
-    if let Some(cursor) = cursor {
-        entries.retain(|entry| entry.state.session_id.as_str() > cursor);
-    }
-    let limit = if limit == 0 { usize::MAX } else { limit as usize };
-    let more = entries.len() > limit;
-    entries.truncate(limit);
-    let next_cursor = entries.last().filter(|_| more).map(|entry| entry.state.session_id.clone());
-    SessionPage { entries, next_cursor }
 }
 
 #[cfg(test)]
@@ -132,6 +143,8 @@ mod tests {
             ports: vec![],
             address: None,
             created_at_ms: None,
+            started_at_ms: None,
+            finished_at_ms: None,
             ext: vec![],
         }
     }
@@ -155,6 +168,15 @@ mod tests {
                 Phase::Failed,
                 "OOMKilled",
             ),
+            (
+                Container {
+                    restart_count: 9,
+                    started_at_ms: Some(now_ms() - STEADY_MS),
+                    ..container(ContainerState::Running)
+                },
+                Phase::Running,
+                "Running",
+            ),
             (container(ContainerState::Restarting), Phase::Pending, "Restarting"),
             (container(ContainerState::Created), Phase::Pending, "NotStarted"),
             (
@@ -170,24 +192,5 @@ mod tests {
             let seen = state(&found);
             assert_eq!((seen.phase, seen.conditions[0].reason.as_str()), (phase, reason));
         }
-    }
-
-    #[test]
-    fn pages_are_whole_and_end() {
-        let entries = || {
-            ["c", "a", "b"]
-                .map(|id| {
-                    let labels = vec![(labels::SESSION.to_owned(), id.to_owned())];
-                    entry(Container { labels, ..container(ContainerState::Running) })
-                })
-                .into()
-        };
-        let ids = |page: &SessionPage| {
-            page.entries.iter().map(|entry| entry.state.session_id.clone()).collect::<Vec<_>>()
-        };
-        let first = page(entries(), None, 2);
-        assert_eq!((ids(&first), first.next_cursor.as_deref()), (vec!["a".into(), "b".into()], Some("b")));
-        let second = page(entries(), first.next_cursor.as_deref(), 2);
-        assert_eq!((ids(&second), second.next_cursor), (vec!["c".into()], None));
     }
 }

@@ -50,19 +50,15 @@ pub(crate) fn container(request: &SessionRequest, epoch: u64, settings: &Setting
 }
 
 fn labels_of(request: &SessionRequest, epoch: u64) -> Vec<(String, String)> {
-    let mut labels = vec![
+    let labels = [
         (labels::SESSION, request.session_id.clone()),
         (labels::USER, request.user_id.clone()),
         (labels::SPEC_HASH, request.spec_hash.clone()),
         (labels::EPOCH, epoch.to_string()),
+        // Also when empty: an image could bring labels of these names.
+        (labels::TEMPLATE, request.template_id.clone()),
+        (labels::UNENFORCED, unenforced(&request.spec).join(",")),
     ];
-    if !request.template_id.is_empty() {
-        labels.push((labels::TEMPLATE, request.template_id.clone()));
-    }
-    let unenforced = unenforced(&request.spec);
-    if !unenforced.is_empty() {
-        labels.push((labels::UNENFORCED, unenforced.join(",")));
-    }
     labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
@@ -167,7 +163,7 @@ pub(crate) mod tests {
         assert_eq!(spec.ports.iter().map(|port| port.number).collect::<Vec<_>>(), [3000, 5900]);
         let mounts: Vec<_> =
             spec.mounts.iter().map(|mount| (mount.volume.as_str(), mount.read_only)).collect();
-        assert_eq!(mounts, [("ss-home-ab", false), ("ss-vol-s1-cache", true)]);
+        assert_eq!(mounts, [("ss-home.ab", false), ("ss-vol.s1.cache", true)]);
         assert_eq!(spec.tmpfs.len(), 1);
         assert_eq!(labels::value(&spec.labels, labels::EPOCH), Some("7"));
         assert_eq!(labels::value(&spec.labels, labels::UNENFORCED), Some("spec.resources.storage"));

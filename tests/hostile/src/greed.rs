@@ -40,7 +40,7 @@ pub(crate) fn leak() -> Result<Outcome> {
 
 /// As many lines as there is time for, each as long as may be.
 pub(crate) fn flood_log() -> Result<Outcome> {
-    let line = "flood ".repeat(10_000);
+    let line = "flood ".repeat(1000);
     while black_box(true) {
         log::write(log::Level::Info, &line, &[]);
     }
@@ -141,7 +141,7 @@ pub(crate) fn enormous_error() -> Error {
     let much = "ä\n".repeat(1 << 20);
     Error {
         field: Some(much.clone()),
-        ext: (0..1000).map(|n| (format!("key {n}"), "value ".repeat(100))).collect(),
+        ext: (0..1000).map(|n| (format!("{n} {}", "key ".repeat(1000)), "ä".repeat(1000))).collect(),
         ..Error::new(ErrorKind::Unavailable, much)
     }
 }
@@ -154,8 +154,8 @@ pub(crate) fn entry(session_id: String) -> SessionEntry {
 pub(crate) fn page(word: &str) -> Option<SessionPage> {
     let entries = match word {
         "enormous-entry" => vec![listed("s".repeat(24 << 20))],
-        "enormous-page" => (0..200_000).map(|n| listed(format!("session {n}"))).collect(),
+        "enormous-page" => (0..40_000).map(|n| listed(format!("session {n}"))).collect(),
         _ => return None,
     };
-    Some(SessionPage { entries, next_cursor: None })
+    Some(SessionPage { entries, next_cursor: None, ext: Vec::new() })
 }

@@ -96,7 +96,7 @@ impl Backend for Hostile {
             return Ok(page);
         }
         act(&cursor)?;
-        Ok(SessionPage { entries: Vec::new(), next_cursor: None })
+        Ok(SessionPage { entries: Vec::new(), next_cursor: None, ext: Vec::new() })
     }
 
     fn delete(

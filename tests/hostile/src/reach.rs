@@ -35,7 +35,7 @@ pub(crate) fn path_as_image() -> Result<Outcome> {
 
 pub(crate) fn foreign_label() -> Result<Outcome> {
     let label = ("streamspace.controller".to_owned(), "somebody-else".to_owned());
-    docker::volume_ensure(ENGINE, "ss-vol", &[label]).map(|()| good())
+    docker::volume_ensure(ENGINE, "ss-vol", &[label]).map(|_| good())
 }
 
 pub(crate) fn foreign_label_on_a_container() -> Result<Outcome> {

@@ -47,16 +47,10 @@ async fn a_damaged_artefact_is_made_again() {
     drop(load(&cache, &plugin).await);
     let artefact = files(&cache).remove(0);
     let whole = fs::read(&artefact).unwrap();
-    let damages: [(&str, Vec<u8>); 4] = [
+    let damages: [(&str, Vec<u8>); 3] = [
         ("empty", Vec::new()),
         ("something else", b"not machine code".to_vec()),
         ("cut off", whole[..whole.len() / 2].to_vec()),
-        ("of another version", {
-            let mut other = whole.clone();
-            let version = other.windows(4).rposition(|text| text == b"48.0").unwrap();
-            other[version] = b'9';
-            other
-        }),
     ];
     for (damage, bytes) in damages {
         // A new file, as nothing may change under what an earlier start has mapped.

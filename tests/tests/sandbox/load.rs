@@ -9,7 +9,7 @@ use streamspace_runtime::{
 };
 use tonic::Code;
 
-use crate::stage::{Controller, NOWHERE, config, hostile, hostile_file};
+use crate::stage::{Controller, NOWHERE, config, hostile, hostile_file, limits};
 
 /// The section with the manifest.
 const SECTION: &str = "streamspace:manifest";
@@ -268,23 +268,24 @@ async fn a_plugin_that_fails_at_its_configuration_is_not_bound() {
 }
 
 #[tokio::test]
-async fn limits_larger_than_any_are_cut_down() {
+async fn a_plugin_that_asks_for_more_than_it_is_granted_is_not_bound() {
     let Some(wasm) = original() else { return };
-    let greedy = manifest(
-        "hostile",
-        &format!("{ENGINE}[limits]\nmemory = \"1GiB\"\ncpu_ms = 86400000\ncalls = 1000000\n"),
-    );
-    let plugin = load(with_manifest(&wasm, &greedy)).await.unwrap();
+    for (asked, limit) in
+        [("memory = \"1GiB\"", "memory"), ("cpu_ms = 86400000", "cpu_ms"), ("calls = 1000000", "calls")]
+    {
+        let greedy = manifest("hostile", &format!("{ENGINE}[limits]\n{asked}\n"));
+        let plugin = load(with_manifest(&wasm, &greedy)).await.unwrap();
+        let granted = BackendConfig { limits: LimitOverrides::default(), ..config(NOWHERE) };
+        let Err(error) = Backend::bind(plugin, granted).await else { panic!("{asked}: it was bound") };
+        assert!(matches!(&error, BindError::Limit { name, .. } if *name == limit), "{asked}: {error:?}");
+    }
+}
 
-    let asked = BackendConfig { limits: LimitOverrides::default(), ..config(NOWHERE) };
-    let controller = Controller::of(plugin.clone(), asked).await;
-    let message = controller.refuses("grow", Code::ResourceExhausted, "PLUGIN_MEMORY_LIMIT").await;
-    assert!(message.contains("256 MiB"), "{message}");
-
+#[tokio::test]
+async fn an_operators_limit_larger_than_any_is_cut_down() {
     let memory = Some("1024GiB".parse().unwrap());
-    let granted =
-        BackendConfig { limits: LimitOverrides { memory, ..Default::default() }, ..config(NOWHERE) };
-    let controller = Controller::of(plugin, granted).await;
+    let granted = BackendConfig { limits: LimitOverrides { memory, ..limits(10_000) }, ..config(NOWHERE) };
+    let Some(controller) = Controller::with(granted).await else { return };
     let message = controller.refuses("grow", Code::ResourceExhausted, "PLUGIN_MEMORY_LIMIT").await;
     assert!(message.contains("256 MiB"), "{message}");
 }

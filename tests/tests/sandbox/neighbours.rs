@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use futures::future::{join, join_all};
-use streamspace_runtime::BackendConfig;
 
-use crate::stage::{Controller, NOWHERE, PATIENCE, config, limits};
+use crate::stage::{Controller, PATIENCE};
 
 /// Good calls at once on each controller.
 const GOOD: usize = 50;
@@ -15,8 +14,7 @@ const BAD: usize = 4;
 
 /// Whatever the bad calls of one controller do, no good call fails: neither on another controller nor on the same.
 async fn good_calls_survive(words: &[&str]) {
-    let slow = BackendConfig { limits: limits(1000), ..config(NOWHERE) };
-    let Some(bad) = Controller::with(slow).await else { return };
+    let Some(bad) = Controller::new().await else { return };
     let good = Controller::new().await.unwrap();
     for word in words {
         let misbehaving = join_all((0..BAD).map(|_| bad.create_within(word, Duration::from_secs(3))));

@@ -47,7 +47,7 @@ pub fn config(engine: &str) -> BackendConfig {
         config: serde_json::Value::Null,
         endpoints: BTreeMap::from([("engine".to_owned(), EndpointConfig { docker: engine.to_owned() })]),
         secrets: BTreeMap::new(),
-        limits: limits(300),
+        limits: limits(1000),
     }
 }
 

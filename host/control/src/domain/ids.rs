@@ -134,7 +134,9 @@ counter!(
     Generation
 );
 counter!(
-    /// Fences the work on one session: every claim gets a higher number.
+    /// A fencing number: whoever takes over gets a higher one, and work under a lower one no longer counts. Every
+    /// claim of a session's operation has one, kept by the store; and so has whoever drives a controller, which
+    /// travels with the calls.
     Epoch
 );
 

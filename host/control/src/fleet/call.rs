@@ -14,6 +14,7 @@ use tonic_types::StatusExt as _;
 use tower::Service;
 
 use super::ControllerTransport;
+use crate::domain::Epoch;
 
 /// Texts of a controller are cut there before they are stored.
 const LONGEST_MESSAGE: usize = 4096;
@@ -119,6 +120,7 @@ impl Service<http::Request<Body>> for Wire {
 #[derive(Debug, Clone)]
 pub(crate) struct ControllerClient {
     inner: ControllerServiceClient<Wire>,
+    epoch: Epoch,
 }
 
 /// One method for one RPC: all are called alike.
@@ -137,8 +139,13 @@ macro_rules! rpc {
 }
 
 impl ControllerClient {
-    pub(super) fn new(transport: ControllerTransport) -> Self {
-        Self { inner: ControllerServiceClient::new(Wire(transport)) }
+    pub(super) fn new(transport: ControllerTransport, epoch: Epoch) -> Self {
+        Self { inner: ControllerServiceClient::new(Wire(transport)), epoch }
+    }
+
+    /// What the controller tells our calls from those of a predecessor by.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     rpc!(create, create_session, proto::CreateSessionRequest, proto::CreateSessionResponse);

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::util::BoxCloneSyncService;
 
-use crate::domain::ControllerId;
+use crate::domain::{ControllerId, Epoch};
 use crate::store::Store;
 
 pub(crate) use call::{CallError, ControllerClient};
@@ -55,10 +55,11 @@ impl Fleet {
         &self,
         id: ControllerId,
         controller_type: String,
+        epoch: Epoch,
         transport: ControllerTransport,
         store: Arc<dyn Store>,
     ) {
-        let client = ControllerClient::new(transport);
+        let client = ControllerClient::new(transport, epoch);
         let (probed_sender, probed) = watch::channel(false);
         let stop = self.stop.child_token();
         let prober = probe::Prober {

@@ -243,6 +243,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Registers a controller, or finds it by type and name and takes over what is new.
     async fn register_controller(&self, registration: Registration) -> Result<ControllerId, StoreError>;
+    /// Raises the fencing number of a controller: calls of whoever drove it before are refused from then on.
+    async fn take_over_controller(&self, id: &ControllerId) -> Result<Epoch, StoreError>;
     /// All controllers, oldest first.
     async fn controllers(&self) -> Result<Vec<Controller>, StoreError>;
     /// One controller.

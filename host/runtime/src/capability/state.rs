@@ -10,8 +10,11 @@ use streamspace_bindings::types::{Error, ErrorKind};
 use super::error;
 use crate::call::CallState;
 
-/// Bytes of keys and values that one controller may keep.
+/// Bytes that one controller's cache may take.
 const CAPACITY: usize = 4 << 20;
+
+/// Bytes that an entry takes beside its key and value.
+const OVERHEAD: usize = 128;
 
 #[derive(Debug)]
 struct Entry {
@@ -27,33 +30,62 @@ impl Entry {
 
 /// The cache. In memory only: losing it costs time, never correctness.
 #[derive(Debug, Default)]
-pub(crate) struct StateCache(Mutex<HashMap<String, Entry>>);
+pub(crate) struct StateCache(Mutex<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    by_key: HashMap<String, Entry>,
+    /// What they take, in bytes.
+    size: usize,
+}
+
+impl Entries {
+    fn remove(&mut self, key: &str) {
+        if let Some(entry) = self.by_key.remove(key) {
+            self.size -= size(key, &entry.value);
+        }
+    }
+
+    fn remove_expired(&mut self, now: Instant) {
+        self.by_key.retain(|key, entry| {
+            let live = entry.is_live(now);
+            if !live {
+                self.size -= size(key, &entry.value);
+            }
+            live
+        });
+    }
+}
+
+fn size(key: &str, value: &[u8]) -> usize {
+    key.len() + value.len() + OVERHEAD
+}
 
 impl StateCache {
-    fn entries(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn get(&self, key: &str) -> Option<Vec<u8>> {
-        let mut entries = self.entries();
-        if entries.get(key)?.is_live(Instant::now()) {
-            entries.get(key).map(|entry| entry.value.clone())
-        } else {
-            entries.remove(key);
-            None
-        }
+        let entries = self.entries();
+        entries.by_key.get(key).filter(|entry| entry.is_live(Instant::now())).map(|entry| entry.value.clone())
     }
 
     fn put(&self, key: String, value: Vec<u8>, ttl: Option<Duration>) -> Result<(), Error> {
         let now = Instant::now();
+        let size = size(&key, &value);
         let mut entries = self.entries();
-        entries.retain(|other, entry| *other != key && entry.is_live(now));
-        let used: usize = entries.iter().map(|(key, entry)| key.len() + entry.value.len()).sum();
-        if used + key.len() + value.len() > CAPACITY {
+        entries.remove(&key);
+        if entries.size + size > CAPACITY {
+            entries.remove_expired(now);
+        }
+        if entries.size + size > CAPACITY {
             return Err(error(ErrorKind::Exhausted, format!("the cache is full ({CAPACITY} bytes)")));
         }
+        entries.size += size;
         // A time to live beyond the clock's range is for ever.
-        entries.insert(key, Entry { value, expires: ttl.and_then(|ttl| now.checked_add(ttl)) });
+        let expires = ttl.and_then(|ttl| now.checked_add(ttl));
+        entries.by_key.insert(key, Entry { value, expires });
         Ok(())
     }
 
@@ -98,6 +130,18 @@ mod tests {
         let refused = state.put("b".into(), vec![0; CAPACITY / 2], None).unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Exhausted);
         assert!(state.get("a").is_some());
-        state.put("a".into(), vec![0; CAPACITY - 1], None).expect("a value makes room for its successor");
+        state
+            .put("a".into(), vec![0; CAPACITY - 1 - OVERHEAD], None)
+            .expect("a value makes room for its successor");
+    }
+
+    #[test]
+    fn tiny_entries_are_not_free_and_expired_ones_make_room() {
+        let state = StateCache::default();
+        let full = (0..CAPACITY).find(|i| state.put(i.to_string(), vec![], Some(Duration::ZERO)).is_err());
+        assert_eq!(full, None, "all of them are expired");
+        let state = StateCache::default();
+        let full = (0..CAPACITY).find(|i| state.put(i.to_string(), vec![], None).is_err());
+        assert!(full.is_some_and(|count| count <= CAPACITY / OVERHEAD));
     }
 }

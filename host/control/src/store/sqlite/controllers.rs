@@ -4,7 +4,7 @@ use sqlx::types::Json;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::rows::controller_row;
-use crate::domain::{Controller, ControllerId, Registration, now};
+use crate::domain::{Controller, ControllerId, Epoch, Registration, now};
 use crate::store::{ProbeRecord, StoreError};
 
 pub(super) async fn register(
@@ -30,6 +30,14 @@ pub(super) async fn register(
     let id: String = row.try_get("id")?;
     ControllerId::parse(&id)
         .map_err(|error| StoreError::Corrupt { table: "controllers", message: error.to_string() })
+}
+
+pub(super) async fn take_over(db: &mut SqliteConnection, id: ControllerId) -> Result<Epoch, StoreError> {
+    let row = sqlx::query("UPDATE controllers SET epoch = epoch + 1 WHERE id = $1 RETURNING epoch")
+        .bind(id.as_str())
+        .fetch_one(db)
+        .await?;
+    Ok(Epoch::from_db(row.try_get("epoch")?))
 }
 
 pub(super) async fn all(db: &mut SqliteConnection) -> Result<Vec<Controller>, StoreError> {

@@ -70,6 +70,11 @@ impl Store for SqliteStore {
         self.writer.run(move |db| Box::pin(controllers::register(db, registration))).await
     }
 
+    async fn take_over_controller(&self, id: &ControllerId) -> Result<Epoch, StoreError> {
+        let id = id.clone();
+        self.writer.run(move |db| Box::pin(controllers::take_over(db, id))).await
+    }
+
     async fn controllers(&self) -> Result<Vec<Controller>, StoreError> {
         controllers::all(&mut *self.readers.acquire().await?).await
     }

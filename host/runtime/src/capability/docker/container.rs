@@ -2,7 +2,7 @@
 
 use bollard::models::{
     ContainerCreateBody, DeviceRequest, HealthConfig, HostConfig, HostConfigIsolationEnum,
-    HostConfigLogConfig, Mount, MountType, RestartPolicy, RestartPolicyNameEnum,
+    HostConfigLogConfig, Mount, MountType, MountVolumeOptions, RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{
     CreateContainerOptions, ListContainersOptions, RemoveContainerOptions, StopContainerOptions,
@@ -37,22 +37,23 @@ impl DockerEndpoint {
     }
 
     pub(super) async fn start_container(&self, name: &str) -> Result<(), Error> {
-        self.own_container(name).await?;
+        let id = self.own_container(name).await?.id;
         // Started already is a success of its own (304).
-        self.client().await?.start_container(name, None).await.map_err(translate)
+        self.client().await?.start_container(&id, None).await.map_err(translate)
     }
 
     pub(super) async fn stop_container(&self, name: &str, timeout_s: u32) -> Result<(), Error> {
-        self.own_container(name).await?;
+        let id = self.own_container(name).await?.id;
         let grace = i32::try_from(timeout_s).unwrap_or(i32::MAX);
         let options = StopContainerOptions { t: Some(grace), ..Default::default() };
-        self.client().await?.stop_container(name, Some(options)).await.map_err(translate)
+        self.client().await?.stop_container(&id, Some(options)).await.map_err(translate)
     }
 
     pub(super) async fn remove_container(&self, name: &str) -> Result<(), Error> {
-        self.own_container(name).await?;
-        let options = RemoveContainerOptions { force: true, ..Default::default() };
-        self.client().await?.remove_container(name, Some(options)).await.map_err(translate)
+        let id = self.own_container(name).await?.id;
+        // `v` takes the unnamed volumes that an image asks for; nobody would ever find them again. Named ones stay.
+        let options = RemoveContainerOptions { force: true, v: true, ..Default::default() };
+        self.client().await?.remove_container(&id, Some(options)).await.map_err(translate)
     }
 
     pub(super) async fn inspect_container(&self, name: &str) -> Result<Container, Error> {
@@ -66,7 +67,12 @@ impl DockerEndpoint {
             ..Default::default()
         };
         let found = self.client().await?.list_containers(Some(options)).await.map_err(translate)?;
-        Ok(found.into_iter().map(convert::listed).collect())
+        // A container that was made from an image of a session's inherits its labels, and is nobody's session.
+        Ok(found
+            .into_iter()
+            .map(convert::listed)
+            .filter(|container| policy::check_name(&container.name).is_ok())
+            .collect())
     }
 
     /// The container under this name, if it is ours. A foreign one is a conflict: its name is taken, and nothing of
@@ -111,6 +117,11 @@ fn create_body(spec: ContainerSpec, controller: &str) -> Result<ContainerCreateB
                     source: Some(mount.volume),
                     typ: Some(MountType::VOLUME),
                     read_only: Some(mount.read_only),
+                    // Should the volume be removed before the container is made, the engine makes another: ours, too.
+                    volume_options: Some(MountVolumeOptions {
+                        labels: Some(policy::mark(controller)),
+                        ..Default::default()
+                    }),
                     ..Default::default()
                 })
                 .collect(),
@@ -132,6 +143,8 @@ fn create_body(spec: ContainerSpec, controller: &str) -> Result<ContainerCreateB
             maximum_retry_count: None,
         }),
         init: Some(spec.init),
+        // Sessions share a bridge: with raw sockets one could pose as another's gateway.
+        cap_drop: Some(vec!["NET_RAW".to_owned()]),
         isolation: spec.isolation.as_deref().map(isolation).transpose()?,
         log_config: Some(HostConfigLogConfig {
             typ: Some("json-file".to_owned()),
@@ -227,7 +240,7 @@ mod tests {
         assert_eq!(host.tmpfs.unwrap()["/tmp"], "rw,nosuid,nodev,mode=1777,exec,size=4096");
         assert!(host.privileged.is_none() && host.binds.is_none() && host.cap_add.is_none());
         assert!(host.pid_mode.is_none() && host.ipc_mode.is_none() && host.devices.is_none());
-        assert!(host.security_opt.is_none() && host.volumes_from.is_none());
+        assert!(host.security_opt.is_none() && host.volumes_from.is_none() && host.cap_drop.is_some());
     }
 
     #[test]

@@ -69,7 +69,8 @@ pub(super) fn inspected(found: ContainerInspectResponse) -> Container {
         image: config.image.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         state: match status {
-            ContainerStateStatusEnum::CREATED | ContainerStateStatusEnum::EMPTY => ContainerState::Created,
+            ContainerStateStatusEnum::CREATED => ContainerState::Created,
+            ContainerStateStatusEnum::EMPTY => ContainerState::Unknown,
             ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::STOPPING => ContainerState::Running,
             ContainerStateStatusEnum::PAUSED => ContainerState::Paused,
             ContainerStateStatusEnum::RESTARTING => ContainerState::Restarting,
@@ -77,7 +78,7 @@ pub(super) fn inspected(found: ContainerInspectResponse) -> Container {
             ContainerStateStatusEnum::EXITED => ContainerState::Exited,
             ContainerStateStatusEnum::DEAD => ContainerState::Dead,
         },
-        exit_code: state.exit_code.and_then(|code| i32::try_from(code).ok()),
+        exit_code: state.exit_code,
         oom_killed: state.oom_killed.unwrap_or_default(),
         restart_count: found.restart_count.and_then(|n| u32::try_from(n).ok()).unwrap_or_default(),
         health,
@@ -90,8 +91,16 @@ pub(super) fn inspected(found: ContainerInspectResponse) -> Container {
             .filter_map(|endpoint| endpoint.ip_address)
             .find(|address| !address.is_empty()),
         created_at_ms: found.created.and_then(|time| u64::try_from(time.timestamp_millis()).ok()),
+        started_at_ms: state.started_at.as_deref().and_then(time_ms),
+        finished_at_ms: state.finished_at.as_deref().and_then(time_ms),
         ext: Vec::new(),
     }
+}
+
+/// The engine's times are RFC 3339; year 1 stands for never.
+fn time_ms(text: &str) -> Option<u64> {
+    let time = chrono::DateTime::parse_from_rfc3339(text).ok()?;
+    u64::try_from(time.timestamp_millis()).ok()
 }
 
 fn published(network: &NetworkSettings) -> Vec<PublishedPort> {
@@ -129,7 +138,8 @@ pub(super) fn listed(found: ContainerSummary) -> Container {
         image: found.image.unwrap_or_default(),
         labels: found.labels.unwrap_or_default().into_iter().collect(),
         state: match state {
-            ContainerSummaryStateEnum::CREATED | ContainerSummaryStateEnum::EMPTY => ContainerState::Created,
+            ContainerSummaryStateEnum::CREATED => ContainerState::Created,
+            ContainerSummaryStateEnum::EMPTY => ContainerState::Unknown,
             ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::STOPPING => {
                 ContainerState::Running
             }
@@ -158,7 +168,9 @@ pub(super) fn listed(found: ContainerSummary) -> Container {
             .into_values()
             .filter_map(|endpoint| endpoint.ip_address)
             .find(|address| !address.is_empty()),
-        created_at_ms: found.created.and_then(|s| u64::try_from(s).ok()).map(|s| s * 1000),
+        created_at_ms: found.created.and_then(|s| u64::try_from(s).ok()).map(|s| s.saturating_mul(1000)),
+        started_at_ms: None,
+        finished_at_ms: None,
         ext: Vec::new(),
     }
 }

@@ -46,7 +46,7 @@ impl DockerEndpoint {
         })
     }
 
-    /// The client, which connects anew for every request; the version of the API is agreed on once.
+    /// The client, which connects anew for every request.
     pub(super) async fn client(&self) -> Result<&Docker, Error> {
         self.client.get_or_try_init(|| self.connect()).await.map_err(translate)
     }
@@ -107,10 +107,15 @@ fn parse_target(target: &str) -> Result<Target, String> {
 }
 
 impl crate::call::CallState {
-    /// Reads a registry login, which the plugin names and never sees.
-    pub(super) fn registry_login(&self, name: &str) -> Result<bollard::auth::DockerCredentials, Error> {
+    /// Reads the login for an image's registry. A plugin that names an image elsewhere does not get it sent there.
+    pub(super) fn registry_login(
+        &self,
+        name: &str,
+        reference: &str,
+    ) -> Result<bollard::auth::DockerCredentials, Error> {
         #[derive(serde::Deserialize)]
         struct Login {
+            registry: String,
             username: String,
             password: String,
         }
@@ -123,7 +128,12 @@ impl crate::call::CallState {
         let text = source.read().map_err(broken)?;
         let login: Login = serde_json::from_str(&text)
             // The parser's own message could quote the value.
-            .map_err(|_| broken("it is not JSON with username and password".to_owned()))?;
+            .map_err(|_| broken("it is not JSON with registry, username and password".to_owned()))?;
+        let registry = policy::registry(reference);
+        if login.registry != registry {
+            let message = format!("the secret `{name}` is not for the registry {registry}");
+            return Err(error(ErrorKind::Denied, message));
+        }
         Ok(bollard::auth::DockerCredentials {
             username: Some(login.username),
             password: Some(login.password),

@@ -3,6 +3,9 @@
 use bollard::errors::Error as DockerError;
 use streamspace_bindings::types::{Error, ErrorKind};
 
+/// What the engine says of a container that it is removing.
+const REMOVAL: &[&str] = &["already in progress", "marked for removal"];
+
 /// Turns a failure into an error value, keeping the engine's own words.
 pub(super) fn translate(failure: DockerError) -> Error {
     let (kind, message, status) = match failure {
@@ -30,7 +33,7 @@ fn kind_of_status(status: u16, message: &str) -> ErrorKind {
         403 => ErrorKind::Denied,
         404 => ErrorKind::NotFound,
         // A removal that another request began: waiting helps, and it is no conflict with somebody else's object.
-        409 if message.contains("already in progress") => ErrorKind::Unavailable,
+        409 if REMOVAL.iter().any(|words| message.contains(words)) => ErrorKind::Unavailable,
         409 => ErrorKind::Conflict,
         503 => ErrorKind::Unavailable,
         // What the engine says, at start, of a machine without the graphics runtime.

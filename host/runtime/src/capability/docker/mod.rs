@@ -22,6 +22,22 @@ use crate::call::CallState;
 
 type Labels = Vec<(String, String)>;
 
+/// Notes a call that was given up half-way: the one case in which nobody knows what it did.
+struct Unfinished<'a> {
+    operation: &'static str,
+    object: &'a str,
+    armed: bool,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            let (operation, object) = (self.operation, self.object);
+            tracing::warn!(operation, object, "host call given up; its effect is unknown");
+        }
+    }
+}
+
 impl CallState {
     /// The one way from a plugin to an engine: looks up the grant, runs the call, notes what became of it.
     async fn docker<T>(
@@ -32,6 +48,7 @@ impl CallState {
         call: impl AsyncFnOnce(Arc<DockerEndpoint>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let started = Instant::now();
+        let mut unfinished = Unfinished { operation, object, armed: true };
         let result = match self.context.docker.get(endpoint) {
             Some(granted) => call(Arc::clone(granted)).await,
             None => Err(error(
@@ -39,7 +56,7 @@ impl CallState {
                 format!("no docker endpoint `{endpoint}` is granted to this plugin"),
             )),
         };
-        self.cpu.resume();
+        unfinished.armed = false;
         streamspace_failpoint::hit(operation);
         let (plugin, controller) = (self.context.plugin.as_str(), self.context.controller_id.as_str());
         let elapsed_us = started.elapsed().as_micros() as u64;
@@ -75,12 +92,9 @@ impl Host for CallState {
         reference: String,
         credential: Option<String>,
     ) -> Result<Pull, Error> {
-        let login = match credential {
-            Some(name) => Some(self.registry_login(&name)?),
-            None => None,
-        };
+        let login = credential.map(|name| self.registry_login(&name, &reference)).transpose();
         self.docker("docker.pull-start", &endpoint, &reference, async |engine| {
-            engine.start_pull(&reference, login).await
+            engine.start_pull(&reference, login?).await
         })
         .await
     }
@@ -92,7 +106,12 @@ impl Host for CallState {
         .await
     }
 
-    async fn volume_ensure(&mut self, endpoint: String, name: String, labels: Labels) -> Result<(), Error> {
+    async fn volume_ensure(
+        &mut self,
+        endpoint: String,
+        name: String,
+        labels: Labels,
+    ) -> Result<Volume, Error> {
         self.docker("docker.volume-ensure", &endpoint, &name, async |engine| {
             engine.ensure_volume(&name, labels).await
         })

@@ -53,6 +53,14 @@ pub(super) fn normal_reference(reference: &str) -> Result<String, Error> {
     Ok(if explicit { reference.to_owned() } else { format!("{reference}:latest") })
 }
 
+/// The registry of an image, as references name it.
+pub(super) fn registry(reference: &str) -> &str {
+    match reference.split_once('/') {
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
+        _ => "docker.io",
+    }
+}
+
 /// The labels of a new object: the plugin's and the mark, which is not the plugin's to give.
 pub(super) fn marked(labels: Labels, controller: &str) -> Result<HashMap<String, String>, Error> {
     let mut marked: HashMap<String, String> = labels.into_iter().collect();
@@ -60,6 +68,11 @@ pub(super) fn marked(labels: Labels, controller: &str) -> Result<HashMap<String,
         return Err(error(ErrorKind::Denied, format!("the label `{CONTROLLER_LABEL}` is the host's to set")));
     }
     Ok(marked)
+}
+
+/// The mark alone.
+pub(super) fn mark(controller: &str) -> HashMap<String, String> {
+    HashMap::from([(CONTROLLER_LABEL.to_owned(), controller.to_owned())])
 }
 
 /// Whether an object bears the mark of this controller.
@@ -116,6 +129,19 @@ mod tests {
             &"a".repeat(256),
         ] {
             assert_eq!(normal_reference(reference).unwrap_err().kind, ErrorKind::Invalid, "{reference}");
+        }
+    }
+
+    #[test]
+    fn the_registry_is_told_from_the_path() {
+        for (reference, host) in [
+            ("busybox", "docker.io"),
+            ("library/busybox", "docker.io"),
+            ("127.0.0.1:5000/a", "127.0.0.1:5000"),
+            ("localhost/a", "localhost"),
+            ("ghcr.io/a/b:1", "ghcr.io"),
+        ] {
+            assert_eq!(registry(reference), host);
         }
     }
 

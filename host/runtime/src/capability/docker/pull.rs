@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bollard::Docker;
 use bollard::auth::DockerCredentials;
@@ -18,6 +19,15 @@ use super::{error, policy};
 
 /// Pulls at once. The engine itself fetches three layers of each at a time.
 const PARALLEL: usize = 3;
+
+/// Pulls under way or waiting. Whoever comes then is told to come again.
+const MOST: usize = 64;
+
+/// Longest silence of the engine during a pull. Extracting a layer of some gigabytes says nothing for minutes.
+const SILENCE: Duration = Duration::from_secs(300);
+
+/// How long a failure is told to those who ask.
+const REMEMBERED: Duration = Duration::from_secs(10);
 
 /// All pulls of an endpoint by normal reference. Ended ones stay until they are asked for.
 pub(super) struct Pulls {
@@ -46,7 +56,13 @@ struct Progress {
     message: String,
     /// Bytes of each layer: fetched, in all.
     layers: HashMap<String, (u64, u64)>,
-    result: Option<Result<(), Error>>,
+    result: Option<Ended>,
+}
+
+/// How a pull ended.
+struct Ended {
+    at: Instant,
+    result: Result<(), Error>,
 }
 
 impl Job {
@@ -56,13 +72,14 @@ impl Job {
 
     fn snapshot(&self) -> Pull {
         let progress = self.progress();
-        let (phase, failure) = match &progress.result {
+        let (phase, failure) = match progress.result.as_ref().map(|ended| &ended.result) {
             None => (PullPhase::Running, None),
             Some(Ok(())) => (PullPhase::Done, None),
             Some(Err(failure)) => (PullPhase::Failed, Some(failure.clone())),
         };
-        let (done, total) =
-            progress.layers.values().fold((0, 0), |sum, layer| (sum.0 + layer.0, sum.1 + layer.1));
+        let (done, total) = progress.layers.values().fold((0_u64, 0_u64), |sum, layer| {
+            (sum.0.saturating_add(layer.0), sum.1.saturating_add(layer.1))
+        });
         Pull { phase, message: progress.message.clone(), done_bytes: done, total_bytes: total, failure }
     }
 
@@ -102,6 +119,9 @@ impl DockerEndpoint {
             return Ok(job.snapshot());
         }
         jobs.retain(|_, job| job.progress().result.is_none());
+        if jobs.len() >= MOST {
+            return Err(error(ErrorKind::Exhausted, "too many images are being pulled"));
+        }
         let job = Arc::new(Job::default());
         job.progress().message = "waiting for other pulls".to_owned();
         jobs.insert(reference.clone(), Arc::clone(&job));
@@ -111,12 +131,19 @@ impl DockerEndpoint {
             // The semaphore is never closed.
             let _permit = permits.acquire_owned().await;
             tracing::info!(image = reference, "pull started");
-            let result = pull(&client, &reference, login, &job).await;
+            // A task of its own, so that the job ends even if it panics.
+            let work = tokio::spawn({
+                let (reference, job) = (reference.clone(), Arc::clone(&job));
+                async move { pull(&client, &reference, login, &job).await }
+            });
+            let result = work.await.unwrap_or_else(|panic| {
+                Err(error(ErrorKind::Internal, format!("the host failed during the pull: {panic}")))
+            });
             match &result {
                 Ok(()) => tracing::info!(image = reference, "pull done"),
                 Err(failure) => tracing::warn!(image = reference, error = failure.message, "pull failed"),
             }
-            job.progress().result = Some(result);
+            job.progress().result = Some(Ended { at: Instant::now(), result });
         });
         Ok(first)
     }
@@ -128,8 +155,19 @@ impl DockerEndpoint {
             return Err(error(ErrorKind::NotFound, format!("no pull of `{reference}` is known")));
         };
         let snapshot = job.snapshot();
-        if snapshot.phase == PullPhase::Failed {
+        let forgotten = match snapshot.phase {
+            PullPhase::Running => false,
+            // Whoever asks again does not see the image, so that it has to be pulled again.
+            PullPhase::Done => true,
+            PullPhase::Failed => {
+                job.progress().result.as_ref().is_some_and(|ended| ended.at.elapsed() > REMEMBERED)
+            }
+        };
+        if forgotten {
             jobs.remove(&reference);
+        }
+        if forgotten && snapshot.phase == PullPhase::Failed {
+            return Err(error(ErrorKind::NotFound, format!("no pull of `{reference}` is known")));
         }
         Ok(snapshot)
     }
@@ -143,7 +181,10 @@ async fn pull(
 ) -> Result<(), Error> {
     let options = CreateImageOptions { from_image: Some(reference.to_owned()), ..Default::default() };
     let mut lines = client.create_image(Some(options), None, login);
-    while let Some(line) = lines.next().await {
+    // Dropping the stream makes the engine give the pull up.
+    while let Some(line) = tokio::time::timeout(SILENCE, lines.next()).await.map_err(|_| {
+        error(ErrorKind::Unavailable, format!("the engine said nothing for {} s", SILENCE.as_secs()))
+    })? {
         let line = line.map_err(|failure| pull_failure(translate(failure)))?;
         if let Some(detail) = line.error_detail {
             let message = detail.message.unwrap_or_else(|| "the engine gave no reason".to_owned());

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bollard::models::{NetworkCreateRequest, VolumeCreateRequest};
+use bollard::models::{Network, NetworkCreateRequest, VolumeCreateRequest};
 use bollard::query_parameters::{ListNetworksOptions, ListVolumesOptions, RemoveVolumeOptions};
 use streamspace_bindings::imports::docker::{NetworkOptions, Volume};
 use streamspace_bindings::types::{Error, ErrorKind};
@@ -11,8 +11,11 @@ use super::endpoint::DockerEndpoint;
 use super::failure::translate;
 use super::{Labels, error, policy};
 
+/// Option of a bridge that lets its containers talk to each other.
+const INTER_CONTAINER: &str = "com.docker.network.bridge.enable_icc";
+
 impl DockerEndpoint {
-    pub(super) async fn ensure_volume(&self, name: &str, labels: Labels) -> Result<(), Error> {
+    pub(super) async fn ensure_volume(&self, name: &str, labels: Labels) -> Result<Volume, Error> {
         policy::check_name(name)?;
         let request = VolumeCreateRequest {
             name: Some(name.to_owned()),
@@ -21,7 +24,8 @@ impl DockerEndpoint {
         };
         // Making an existing volume succeeds and changes nothing, so the answer's labels tell whose it is.
         let volume = self.client().await?.create_volume(request).await.map_err(translate)?;
-        self.expect_own_volume(name, &volume.labels)
+        self.expect_own_volume(name, &volume.labels)?;
+        Ok(Volume { name: volume.name, labels: volume.labels.into_iter().collect() })
     }
 
     /// That a volume exists and is ours.
@@ -67,37 +71,67 @@ impl DockerEndpoint {
     pub(super) async fn ensure_network(&self, name: &str, options: NetworkOptions) -> Result<(), Error> {
         policy::check_name(name)?;
         let _one_at_a_time = self.network_lock.lock().await;
-        match self.check_network(name).await {
-            Err(failure) if failure.kind == ErrorKind::NotFound => {}
-            other => return other,
+        let wanted = options.inter_container.to_string();
+        if self.our_networks(name).await?.is_empty() {
+            let request = NetworkCreateRequest {
+                name: name.to_owned(),
+                driver: Some("bridge".to_owned()),
+                labels: Some(policy::mark(&self.controller)),
+                options: Some(HashMap::from([(INTER_CONTAINER.to_owned(), wanted.clone())])),
+                ..Default::default()
+            };
+            self.client().await?.create_network(request).await.map_err(translate)?;
         }
-        let request = NetworkCreateRequest {
-            name: name.to_owned(),
-            driver: Some("bridge".to_owned()),
-            labels: Some(policy::marked(Vec::new(), &self.controller)?),
-            options: Some(HashMap::from([(
-                "com.docker.network.bridge.enable_icc".to_owned(),
-                options.inter_container.to_string(),
-            )])),
-            ..Default::default()
-        };
-        self.client().await?.create_network(request).await.map_err(translate)?;
+        let mut found = self.our_networks(name).await?;
+        // Names are not unique in the engine: another process may have made one in the same moment. All agree on the
+        // smallest id; a network that somebody uses already cannot be removed, and is in nobody's way for long.
+        found.sort_by(|a, b| a.id.cmp(&b.id));
+        for extra in found.iter().skip(1) {
+            let id = extra.id.as_deref().unwrap_or_default();
+            if let Err(failure) = self.client().await?.remove_network(id).await.map_err(translate) {
+                tracing::warn!(
+                    network = name,
+                    id,
+                    error = failure.message,
+                    "a second network of this name stays"
+                );
+            }
+        }
+        let options = found.into_iter().next().and_then(|network| network.options).unwrap_or_default();
+        if options.get(INTER_CONTAINER).is_some_and(|value| *value == wanted) {
+            return Ok(());
+        }
+        Err(error(
+            ErrorKind::Conflict,
+            format!("the network `{name}` exists with other options ({INTER_CONTAINER} is not {wanted})"),
+        ))
+    }
+
+    /// That a network exists and was made by a controller, whichever: controllers of one engine share it.
+    pub(super) async fn check_network(&self, name: &str) -> Result<(), Error> {
+        if self.our_networks(name).await?.is_empty() {
+            return Err(error(ErrorKind::NotFound, format!("there is no network `{name}`")));
+        }
         Ok(())
     }
 
-    /// That a network exists and bears the mark of a controller, of whichever: controllers of one engine share it.
-    pub(super) async fn check_network(&self, name: &str) -> Result<(), Error> {
+    /// All networks under this name. One that no controller made is a conflict.
+    async fn our_networks(&self, name: &str) -> Result<Vec<Network>, Error> {
         policy::check_name(name)?;
         let filters = HashMap::from([("name".to_owned(), vec![name.to_owned()])]);
         let options = ListNetworksOptions { filters: Some(filters) };
-        let found = self.client().await?.list_networks(Some(options)).await.map_err(translate)?;
+        let mut found = self.client().await?.list_networks(Some(options)).await.map_err(translate)?;
         // The engine's filter matches parts of names, too.
-        let Some(network) = found.into_iter().find(|network| network.name.as_deref() == Some(name)) else {
-            return Err(error(ErrorKind::NotFound, format!("there is no network `{name}`")));
+        found.retain(|network| network.name.as_deref() == Some(name));
+        let ours = |network: &Network| {
+            network.labels.as_ref().is_some_and(|labels| labels.contains_key(policy::CONTROLLER_LABEL))
         };
-        if network.labels.is_some_and(|labels| labels.contains_key(policy::CONTROLLER_LABEL)) {
-            return Ok(());
+        if !found.iter().all(ours) {
+            return Err(error(
+                ErrorKind::Conflict,
+                format!("the network `{name}` was not made by a controller"),
+            ));
         }
-        Err(error(ErrorKind::Conflict, format!("the network `{name}` was not made by a controller")))
+        Ok(found)
     }
 }
