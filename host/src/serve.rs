@@ -1,6 +1,8 @@
 //! `streamspace serve`.
 
+use std::future::IntoFuture as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use streamspace_control::{Control, ControlConfig};
@@ -12,6 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::ServeArgs;
 use crate::config::Config;
 use crate::{controllers, plugins, telemetry};
+
+/// How long requests under way may take to end once the server is told to stop.
+const REQUEST_DRAIN: Duration = Duration::from_secs(10);
 
 /// Reads the configuration and serves until told to stop.
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
@@ -65,10 +70,18 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         %address, data = %config.data.display(), plugins = %plugin_dir.display(),
         token_file = %config.data.join("admin.token").display(), "serving on http://{address}"
     );
-    axum::serve(listener, control.router())
+    let serving = axum::serve(listener, control.router())
         .with_graceful_shutdown(stop.clone().cancelled_owned())
-        .await
-        .context("serving failed")?;
+        .into_future();
+    // A client that never finishes its request must not keep the server from stopping.
+    let too_long = async {
+        stop.cancelled().await;
+        tokio::time::sleep(REQUEST_DRAIN).await;
+    };
+    tokio::select! {
+        served = serving => served.context("serving failed")?,
+        () = too_long => tracing::warn!("requests under way are given up"),
+    }
     // Also when serving ended by itself.
     stop.cancel();
     running.await.context("the reconciler failed")?;

@@ -63,8 +63,10 @@ fn condition<'a>(session: &'a Value, kind: &str) -> &'a Value {
 #[tokio::test]
 async fn a_session_runs_within_its_limits_and_leaves_only_its_home() {
     let Some(mut stage) = Stage::new().await else { return };
-    // Everything there is to log: also there no secret may stand.
-    stage.installation = stage.installation.config("log = \"trace\"");
+    // Everything that deals with sessions logs all it can: also there no secret may stand.
+    stage.installation = stage.installation.config(
+        "log = \"info,bollard=trace,hyper=trace,sqlx=trace,streamspace_control=trace,streamspace_runtime=trace\"",
+    );
     let server = stage.installation.start();
     let api = server.api();
     let mut request = stage.request();

@@ -38,6 +38,16 @@ impl Drop for Unfinished<'_> {
     }
 }
 
+/// Enough of a name to know it again; a plugin may call an object anything, at any length.
+fn beginning(name: &str) -> &str {
+    const ENOUGH: usize = 256;
+    let mut end = name.len().min(ENOUGH);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    &name[..end]
+}
+
 impl CallState {
     /// The one way from a plugin to an engine: looks up the grant, runs the call, notes what became of it.
     async fn docker<T>(
@@ -48,6 +58,7 @@ impl CallState {
         call: impl AsyncFnOnce(Arc<DockerEndpoint>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let started = Instant::now();
+        let object = beginning(object);
         let mut unfinished = Unfinished { operation, object, armed: true };
         let result = match self.context.docker.get(endpoint) {
             Some(granted) => call(Arc::clone(granted)).await,
