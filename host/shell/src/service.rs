@@ -68,10 +68,19 @@ impl Shell {
         Transport::new(ServiceExt::<http::Request<Body>>::map_err(service, |never| match never {}))
     }
 
-    /// Refuses callers that have been replaced. 0 = the caller does not take part in fencing.
-    fn fence(&self, epoch: u64) -> Result<(), Status> {
+    /// Lets a mutation in, unless its caller has been replaced. Epoch 0 = the caller takes no part in fencing.
+    fn admit(
+        &self,
+        timeout: Duration,
+        operation_id: String,
+        generation: u64,
+        epoch: u64,
+    ) -> Result<CallOptions, Status> {
         let seen = self.epoch.fetch_max(epoch, Ordering::SeqCst);
-        if epoch != 0 && epoch < seen { Err(status::stale_epoch(epoch, seen)) } else { Ok(()) }
+        if epoch != 0 && epoch < seen {
+            return Err(status::stale_epoch(epoch, seen));
+        }
+        Ok(CallOptions { timeout, operation_id, generation, epoch })
     }
 
     async fn entry(
@@ -97,13 +106,8 @@ impl ControllerService for Shell {
     ) -> Result<Response<CreateSessionResponse>, Status> {
         let timeout = deadline::of_request(request.metadata());
         let mut request = request.into_inner();
-        self.fence(request.epoch)?;
-        let options = CallOptions {
-            timeout,
-            operation_id: std::mem::take(&mut request.operation_id),
-            generation: request.generation,
-            epoch: request.epoch,
-        };
+        let operation_id = std::mem::take(&mut request.operation_id);
+        let options = self.admit(timeout, operation_id, request.generation, request.epoch)?;
         let handle = some_unless_empty(std::mem::take(&mut request.handle));
         let session_id = request.session_id.clone();
         let wanted = session_request(request)?;
@@ -143,17 +147,11 @@ impl ControllerService for Shell {
     ) -> Result<Response<DeleteSessionResponse>, Status> {
         let timeout = deadline::of_request(request.metadata());
         let request = request.into_inner();
-        self.fence(request.epoch)?;
         if request.purge_home && request.user_id.is_empty() {
             return Err(status::invalid("user_id", "is required with purge_home"));
         }
         let purge_home = request.purge_home.then(|| home_key(&request.user_id));
-        let options = CallOptions {
-            timeout,
-            operation_id: request.operation_id,
-            generation: request.generation,
-            epoch: request.epoch,
-        };
+        let options = self.admit(timeout, request.operation_id, request.generation, request.epoch)?;
         let session = session_ref(request.session_id.clone(), request.node_id)?;
         let handle = some_unless_empty(request.handle);
         let outcome = self.backend.delete(options, session, purge_home, handle).await.map_err(refused)?;
@@ -173,13 +171,7 @@ impl ControllerService for Shell {
     ) -> Result<Response<HibernateSessionResponse>, Status> {
         let timeout = deadline::of_request(request.metadata());
         let request = request.into_inner();
-        self.fence(request.epoch)?;
-        let options = CallOptions {
-            timeout,
-            operation_id: request.operation_id,
-            generation: request.generation,
-            epoch: request.epoch,
-        };
+        let options = self.admit(timeout, request.operation_id, request.generation, request.epoch)?;
         let session = session_ref(request.session_id.clone(), request.node_id)?;
         let handle = some_unless_empty(request.handle);
         let outcome = self.backend.hibernate(options, session, handle).await.map_err(refused)?;
@@ -199,13 +191,7 @@ impl ControllerService for Shell {
     ) -> Result<Response<WakeSessionResponse>, Status> {
         let timeout = deadline::of_request(request.metadata());
         let request = request.into_inner();
-        self.fence(request.epoch)?;
-        let options = CallOptions {
-            timeout,
-            operation_id: request.operation_id,
-            generation: request.generation,
-            epoch: request.epoch,
-        };
+        let options = self.admit(timeout, request.operation_id, request.generation, request.epoch)?;
         let session = session_ref(request.session_id.clone(), request.node_id)?;
         let handle = some_unless_empty(request.handle);
         let outcome = self.backend.wake(options, session, handle).await.map_err(refused)?;

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use streamspace_proto::controller::v1::{
-    DeleteSessionRequest, HealthCheckRequest, HibernateSessionRequest, ListSessionsRequest,
-    WakeSessionRequest,
+    CreateSessionRequest, DeleteSessionRequest, HealthCheckRequest, HibernateSessionRequest,
+    ListSessionsRequest, SessionSpec, WakeSessionRequest,
 };
 use streamspace_runtime::{BackendConfig, LimitOverrides};
 use tonic::Code;
@@ -338,4 +338,26 @@ async fn a_plugin_cannot_flood_the_log() {
     assert!(text.lines().all(|line| line.chars().count() < 5120));
     assert!(text.lines().count() <= 1100, "{} lines of one call", text.lines().count());
     assert!(text.lines().any(|line| line.contains("left out")), "it is said that lines are missing");
+}
+
+#[tokio::test]
+async fn a_caller_that_was_replaced_is_refused_for_every_session() {
+    let Some(controller) = Controller::new().await else { return };
+    let create = async |session_id: String, epoch| {
+        let request = CreateSessionRequest {
+            session_id,
+            user_id: "alice".to_owned(),
+            spec: Some(SessionSpec { base_image: "good".to_owned(), ..Default::default() }),
+            epoch,
+            ..Default::default()
+        };
+        controller.client.clone().create_session(limited(request, PATIENCE)).await
+    };
+    for (epoch, accepted) in [(5, true), (4, false), (5, true), (0, true), (6, true), (5, false)] {
+        let answer = create(session_id(), epoch).await;
+        assert_eq!(answer.is_ok(), accepted, "epoch {epoch}: {answer:?}");
+        if let Err(status) = answer {
+            expect(&status, "an old epoch", Code::Aborted, "STALE_EPOCH");
+        }
+    }
 }
