@@ -12,29 +12,41 @@ use crate::config::ControllerConfig;
 use crate::plugins;
 
 /// The controller for a plugin that nobody has configured: only if this release knows the very file, and only if
-/// something is to be found where its endpoints usually are.
-pub(crate) fn by_default(plugin: &Plugin) -> Option<ControllerConfig> {
+/// something is to be found where its endpoints usually are. Once it was there it stays: a backend that is away is not
+/// gone, and neither are its sessions.
+pub(crate) async fn by_default(
+    control: &Control,
+    plugin: &Plugin,
+) -> anyhow::Result<Option<ControllerConfig>> {
+    let Some((controller, missing)) = usual_controller(plugin) else { return Ok(None) };
+    if let Some(missing) = missing
+        && !control.knows_controller(plugin.backend_type(), &controller.name).await?
+    {
+        tracing::warn!(plugin = plugin.name(), "no controller: there is nothing at {missing}");
+        return Ok(None);
+    }
+    Ok(Some(controller))
+}
+
+/// The controller with all endpoints where they usually are, and a socket among them that is not there.
+fn usual_controller(plugin: &Plugin) -> Option<(ControllerConfig, Option<String>)> {
     let name = plugin.name();
     if !plugins::is_known(plugin.digest()) {
         tracing::warn!(plugin = name, digest = %plugin.digest(), "awaiting grant: this release does not know this plugin. To use it, write into the configuration:\n{}", lines_to_paste(plugin));
         return None;
     }
+    let mut missing = None;
     let mut endpoints = BTreeMap::new();
     for asked in &plugin.manifest().endpoints {
         let target = usual_place(asked.kind, asked.default.as_deref())?;
         if let Some(socket) = target.strip_prefix("unix://")
             && !Path::new(socket).exists()
         {
-            tracing::warn!(
-                plugin = name,
-                endpoint = asked.name,
-                "no controller: there is nothing at {socket}"
-            );
-            return None;
+            missing = Some(socket.to_owned());
         }
         endpoints.insert(asked.name.clone(), EndpointConfig::of_kind(asked.kind, &target)?);
     }
-    Some(ControllerConfig {
+    let controller = ControllerConfig {
         name: format!("{name}-local"),
         plugin: name.to_owned(),
         labels: BTreeMap::new(),
@@ -42,7 +54,8 @@ pub(crate) fn by_default(plugin: &Plugin) -> Option<ControllerConfig> {
         limits: Default::default(),
         endpoints,
         secrets: BTreeMap::new(),
-    })
+    };
+    Some((controller, missing))
 }
 
 /// Where an endpoint is when nobody says so.

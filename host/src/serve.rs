@@ -53,7 +53,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             .with_context(|| format!("controller `{}`", controller.name))?;
     }
     if config.controllers.is_empty() {
-        for controller in plugins.values().filter_map(controllers::by_default) {
+        for plugin in plugins.values() {
+            let Some(controller) = controllers::by_default(&control, plugin).await? else { continue };
             if let Err(error) = controllers::start(&control, &plugins, &controller).await {
                 tracing::error!(controller = controller.name, "this controller does not serve: {error:#}");
             }

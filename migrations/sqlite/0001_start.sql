@@ -1,5 +1,6 @@
--- The schema of the API server on SQLite. Ids are text; times are RFC 3339 in UTC with microseconds, so that
--- comparing texts compares times; JSON is text. Numbers are wide enough for 64 bits.
+-- The schema of the API server on SQLite. Ids are text; times are RFC 3339 in UTC to the microsecond. Comparing
+-- texts compares times, because the zone is always written alike and the missing digits of a shorter fraction sort
+-- first; JSON is text. Numbers are wide enough for 64 bits.
 
 CREATE TABLE users (
     id          TEXT PRIMARY KEY,
@@ -107,6 +108,7 @@ CREATE TABLE operations (
     handle            BLOB NOT NULL,
     accepted          BOOLEAN NOT NULL DEFAULT FALSE,
     message           TEXT NOT NULL DEFAULT '',
+    last_error        TEXT NOT NULL DEFAULT '',
     updated_at        TEXT NOT NULL
 );
 

@@ -59,7 +59,8 @@ impl Installation {
         self
     }
 
-    fn environment(mut self, name: &str, value: &str) -> Self {
+    /// Another value for a variable of its environment.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.retain(|(other, _)| other != name);
         self.environment.push((name.to_owned(), value.to_owned()));
         self

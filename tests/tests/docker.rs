@@ -351,6 +351,43 @@ async fn a_container_that_vanishes_is_made_again() {
 }
 
 #[tokio::test]
+async fn an_engine_that_is_away_at_the_start_keeps_its_sessions() {
+    let Some(mut stage) = Stage::new().await else { return };
+    let server = stage.installation.start();
+    let session = server.api().create_running(&stage.request()).await;
+    server.kill();
+
+    // A way to the engine that is not there yet.
+    let way = stage.installation.data().join("docker.sock");
+    stage.installation = stage.installation.environment("DOCKER_HOST", &format!("unix://{}", way.display()));
+    let server = stage.installation.start();
+    let api = server.api();
+    let path = format!("/api/v1/sessions/{}", id(&session));
+    until("the condition", async || {
+        let seen = api.get(&path).await.body;
+        (condition(&seen, "ControllerReachable")["status"] == "False").then_some(())
+    })
+    .await;
+    let seen = api.get(&path).await.body;
+    assert_eq!(
+        (seen["phase"].as_str(), seen["state"].as_str()),
+        (Some("Running"), Some("running")),
+        "{seen}"
+    );
+    let refused = api.post("/api/v1/sessions", &stage.request()).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{}", refused.body);
+
+    std::os::unix::fs::symlink(provided("STREAMSPACE_TEST_DOCKER").unwrap(), &way).unwrap();
+    until("the way back", async || {
+        let seen = api.get(&path).await.body;
+        (condition(&seen, "ControllerReachable")["status"] != "False").then_some(())
+    })
+    .await;
+    assert_eq!(api.get(&path).await.body["node_id"], session["node_id"], "the same container");
+    stage.end(server).await;
+}
+
+#[tokio::test]
 async fn an_engine_that_is_away_stores_nothing_new() {
     let Some(installation) = Installation::new() else { return };
     let installation = installation.config(

@@ -65,6 +65,8 @@ pub struct ControlConfig {
     pub call_timeout: Duration,
     /// How long a claim on a session holds; more than `call_timeout`.
     pub lease: Duration,
+    /// The longest pause between two looks at work in progress; the first ones come sooner.
+    pub longest_look_pause: Duration,
     /// How long the creation (or waking, or hibernation) of a session may take over all its retries.
     pub operation_limit: Duration,
     /// Calls in flight at once for one controller.
@@ -74,6 +76,8 @@ pub struct ControlConfig {
 
     /// How often all sessions of a controller are listed.
     pub observe_interval: Duration,
+    /// How long one controller may take to show all its sessions.
+    pub observe_limit: Duration,
     /// How often a controller is probed.
     pub health_interval: Duration,
     /// How long a probe may take.
@@ -103,10 +107,12 @@ impl ControlConfig {
             data_dir,
             call_timeout: Duration::from_secs(60),
             lease: Duration::from_secs(90),
+            longest_look_pause: Duration::from_secs(3),
             operation_limit: Duration::from_secs(600),
             calls_per_controller: u32::try_from(cores * 2).unwrap_or(u32::MAX),
             drain_limit: Duration::from_secs(10),
             observe_interval: Duration::from_secs(30),
+            observe_limit: Duration::from_secs(60),
             health_interval: Duration::from_secs(30),
             probe_timeout: Duration::from_secs(5),
             offline_after: 2,

@@ -78,6 +78,12 @@ impl Control {
         Ok(self.shared.store.register_controller(registration).await?)
     }
 
+    /// Whether a controller was ever registered under this type and name.
+    pub async fn knows_controller(&self, controller_type: &str, name: &str) -> Result<bool, ControlError> {
+        let known = self.shared.store.controllers().await?;
+        Ok(known.iter().any(|known| known.controller_type == controller_type && known.name == name))
+    }
+
     /// Makes a registered controller callable, and begins to probe it: at once, and then at intervals. Attaching
     /// it again replaces the way it is called.
     pub async fn attach_controller(
@@ -116,6 +122,7 @@ impl Control {
             changes: Arc::clone(&shared.changes),
             wake: Arc::clone(&shared.wake),
             call_timeout: shared.config.call_timeout,
+            limit: shared.config.observe_limit,
             now: Notify::new(),
         };
         let requests = async {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::{ControlConfig, ControlError};
@@ -26,6 +26,7 @@ impl DataDir {
         }
         // SQLite gives its other files the mode of this one; the environment of sessions is in there.
         open_private(database).map_err(ControlError::file(database))?;
+        make_private_files(database)?;
         // Two data folders may name one database, and one of them by another path.
         let mut name = database.canonicalize().map_err(ControlError::file(database))?.into_os_string();
         name.push(".lock");
@@ -36,6 +37,22 @@ impl DataDir {
 
 fn make_private_folder(path: &Path) -> Result<(), ControlError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(ControlError::file(path))
+}
+
+/// A database may have been there before, with its other files, open to all.
+fn make_private_files(database: &Path) -> Result<(), ControlError> {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = database.as_os_str().to_owned();
+        name.push(suffix);
+        let path = PathBuf::from(name);
+        match fs::set_permissions(&path, fs::Permissions::from_mode(0o600)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(ControlError::File { path, source: error });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn open_private(path: &Path) -> io::Result<File> {

@@ -1,11 +1,12 @@
 //! Looks at what the backends really have, and lets the reconciler see to what is amiss.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures::{StreamExt as _, stream};
+use futures::StreamExt as _;
+use futures::stream::{self, FuturesUnordered};
 use streamspace_proto::controller::v1 as proto;
 use tokio::sync::Notify;
 use tonic::Code;
@@ -13,9 +14,9 @@ use tonic::Code;
 use crate::changes::Changes;
 use crate::domain::{
     Condition, ConditionStatus, ControllerId, ControllerStatus, Operation, Phase, Session, Step, Wish,
-    condition_type, decide, now,
+    WishedState, condition_type, decide, now, shortened,
 };
-use crate::fleet::{CallError, ControllerClient, Fleet, HealthEvent, Observation};
+use crate::fleet::{CallError, ControllerClient, Fleet, HealthEvent, Observation, Readiness};
 use crate::store::{ObservedChange, SessionRecord, Store, StoreError};
 
 /// Entries asked for at once.
@@ -34,6 +35,8 @@ pub(crate) struct Observer {
     pub(crate) changes: Arc<Changes>,
     pub(crate) wake: Arc<Notify>,
     pub(crate) call_timeout: Duration,
+    /// How long one controller may take to show all its sessions.
+    pub(crate) limit: Duration,
     /// Asks for an observation before the interval is over.
     pub(crate) now: Notify,
 }
@@ -41,8 +44,10 @@ pub(crate) struct Observer {
 /// Why an observation came to nothing. Then nothing is changed.
 #[derive(Debug, thiserror::Error)]
 enum Unobserved {
-    #[error("{}: {}", .0.reason, .0.message)]
+    #[error("{}: {}", shortened(&.0.reason), shortened(&.0.message))]
     Call(CallError),
+    #[error("the listing was not complete in time")]
+    TimeUp,
     #[error("the listing does not end")]
     Endless,
     #[error(transparent)]
@@ -50,19 +55,19 @@ enum Unobserved {
 }
 
 impl Observer {
-    /// Looks at every attached controller that is healthy.
-    async fn observe_all(&self) {
-        let controllers = match self.store.controllers().await {
-            Ok(controllers) => controllers,
+    /// The controllers that are worth a look.
+    async fn healthy(&self) -> Vec<ControllerId> {
+        match self.store.controllers().await {
+            Ok(controllers) => controllers
+                .into_iter()
+                .filter(|one| one.status == ControllerStatus::Healthy)
+                .map(|one| one.id)
+                .collect(),
             Err(error) => {
                 tracing::error!(%error, "controllers cannot be read");
-                return;
+                Vec::new()
             }
-        };
-        // A slow one does not hold up the others.
-        let healthy = controllers.into_iter().filter(|one| one.status == ControllerStatus::Healthy);
-        let all: Vec<_> = healthy.map(|controller| self.observe(controller.id)).collect();
-        futures::future::join_all(all).await;
+        }
     }
 
     /// Acts on a change of health.
@@ -97,26 +102,41 @@ impl Observer {
         }
     }
 
-    /// Looks at all controllers at intervals, and whenever one became healthy.
+    /// Looks at all controllers at intervals, and whenever one became healthy. One that is still being looked at
+    /// is left out and holds up nobody.
     pub(crate) async fn run(&self, interval: Duration) {
+        let mut under_way = FuturesUnordered::new();
+        let mut busy = HashSet::new();
         loop {
-            self.observe_all().await;
-            tokio::select! {
-                () = tokio::time::sleep(interval) => {}
-                () = self.now.notified() => {}
+            for id in self.healthy().await {
+                if busy.insert(id.clone()) {
+                    under_way.push(self.observe(id));
+                }
+            }
+            let pause = tokio::time::sleep(interval);
+            tokio::pin!(pause);
+            loop {
+                tokio::select! {
+                    Some(id) = under_way.next() => {
+                        busy.remove(&id);
+                    }
+                    () = &mut pause => break,
+                    () = self.now.notified() => break,
+                }
             }
         }
     }
 
-    /// Looks at one controller.
+    /// Looks at one controller, and gives its id back.
     #[tracing::instrument(name = "observe", skip_all, fields(controller = %id))]
-    async fn observe(&self, id: ControllerId) {
-        let Some(client) = self.fleet.client(&id) else { return };
+    async fn observe(&self, id: ControllerId) -> ControllerId {
+        let Some(client) = self.fleet.client(&id) else { return id };
         match self.observe_inner(&id, &client).await {
             Ok(0) => {}
             Ok(changed) => tracing::info!(changed, "sessions were not as they were known"),
             Err(error) => tracing::warn!(%error, "not observed; nothing is changed"),
         }
+        id
     }
 
     async fn observe_inner(&self, id: &ControllerId, client: &ControllerClient) -> Result<usize, Unobserved> {
@@ -126,7 +146,8 @@ impl Observer {
         if known.is_empty() {
             return Ok(0);
         }
-        let seen = match self.list(client).await {
+        let listed = tokio::time::timeout(self.limit, self.list(client)).await;
+        let seen = match listed.unwrap_or(Err(Unobserved::TimeUp)) {
             Ok(listed) => Seen::All(listed),
             Err(Unobserved::Call(error)) if error.code == Code::Unimplemented => {
                 Seen::Some(self.ask_each(client, &known).await)
@@ -147,18 +168,13 @@ impl Observer {
     }
 
     /// Everything the controller owns, all pages or nothing.
-    async fn list(&self, client: &ControllerClient) -> Result<HashMap<String, Observation>, Unobserved> {
-        let mut all = HashMap::new();
+    async fn list(&self, client: &ControllerClient) -> Result<Listing, Unobserved> {
+        let mut all = Listing::default();
         let mut cursor = String::new();
         for _ in 0..MOST_PAGES {
             let request = proto::ListSessionsRequest { cursor: cursor.clone(), limit: PAGE };
             let page = client.list(request, self.call_timeout).await.map_err(Unobserved::Call)?;
-            for entry in page.entries {
-                let adoptable = entry.ownership == i32::from(proto::Ownership::Adoptable);
-                let Some(status) = entry.status.filter(|_| !adoptable) else { continue };
-                let id = status.session_id.clone();
-                all.insert(id, Observation::read(status).map_err(Unobserved::Call)?);
-            }
+            page.entries.into_iter().for_each(|entry| all.add(entry));
             if page.next_cursor.is_empty() {
                 return Ok(all);
             }
@@ -170,7 +186,8 @@ impl Observer {
         Err(Unobserved::Endless)
     }
 
-    /// For a controller that cannot list. A session whose answer is an error is left out.
+    /// For a controller that cannot list. A session whose answer is an error, or does not come in time, is left
+    /// out.
     async fn ask_each(
         &self,
         client: &ControllerClient,
@@ -181,7 +198,11 @@ impl Observer {
             .iter()
             .map(|record| ask(client.clone(), record.session.clone(), self.call_timeout))
             .collect();
-        let answers: Vec<_> = stream::iter(questions).buffer_unordered(SINGLE_CALLS).collect().await;
+        let answers: Vec<_> = stream::iter(questions)
+            .buffer_unordered(SINGLE_CALLS)
+            .take_until(tokio::time::sleep(self.limit))
+            .collect()
+            .await;
         answers.into_iter().flatten().collect()
     }
 }
@@ -209,10 +230,50 @@ async fn ask(
     }
 }
 
+/// All pages of a listing.
+#[derive(Debug, Default)]
+struct Listing {
+    /// By session; `None` = listed, but not in words that can be read.
+    entries: HashMap<String, Option<Observation>>,
+    /// There are entries that do not say whose they are: any session may be among them.
+    nameless: bool,
+}
+
+impl Listing {
+    fn add(&mut self, entry: proto::SessionEntry) {
+        if entry.ownership == i32::from(proto::Ownership::Adoptable) {
+            return;
+        }
+        let Some(status) = entry.status.filter(|status| !status.session_id.is_empty()) else {
+            tracing::warn!("an entry without a session in the listing");
+            self.nameless = true;
+            return;
+        };
+        let id = status.session_id.clone();
+        let read = Observation::read(status).inspect_err(|error| {
+            tracing::warn!(
+                session = id,
+                message = shortened(&error.message),
+                "an unreadable entry in the listing"
+            );
+        });
+        self.entries.insert(id, read.ok());
+    }
+
+    fn of(&self, id: &str) -> Sight<'_> {
+        match self.entries.get(id) {
+            Some(Some(observation)) => Sight::There(observation),
+            Some(None) => Sight::NotSeen,
+            None if self.nameless => Sight::NotSeen,
+            None => Sight::Missing,
+        }
+    }
+}
+
 /// What was seen of all sessions.
 enum Seen {
-    /// Everything there is: what is not in here is not there.
-    All(HashMap<String, Observation>),
+    /// Everything there is.
+    All(Listing),
     /// Answers for single sessions; `None` = the backend says that it is not there.
     Some(HashMap<String, Option<Observation>>),
 }
@@ -228,7 +289,7 @@ enum Sight<'a> {
 impl Seen {
     fn of(&self, session: &Session) -> Sight<'_> {
         match self {
-            Self::All(all) => all.get(session.id.as_str()).map_or(Sight::Missing, Sight::There),
+            Self::All(all) => all.of(session.id.as_str()),
             Self::Some(some) => match some.get(session.id.as_str()) {
                 Some(Some(observation)) => Sight::There(observation),
                 Some(None) => Sight::Missing,
@@ -255,6 +316,7 @@ fn change(record: &SessionRecord, sight: Sight<'_>, at: DateTime<Utc>) -> Option
     Some(ObservedChange {
         session_id: after.id,
         operation_seen: operation.updated_at,
+        session_seen: session.updated_at,
         phase: after.phase,
         node_id: (after.node_id != session.node_id).then_some(after.node_id),
         conditions: after.conditions,
@@ -304,32 +366,48 @@ fn missing(session: &mut Session, at: DateTime<Utc>) {
 }
 
 fn there(session: &mut Session, operation: &Operation, seen: &Observation, at: DateTime<Utc>) {
-    // A session that failed before its backend ever took it is not saved by an object of the same name.
-    let lost = session.phase == Phase::Failed && !operation.accepted;
-    if !lost && session.phase != seen.phase {
+    // A session that failed before its backend ever took it is not saved by an object of the same name. One that
+    // was given up later is, if it got there after all; anything else would only be given up again, without end.
+    let got_there = matches!(
+        (session.wish, seen.phase),
+        (Wish::State(WishedState::Running), Phase::Running)
+            | (Wish::State(WishedState::Hibernated), Phase::Hibernated)
+    );
+    if session.phase != Phase::Failed || (operation.accepted && got_there) {
+        ready(session, seen, at);
         session.phase = seen.phase;
-        let status =
-            if seen.phase == Phase::Running { ConditionStatus::True } else { ConditionStatus::False };
-        session.conditions.set(Condition {
-            kind: condition_type::READY.to_owned(),
-            status,
-            reason: seen.phase.as_str().to_owned(),
-            message: session.spec.scrub(&seen.message),
-            since: at,
-        });
     }
     if let Some(node_id) = &seen.node_id {
         session.node_id.clone_from(node_id);
     }
     if let Some(reported) = &seen.conditions {
-        session.conditions.replace_reported(reported.clone());
+        let reported = session.spec.scrub_conditions(reported.clone());
+        session.conditions.replace_reported(reported);
+    }
+}
+
+/// Says whether the session can be used, if that is news.
+fn ready(session: &mut Session, seen: &Observation, at: DateTime<Utc>) {
+    let Readiness { status, reason, message } = seen.readiness();
+    let (reason, message) = (session.spec.scrub(&reason), session.spec.scrub(&message));
+    // A backend that says nothing of its own takes nothing back of what was said when the session got there.
+    let spoken = seen.own_ready().is_some();
+    let news = match session.conditions.get(condition_type::READY) {
+        Some(known) => {
+            known.status != status || (spoken && (&known.reason, &known.message) != (&reason, &message))
+        }
+        None => spoken,
+    };
+    if news || session.phase != seen.phase {
+        let kind = condition_type::READY.to_owned();
+        session.conditions.set(Condition { kind, status, reason, message, since: at });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{WishedState, test_session};
+    use crate::domain::{EnvVar, test_session};
 
     const RUN: Wish = Wish::State(WishedState::Running);
 
@@ -404,5 +482,84 @@ mod tests {
         refused.operation.accepted = true;
         let change = change(&refused, Sight::There(&seen(Phase::Running)), now()).unwrap();
         assert_eq!((change.phase, change.act), (Phase::Running, false));
+        // What is still on its way, or would have to be woken first, was given up for good.
+        for phase in [Phase::Pending, Phase::Hibernated, Phase::Terminated, Phase::Failed] {
+            assert!(super::change(&refused, Sight::There(&seen(phase)), now()).is_none(), "{phase:?}");
+        }
+    }
+
+    fn says(status: ConditionStatus, reason: &str, message: &str) -> Observation {
+        let condition = Condition {
+            kind: condition_type::READY.to_owned(),
+            status,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            since: now(),
+        };
+        Observation { conditions: Some(vec![condition]), ..seen(Phase::Running) }
+    }
+
+    #[test]
+    fn a_health_check_shows_when_it_passes_and_when_it_fails() {
+        let mut record = record(RUN, Phase::Running);
+        record.session.spec.env.push(EnvVar { name: "P".into(), value: "hunter22".into(), secret: true });
+        for (status, reason, message) in [
+            (ConditionStatus::False, "HealthCheck", "no answer with hunter22"),
+            (ConditionStatus::False, "HealthCheck", "status 500"),
+            (ConditionStatus::False, "OutOfMemory", "status 500"),
+            (ConditionStatus::True, "Healthy", ""),
+        ] {
+            let seen = says(status, reason, message);
+            let change = change(&record, Sight::There(&seen), now()).unwrap();
+            let ready = change.conditions.get(condition_type::READY).unwrap();
+            assert_eq!((ready.status, ready.reason.as_str()), (status, reason));
+            assert!(!ready.message.contains("hunter22") && !change.act);
+            record.session.conditions = change.conditions;
+            record.session.node_id = "n".into();
+            assert!(super::change(&record, Sight::There(&seen), now()).is_none(), "no news");
+        }
+        // One that says nothing takes nothing back.
+        assert!(change(&record, Sight::There(&seen(Phase::Running)), now()).is_none());
+    }
+
+    #[test]
+    fn reported_conditions_are_scrubbed() {
+        let mut record = record(RUN, Phase::Running);
+        record.session.spec.env.push(EnvVar { name: "P".into(), value: "hunter22".into(), secret: true });
+        let mut seen = says(ConditionStatus::True, "Healthy", "");
+        seen.conditions.as_mut().unwrap().push(Condition {
+            kind: "Started".to_owned(),
+            status: ConditionStatus::True,
+            reason: "hunter22".to_owned(),
+            message: "with P=hunter22".to_owned(),
+            since: now(),
+        });
+        let change = change(&record, Sight::There(&seen), now()).unwrap();
+        assert!(change.conditions.get("Started").is_some());
+        assert!(!format!("{:?}", change.conditions).contains("hunter22"));
+    }
+
+    #[test]
+    fn an_unreadable_entry_makes_nobody_missing() {
+        let entry = |id: &str, phase: &str| proto::SessionEntry {
+            status: Some(proto::SessionStatusResponse {
+                session_id: id.into(),
+                phase: phase.into(),
+                ..Default::default()
+            }),
+            ownership: proto::Ownership::Owned.into(),
+            ..Default::default()
+        };
+        let mut listing = Listing::default();
+        listing.add(entry("a", "Running"));
+        listing.add(entry("b", "Melting"));
+        assert!(matches!(listing.of("a"), Sight::There(_)));
+        assert_eq!((listing.of("b"), listing.of("c")), (Sight::NotSeen, Sight::Missing));
+        let adoptable = proto::Ownership::Adoptable.into();
+        listing.add(proto::SessionEntry { ownership: adoptable, ..Default::default() });
+        assert_eq!(listing.of("c"), Sight::Missing);
+        listing.add(proto::SessionEntry { status: None, ..entry("", "") });
+        assert!(matches!(listing.of("a"), Sight::There(_)));
+        assert_eq!(listing.of("c"), Sight::NotSeen);
     }
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use common::{Act, Backend, Server, condition, config, eventually, register, simple};
 use http::StatusCode;
 use serde_json::json;
-use streamspace_control::{Control, ControlError};
+use streamspace_control::{Control, ControlConfig, ControlError};
+use streamspace_proto::controller::v1::Condition;
 use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -85,7 +86,7 @@ async fn what_passes_is_retried_with_the_same_operation() {
     let calls = backend.calls("create");
     assert_eq!(calls.len(), 4);
     assert!(calls.iter().all(|call| call.operation == calls[0].operation));
-    assert!(calls.windows(2).all(|pair| pair[0].epoch < pair[1].epoch));
+    assert!(calls.iter().all(|call| call.epoch == calls[0].epoch), "one attachment, one epoch");
     server.stop().await;
 }
 
@@ -191,7 +192,7 @@ async fn a_deletion_waits_for_the_creation_under_way() {
     assert!(!backend.with(|state| state.overlapped));
     assert!(!backend.with(|state| state.objects.contains_key(&id)));
     let (create, delete) = (&backend.calls("create")[0], &backend.calls("delete")[0]);
-    assert!(create.epoch < delete.epoch && create.operation != delete.operation);
+    assert!(create.epoch == delete.epoch && create.operation != delete.operation);
     server.stop().await;
 }
 
@@ -211,6 +212,38 @@ async fn a_restart_resumes() {
     assert_eq!(backend.with(|state| state.made), 1);
     let calls = backend.calls("create");
     assert!(calls.iter().all(|call| call.operation == calls[0].operation));
+    assert!(calls.last().unwrap().epoch > calls[0].epoch, "whoever comes later counts higher");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_long_creation_does_not_fence_off_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = Backend::default();
+    let config = ControlConfig { longest_look_pause: Duration::from_millis(5), ..config(folder.path()) };
+    let server = Server::start_with(config, Some(&backend)).await;
+    backend.script("create", std::iter::repeat_n(Act::Progress("pull"), 50));
+    let long = server.create().await;
+    eventually("begun", async || backend.calls("create").len() > 5).await;
+    let short = server.create().await;
+    server.phase(&short, "Running").await;
+    server.phase(&long, "Running").await;
+    let calls = backend.calls("create");
+    assert!(calls.len() >= 52 && calls.iter().all(|call| call.epoch == calls[0].epoch));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_only_looked_at_ends_in_time_after_a_restart() {
+    let (folder, backend, server) = start().await;
+    backend.script("create", [Act::Accept]);
+    let id = server.create().await;
+    eventually("accepted", async || backend.with(|state| state.objects.contains_key(&id))).await;
+    server.stop().await;
+    let config = ControlConfig { operation_limit: Duration::from_millis(300), ..config(folder.path()) };
+    let server = Server::start_with(config, Some(&backend)).await;
+    let session = server.phase(&id, "Failed").await;
+    assert_eq!(condition(&session, "Ready")["reason"], "DeadlineExceeded");
     server.stop().await;
 }
 
@@ -286,6 +319,61 @@ async fn what_vanished_is_made_again_and_what_was_stopped_is_woken() {
 }
 
 #[tokio::test]
+async fn what_the_backend_says_about_being_ready_shows() {
+    let (_folder, backend, server) = start().await;
+    let id = server.create().await;
+    server.phase(&id, "Running").await;
+    for (status, reason) in [("False", "HealthCheckFailed"), ("True", "HealthCheckPassed")] {
+        let said = Condition {
+            r#type: "Ready".into(),
+            status: status.into(),
+            reason: reason.into(),
+            message: "said the backend".into(),
+            ..Default::default()
+        };
+        backend.with(|state| drop(state.ready.insert(id.clone(), said)));
+        eventually(reason, async || {
+            let session = server.session(&id).await;
+            let ready = condition(&session, "Ready");
+            ready["status"] == status && ready["reason"] == reason && session["phase"] == "Running"
+        })
+        .await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_controller_whose_listing_hangs_holds_up_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let (slow, fast) = (Backend::default(), Backend::default());
+    let config = ControlConfig {
+        call_timeout: Duration::from_secs(120),
+        observe_limit: Duration::from_millis(300),
+        ..config(folder.path())
+    };
+    let server = Server::start_with(config, Some(&slow)).await;
+    let fast_id = register(server.control(), "two", &fast).await;
+    let slow_id = server.get("/api/v1/admin/controllers").await.json()[0]["id"].clone();
+    let mut sessions = Vec::new();
+    for controller in [slow_id, json!(fast_id.as_str())] {
+        let mut body = simple();
+        body["controller_id"] = controller;
+        let created = server.post("/api/v1/sessions?wait=30s", &body).await;
+        assert_eq!(created.json()["phase"], "Running", "{}", created.text);
+        sessions.push(created.id());
+    }
+    slow.with(|state| {
+        state.hang_list = true;
+        state.lists = 0;
+    });
+    eventually("the listing is given up and tried again", async || slow.with(|state| state.lists > 2)).await;
+    fast.with(|state| state.objects.clear());
+    eventually("made again", async || fast.with(|state| state.made == 2)).await;
+    assert_eq!(server.session(&sessions[0]).await["phase"], "Running", "nothing seen, nothing changed");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn full_waits_for_room() {
     let folder = tempfile::tempdir().unwrap();
     let backend = Backend::default();
@@ -355,7 +443,7 @@ async fn nobody_there_stores_nothing() {
 async fn a_creation_out_of_time_fails() {
     let folder = tempfile::tempdir().unwrap();
     let backend = Backend::default();
-    backend.script("create", std::iter::repeat_n(Act::Fail(Status::unavailable("busy")), 10_000));
+    backend.script("create", std::iter::repeat_n(Act::DoAndFail(Status::resource_exhausted("busy")), 10_000));
     let mut config = config(folder.path());
     config.operation_limit = Duration::from_millis(300);
     let server = Server::start_with(config, Some(&backend)).await;
@@ -364,6 +452,14 @@ async fn a_creation_out_of_time_fails() {
     let ready = condition(&session, "Ready");
     assert_eq!(ready["reason"], "DeadlineExceeded");
     assert!(ready["message"].as_str().unwrap().contains("busy"));
+    eventually("what it made is gone", async || backend.with(|state| state.objects.is_empty())).await;
+    eventually("over", async || server.session(&id).await["status"]["operation"] == json!(null)).await;
+    let session = server.session(&id).await;
+    assert_eq!(session["phase"], "Failed");
+    assert_eq!(condition(&session, "Ready")["reason"], "DeadlineExceeded");
+    assert!(!backend.calls("delete")[0].purge_home);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(backend.calls("delete").len(), 1, "once is enough");
     server.stop().await;
 }
 

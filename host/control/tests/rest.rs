@@ -178,6 +178,58 @@ async fn bad_parameters_are_named() {
 }
 
 #[tokio::test]
+async fn an_existing_database_is_closed_to_others() {
+    let (folder, backend, server) = start().await;
+    server.stop().await;
+    let database = folder.path().join("streamspace.db");
+    std::fs::set_permissions(&database, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let server = Server::start(folder.path(), &backend).await;
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name().to_string_lossy().starts_with("streamspace.db") {
+            let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{:?}", entry.file_name());
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn single_things_take_no_parameters() {
+    let (_folder, _backend, server) = start().await;
+    let id = server.create().await;
+    let controller = server.get("/api/v1/admin/controllers").await.json()[0]["id"].clone();
+    for path in [
+        format!("/api/v1/sessions/{id}"),
+        format!("/api/v1/admin/controllers/{}", controller.as_str().unwrap()),
+    ] {
+        assert_eq!(server.get(&path).await.status, StatusCode::OK);
+        let refused = server.get(&format!("{path}?wait=5s")).await;
+        assert_problem(&refused, 400);
+        assert_eq!(refused.json()["errors"][0]["field"], "wait");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_is_not_a_file_store() {
+    let (_folder, _backend, server) = start().await;
+    let variable = |index: usize| json!({"name": format!("V{index}"), "value": "x".repeat(3000)});
+    let body =
+        |count| json!({"spec": {"base_image": "i", "env": (0..count).map(variable).collect::<Vec<_>>()}});
+    assert_eq!(server.post("/api/v1/sessions", &body(40)).await.status, StatusCode::CREATED);
+    let refused = server.post("/api/v1/sessions", &body(45)).await;
+    assert_problem(&refused, 422);
+    assert_eq!(refused.json()["errors"][0]["field"], "spec");
+    let mut config = simple();
+    config["controller_config"] = json!({"blob": "x".repeat(130 * 1024)});
+    let refused = server.post("/api/v1/sessions", &config).await;
+    assert_problem(&refused, 422);
+    assert_eq!(refused.json()["errors"][0]["field"], "spec");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn pages() {
     let (_folder, _backend, server) = start().await;
     let mut made = Vec::new();

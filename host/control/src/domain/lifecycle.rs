@@ -19,6 +19,8 @@ pub enum Step {
     Forget,
     /// The time for the operation is up: record that it failed.
     GiveUp,
+    /// Remove what a creation that failed may have left. The session stays, and stays failed.
+    CleanUp,
 }
 
 /// Decides from the wish, from what was observed and from the operation, and from nothing else.
@@ -35,6 +37,10 @@ pub fn decide(session: &Session, operation: &Operation, now: DateTime<Utc>) -> S
         (Wish::State(Terminated), true, Phase::Terminated) => Step::Rest,
         (Wish::State(Terminated), true, _) => Step::Call(OperationKind::Delete),
 
+        // A deletion that nobody wished for: see `Operation::begin_clean_up`.
+        (Wish::State(_), true, Phase::Failed) if current && operation.kind == OperationKind::Delete => {
+            Step::CleanUp
+        }
         (Wish::State(_), _, Phase::Failed) if current => Step::Rest,
         (Wish::State(_), false, _) => Step::Place,
 
@@ -178,6 +184,23 @@ pub(crate) mod tests {
         assert_eq!(decide(&session, &operation, now()), Step::Look);
         operation.handle = b"job 7".to_vec();
         assert_eq!(decide(&session, &operation, now()), Step::Call(OperationKind::Create));
+    }
+
+    #[test]
+    fn a_look_has_a_deadline_and_counts_as_an_attempt() {
+        let limit = std::time::Duration::from_secs(600);
+        let session = session(RUN, true, Phase::Pending);
+        let mut operation = Operation::first(session.id.clone(), now());
+        operation.accepted = true;
+        let id = operation.id.clone();
+        for attempt in 1..=2 {
+            let step = decide(&session, &operation, now());
+            assert_eq!(step, Step::Look);
+            operation.prepare(&step, &session, limit, now());
+            assert_eq!((operation.attempt, &operation.id), (attempt, &id));
+        }
+        let deadline = operation.deadline.unwrap();
+        assert_eq!(decide(&session, &operation, deadline), Step::GiveUp);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod operation;
 mod session;
 mod span;
 mod spec;
+mod text;
 
 pub use canonical::{canonical_json, sha256_hex};
 pub use condition::{Condition, ConditionStatus, Conditions, condition_type};
@@ -19,7 +20,8 @@ pub use operation::{Operation, OperationKind};
 pub use session::{Phase, PlacementRequest, Requirement, Session, Wish, WishedState};
 pub use span::{GoDuration, InvalidDuration};
 pub use spec::{EnvVar, Port, PortProtocol, Resources, SessionSpec, Vnc, VncProtocol, VolumeMount, WebApp};
-pub use streamspace_proto::quantity::{ByteQuantity, CpuQuantity, InvalidQuantity};
+pub use streamspace_proto::quantity::{ByteQuantity, CpuQuantity};
+pub(crate) use text::shortened;
 
 use chrono::{DateTime, SubsecRound, Utc};
 

@@ -49,9 +49,10 @@ pub struct Operation {
     pub kind: OperationKind,
     /// The wish it serves.
     pub generation: Generation,
-    /// How many calls have been begun.
+    /// How many steps with a call have been begun: mutations and looks. Looks back off by it.
     pub attempt: u32,
-    /// How many calls failed since the last one that did not.
+    /// How many calls failed since the controller last said how the session stands. Progress does not count: a
+    /// failure that alternates with it would never be one too many.
     pub failures: u32,
     /// How many of those were the controller's own faults, which are not retried for ever.
     pub internal_failures: u32,
@@ -67,6 +68,9 @@ pub struct Operation {
     pub accepted: bool,
     /// The last word of the controller.
     pub message: String,
+    /// The last failure since the controller last said how the session stands. Kept apart from `message`, because
+    /// it tells more about why time ran out than the progress that followed.
+    pub last_error: String,
     /// When the row last changed.
     pub updated_at: DateTime<Utc>,
 }
@@ -88,6 +92,7 @@ impl Operation {
             handle: Vec::new(),
             accepted: false,
             message: String::new(),
+            last_error: String::new(),
             updated_at: now,
         }
     }
@@ -107,10 +112,27 @@ impl Operation {
         };
     }
 
+    /// Starts to remove what a failed creation may have left.
+    pub fn begin_clean_up(&mut self, now: DateTime<Utc>) {
+        self.renew(now);
+        self.kind = OperationKind::Delete;
+    }
+
+    /// It is removed. The operation is a creation again, which failed and is over.
+    pub fn end_clean_up(&mut self) {
+        self.kind = OperationKind::Create;
+    }
+
     /// Makes the row say what is about to be called, before it is called: a new operation where the step is
-    /// another one than before, and a deadline where the kind has one.
+    /// another one than before, and a deadline where the kind has one. A look belongs to the operation whose end it
+    /// waits for.
     pub fn prepare(&mut self, step: &Step, session: &Session, limit: Duration, now: DateTime<Utc>) {
-        let Step::Call(kind) = *step else { return };
+        let kind = match *step {
+            Step::Call(kind) => kind,
+            Step::Look => self.kind,
+            Step::CleanUp => OperationKind::Delete,
+            Step::Rest | Step::Place | Step::Forget | Step::GiveUp => return,
+        };
         if kind != self.kind || session.generation != self.generation {
             self.renew(now);
             self.kind = kind;

@@ -41,11 +41,6 @@ impl GoDuration {
         Ok(Self { text: text.to_owned(), length: Duration::from_nanos(nanos) })
     }
 
-    /// As the caller wrote it.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
     /// The length.
     pub fn length(&self) -> Duration {
         self.length

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use streamspace_proto::controller::v1 as proto;
 
-use super::{ByteQuantity, CpuQuantity, GoDuration, canonical_json, sha256_hex};
+use super::{ByteQuantity, Condition, CpuQuantity, GoDuration, canonical_json, sha256_hex, shortened};
 
 /// Shown in place of a secret value.
 const REDACTED: &str = "[redacted]";
@@ -193,13 +193,29 @@ impl SessionSpec {
         spec
     }
 
-    /// Takes the values of secret variables out of a text that came from elsewhere.
+    /// What may be stored of a text that came from elsewhere: the values of secret variables are taken out, and
+    /// then it is cut.
     pub fn scrub(&self, text: &str) -> String {
+        let secret = |variable: &&EnvVar| variable.secret && variable.value.len() >= SHORTEST_SCRUBBED;
+        let mut secrets: Vec<_> = self.env.iter().filter(secret).map(|v| v.value.as_str()).collect();
+        // The longest first: what is left of one that contains another would not be found any more.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         let mut clean = text.to_owned();
-        for variable in self.env.iter().filter(|v| v.secret && v.value.len() >= SHORTEST_SCRUBBED) {
-            clean = clean.replace(&variable.value, REDACTED);
+        for secret in secrets {
+            clean = clean.replace(secret, REDACTED);
         }
-        clean
+        shortened(&clean)
+    }
+
+    /// What may be stored of conditions that came from elsewhere; see [`SessionSpec::scrub`].
+    pub fn scrub_conditions(&self, conditions: Vec<Condition>) -> Vec<Condition> {
+        let clean = |condition: Condition| Condition {
+            kind: self.scrub(&condition.kind),
+            reason: self.scrub(&condition.reason),
+            message: self.scrub(&condition.message),
+            ..condition
+        };
+        conditions.into_iter().map(clean).collect()
     }
 
     /// The spec as controllers understand it.
@@ -325,6 +341,24 @@ mod tests {
         let shown = format!("{:?} {}", spec(), serde_json::to_string(&spec().redacted()).unwrap());
         assert!(!shown.contains("hunter22"), "{shown}");
         assert_eq!(spec().scrub("login hunter22 failed"), "login [redacted] failed");
+    }
+
+    #[test]
+    fn nothing_of_a_secret_is_left() {
+        let mut spec = spec();
+        // One that contains another, and one at the place where long texts are cut.
+        spec.env.push(EnvVar { name: "LONG".into(), value: "hunter22-and-more".into(), secret: true });
+        assert_eq!(spec.scrub("a hunter22-and-more b hunter22"), "a [redacted] b [redacted]");
+        let long = format!("{}hunter22", "x".repeat(4092));
+        assert!(!spec.scrub(&long).contains("hunt"));
+        let condition = Condition {
+            kind: "hunter22".into(),
+            status: crate::domain::ConditionStatus::True,
+            reason: "hunter22".into(),
+            message: "hunter22".into(),
+            since: crate::domain::now(),
+        };
+        assert!(!format!("{:?}", spec.scrub_conditions(vec![condition])).contains("hunter22"));
     }
 
     #[test]

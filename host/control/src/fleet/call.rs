@@ -1,5 +1,6 @@
 //! Calls to a controller, with their time limit and their errors in one form.
 
+use std::error::Error as _;
 use std::panic::AssertUnwindSafe;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,8 +17,6 @@ use tower::Service;
 use super::ControllerTransport;
 use crate::domain::Epoch;
 
-/// Texts of a controller are cut there before they are stored.
-const LONGEST_MESSAGE: usize = 4096;
 /// The controller ends a call at its deadline and says so; only if it does not, the call is given up here.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -26,7 +25,8 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(crate) struct CallError {
     /// The kind of failure.
     pub(crate) code: Code,
-    /// One word for programs: the controller's own where it gave one.
+    /// One word for programs: the controller's own where it gave one. As it came, like the message: see
+    /// [`SessionSpec::scrub`](crate::domain::SessionSpec::scrub).
     pub(crate) reason: String,
     /// The controller's own words.
     pub(crate) message: String,
@@ -66,29 +66,19 @@ impl From<Status> for CallError {
             .and_then(|bad| bad.field_violations.into_iter().next())
             .map(|violation| violation.field)
             .filter(|field| !field.is_empty());
-        let mut message = match field {
+        let message = match field {
             Some(field) if !status.message().contains(&field) => format!("{field}: {}", status.message()),
             _ => status.message().to_owned(),
         };
-        shorten(&mut message);
-        let from_controller = info.is_some() || !matches!(status.code(), Code::Unavailable | Code::Unknown);
+        // What the transport says has a cause; a status that came over the wire has none. Proxies and transports
+        // also say a bare "unavailable", and then nothing tells whose word it is.
+        let from_transport = status.source().is_some() || status.code() == Code::Unavailable;
+        let from_controller = info.is_some() || !from_transport;
         let reason = info
             .map(|info| info.reason)
             .filter(|reason| !reason.is_empty())
             .unwrap_or_else(|| format!("{:?}", status.code()));
         Self { code: status.code(), reason, message, retry_after, from_controller }
-    }
-}
-
-/// Cuts a text at a character's edge.
-pub(crate) fn shorten(text: &mut String) {
-    if text.len() > LONGEST_MESSAGE {
-        let mut end = LONGEST_MESSAGE;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-        text.push('…');
     }
 }
 
@@ -226,12 +216,8 @@ mod tests {
     fn a_bare_unavailable_is_not_the_controllers_word() {
         assert!(!CallError::from(Status::unavailable("connection refused")).from_controller);
         assert!(CallError::from(Status::invalid_argument("x")).from_controller);
-    }
-
-    #[test]
-    fn long_texts_are_cut_between_characters() {
-        let mut text = "ä".repeat(LONGEST_MESSAGE);
-        shorten(&mut text);
-        assert!(text.len() < LONGEST_MESSAGE + 8 && text.ends_with('…'));
+        assert!(CallError::from(Status::unknown("x")).from_controller);
+        let cut_off = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "reset");
+        assert!(!CallError::from(Status::from_error(Box::new(cut_off))).from_controller);
     }
 }

@@ -6,9 +6,8 @@ use std::time::Duration;
 use streamspace_proto::controller::v1 as proto;
 use tokio::sync::{mpsc, watch};
 
-use super::call::shorten;
 use super::{CallError, ControllerClient};
-use crate::domain::{Capabilities, Capacity, ControllerId, ControllerStatus, now};
+use crate::domain::{Capabilities, Capacity, ControllerId, ControllerStatus, now, shortened};
 use crate::store::{ProbeRecord, Store};
 
 /// A controller that is not well is looked at again sooner than the interval says.
@@ -121,8 +120,7 @@ impl Prober {
         answered: bool,
         at: chrono::DateTime<chrono::Utc>,
     ) -> ProbeRecord {
-        let mut message = message;
-        shorten(&mut message);
+        let message = shortened(&message);
         ProbeRecord { status, message, capabilities, answered, at }
     }
 }

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use streamspace_proto::controller::v1 as proto;
 
-use super::call::{CallError, shorten};
-use crate::domain::{Condition, ConditionStatus, Phase, now};
+use super::call::CallError;
+use crate::domain::{Condition, ConditionStatus, Phase, condition_type, now};
 
 /// The contract's limit for a handle, in bytes.
 const LARGEST_HANDLE: usize = 64 * 1024;
@@ -31,7 +31,8 @@ pub(crate) enum Reply {
     NotGone(String),
 }
 
-/// How a session stands at its backend.
+/// How a session stands at its backend. Texts are as they came: secrets have to be taken out before anything else
+/// happens to them.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Observation {
     /// The phase.
@@ -40,16 +41,23 @@ pub(crate) struct Observation {
     pub(crate) node_id: Option<String>,
     /// The backend's own conditions, if it reports any in this answer.
     pub(crate) conditions: Option<Vec<Condition>>,
-    /// The backend's own words.
+    /// The backend's own words, if there are any besides those in its conditions.
+    pub(crate) message: String,
+}
+
+/// Whether a session can be used, and why not.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Readiness {
+    pub(crate) status: ConditionStatus,
+    pub(crate) reason: String,
     pub(crate) message: String,
 }
 
 impl Reply {
-    fn progress(handle: Vec<u8>, mut message: String) -> Result<Self, CallError> {
+    fn progress(handle: Vec<u8>, message: String) -> Result<Self, CallError> {
         if handle.len() > LARGEST_HANDLE {
             return Err(CallError::unusable_reply(format!("a handle of {} bytes", handle.len())));
         }
-        shorten(&mut message);
         Ok(Self::InProgress { handle, message })
     }
 
@@ -61,7 +69,7 @@ impl Reply {
             phase: phase(&answer.phase)?,
             node_id: node_id(answer.node_id),
             conditions: None,
-            message: cut(answer.message),
+            message: answer.message,
         }))
     }
 
@@ -69,14 +77,14 @@ impl Reply {
         if answer.in_progress {
             return Self::progress(answer.handle, answer.message);
         }
-        Ok(if answer.success { Self::Gone } else { Self::NotGone(cut(answer.message)) })
+        Ok(if answer.success { Self::Gone } else { Self::NotGone(answer.message) })
     }
 
     pub(crate) fn hibernated(answer: proto::HibernateSessionResponse) -> Result<Self, CallError> {
         if answer.in_progress {
             return Self::progress(answer.handle, answer.message);
         }
-        let (phase, message) = (phase(&answer.phase)?, cut(answer.message));
+        let (phase, message) = (phase(&answer.phase)?, answer.message);
         Ok(Self::Stands(Observation { phase, node_id: None, conditions: None, message }))
     }
 
@@ -84,7 +92,7 @@ impl Reply {
         if answer.in_progress {
             return Self::progress(answer.handle, answer.message);
         }
-        let (phase, message) = (phase(&answer.phase)?, cut(answer.message));
+        let (phase, message) = (phase(&answer.phase)?, answer.message);
         Ok(Self::Stands(Observation { phase, node_id: None, conditions: None, message }))
     }
 }
@@ -92,17 +100,34 @@ impl Reply {
 impl Observation {
     pub(crate) fn read(answer: proto::SessionStatusResponse) -> Result<Self, CallError> {
         let conditions: Vec<_> = answer.conditions.into_iter().take(MOST_CONDITIONS).map(condition).collect();
-        let message = conditions
-            .iter()
-            .find(|condition| condition.kind == crate::domain::condition_type::READY)
-            .map(|ready| ready.message.clone())
-            .unwrap_or_default();
         Ok(Self {
             phase: phase(&answer.phase)?,
             node_id: node_id(answer.node_id),
             conditions: Some(conditions),
-            message,
+            message: String::new(),
         })
+    }
+
+    /// The backend's own word on whether the session can be used, if it said one.
+    pub(crate) fn own_ready(&self) -> Option<&Condition> {
+        self.conditions.as_ref()?.iter().find(|condition| condition.kind == condition_type::READY)
+    }
+
+    /// Ready is what runs, unless the backend denies it. Its reason and message are taken unless they belong to a
+    /// status that contradicts.
+    pub(crate) fn readiness(&self) -> Readiness {
+        let own = self.own_ready();
+        let denied = own.is_some_and(|own| own.status == ConditionStatus::False);
+        let runs = self.phase == Phase::Running;
+        let status = if runs && !denied { ConditionStatus::True } else { ConditionStatus::False };
+        let own = own.filter(|own| own.status == status || own.status == ConditionStatus::Unknown);
+        let reason = match own.map(|own| own.reason.as_str()).filter(|reason| !reason.is_empty()) {
+            Some(reason) => reason,
+            None if runs && denied => "NotReady",
+            None => self.phase.as_str(),
+        };
+        let message = own.map_or(&self.message, |own| &own.message);
+        Readiness { status, reason: reason.to_owned(), message: message.clone() }
     }
 }
 
@@ -111,16 +136,11 @@ fn phase(text: &str) -> Result<Phase, CallError> {
     if text.is_empty() {
         return Ok(Phase::Pending);
     }
-    Phase::parse(text).ok_or_else(|| CallError::unusable_reply(format!("unknown phase {text:?}")))
+    Phase::parse(text).ok_or_else(|| CallError::unusable_reply(format!("unknown phase {text}")))
 }
 
 fn node_id(text: String) -> Option<String> {
     (!text.is_empty() && text.len() <= LONGEST_NODE_ID).then_some(text)
-}
-
-fn cut(mut text: String) -> String {
-    shorten(&mut text);
-    text
 }
 
 fn condition(wire: proto::Condition) -> Condition {
@@ -131,10 +151,10 @@ fn condition(wire: proto::Condition) -> Condition {
         })
         .unwrap_or_else(now);
     Condition {
-        kind: cut(wire.r#type),
+        kind: wire.r#type,
         status: ConditionStatus::from_wire(&wire.status),
-        reason: cut(wire.reason),
-        message: cut(wire.message),
+        reason: wire.reason,
+        message: wire.message,
         since,
     }
 }
@@ -155,6 +175,31 @@ mod tests {
             ..Default::default()
         };
         assert!(Reply::created(huge).is_err());
+    }
+
+    #[test]
+    fn ready_is_what_runs_and_is_not_denied() {
+        let ready = |phase: Phase, status: &str, reason: &str| {
+            let conditions = vec![proto::Condition {
+                r#type: "Ready".into(),
+                status: status.into(),
+                reason: reason.into(),
+                message: "why".into(),
+                ..Default::default()
+            }];
+            let phase = phase.as_str().to_owned();
+            let answer = proto::SessionStatusResponse { phase, conditions, ..Default::default() };
+            let found = Observation::read(answer).unwrap().readiness();
+            (found.status, found.reason, found.message)
+        };
+        let expect = |status, reason: &str, message: &str| (status, reason.to_owned(), message.to_owned());
+        use ConditionStatus::{False, True};
+        assert_eq!(ready(Phase::Running, "False", "Unhealthy"), expect(False, "Unhealthy", "why"));
+        assert_eq!(ready(Phase::Running, "False", ""), expect(False, "NotReady", "why"));
+        assert_eq!(ready(Phase::Running, "True", "Healthy"), expect(True, "Healthy", "why"));
+        assert_eq!(ready(Phase::Running, "Unknown", ""), expect(True, "Running", "why"));
+        assert_eq!(ready(Phase::Pending, "True", "Healthy"), expect(False, "Pending", ""));
+        assert_eq!(ready(Phase::Failed, "False", "OutOfMemory"), expect(False, "OutOfMemory", "why"));
     }
 
     #[test]

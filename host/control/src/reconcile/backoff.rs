@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-/// The first retry of a failure comes within this.
+/// The first retry of a failure comes within this; every further failure doubles it.
 const FIRST_FAILURE: Duration = Duration::from_millis(200);
-/// No retry waits longer, whatever the count.
+/// No retry waits longer, whatever the count, unless the controller asks for it.
 const LONGEST_FAILURE: Duration = Duration::from_secs(30);
 /// A controller may ask for more, but not for ever.
 const LONGEST_ASKED: Duration = Duration::from_secs(300);
 /// The first look at work in progress.
 const FIRST_LOOK: Duration = Duration::from_millis(200);
-/// Later looks.
-const LONGEST_LOOK: Duration = Duration::from_secs(2);
 
 /// Full jitter: any time up to a bound that doubles with every failure. `jitter` is from 0 to 1.
 pub(super) fn after_failure(failures: u32, asked: Option<Duration>, jitter: f64) -> Duration {
@@ -20,9 +18,9 @@ pub(super) fn after_failure(failures: u32, asked: Option<Duration>, jitter: f64)
     pause.max(asked.unwrap_or_default().min(LONGEST_ASKED))
 }
 
-/// Doubles with every look.
-pub(super) fn before_look(attempt: u32) -> Duration {
-    doubled(FIRST_LOOK, attempt.saturating_sub(1), LONGEST_LOOK)
+/// Doubles with every step of the operation, up to a limit; there is no jitter, because nobody is overloaded.
+pub(super) fn before_look(attempt: u32, longest: Duration) -> Duration {
+    doubled(FIRST_LOOK, attempt.saturating_sub(1), longest)
 }
 
 fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
@@ -46,8 +44,10 @@ mod tests {
 
     #[test]
     fn looks() {
-        assert_eq!(before_look(1), Duration::from_millis(200));
-        assert_eq!(before_look(2), Duration::from_millis(400));
-        assert_eq!(before_look(50), Duration::from_secs(2));
+        let longest = Duration::from_secs(3);
+        assert_eq!(before_look(1, longest), Duration::from_millis(200));
+        assert_eq!(before_look(2, longest), Duration::from_millis(400));
+        assert_eq!(before_look(50, longest), longest);
+        assert_eq!(before_look(1, Duration::from_millis(5)), Duration::from_millis(5));
     }
 }

@@ -4,7 +4,7 @@ mod backoff;
 mod outcome;
 mod step;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ControlConfig;
 use crate::changes::Changes;
-use crate::domain::{ControllerId, now};
+use crate::domain::{ControllerId, SessionId, now};
 use crate::fleet::Fleet;
 use crate::store::{ClaimRequest, Claimed, Store, StoreError};
 
@@ -43,17 +43,18 @@ pub(crate) struct Reconciler {
 #[derive(Default)]
 struct InFlight {
     tasks: JoinSet<()>,
-    queue_of: HashMap<Id, Option<ControllerId>>,
+    work_of: HashMap<Id, (SessionId, Option<ControllerId>)>,
     counts: HashMap<Option<ControllerId>, u32>,
 }
 
 impl InFlight {
     fn start(&mut self, reconciler: &Arc<Reconciler>, claimed: Claimed) {
         let queue = claimed.session.controller_id().cloned();
+        let session = claimed.session.id.clone();
         let reconciler = Arc::clone(reconciler);
         let handle = self.tasks.spawn(async move { reconciler.step(claimed).await });
         *self.counts.entry(queue.clone()).or_default() += 1;
-        self.queue_of.insert(handle.id(), queue);
+        self.work_of.insert(handle.id(), (session, queue));
     }
 
     /// Returns when a call has ended; never, if there is none.
@@ -67,11 +68,15 @@ impl InFlight {
             }
             None => return std::future::pending().await,
         };
-        if let Some(queue) = self.queue_of.remove(&ended)
+        if let Some((_, queue)) = self.work_of.remove(&ended)
             && let Some(count) = self.counts.get_mut(&queue)
         {
             *count = count.saturating_sub(1);
         }
+    }
+
+    fn sessions(&self) -> HashSet<SessionId> {
+        self.work_of.values().map(|(session, _)| session.clone()).collect()
     }
 
     fn room(&self, queue: &Option<ControllerId>, limit: u32) -> u32 {
@@ -132,6 +137,7 @@ impl Reconciler {
             owner: self.owner.clone(),
             // A claim that ran out under a call would let a second call begin beside it.
             lease: self.config.lease.max(self.config.call_timeout + LEASE_MARGIN),
+            in_flight: in_flight.sessions(),
             queues,
             operation_limit: self.config.operation_limit,
             now: now(),

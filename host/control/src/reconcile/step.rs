@@ -80,6 +80,7 @@ impl Reconciler {
         let around = Circumstances {
             now: now(),
             jitter: rand::random::<f64>(),
+            longest_look_pause: self.config.longest_look_pause,
             keep_tombstone: self.config.keep_tombstones,
         };
         let record = outcome(claimed, answer, around);
@@ -101,6 +102,7 @@ impl Reconciler {
             Step::Forget => return Answer::NeverPlaced,
             Step::GiveUp => return Answer::TimeUp,
             Step::Call(kind) => Some(kind),
+            Step::CleanUp => Some(OperationKind::Delete),
             // Rest and Place are never called; to look is the harmless reading.
             Step::Look | Step::Rest | Step::Place => None,
         };

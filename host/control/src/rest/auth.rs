@@ -9,7 +9,7 @@ use http::{HeaderMap, header};
 
 use super::problem::Problem;
 use crate::control::Shared;
-use crate::domain::{Session, sha256_hex};
+use crate::domain::sha256_hex;
 
 /// What a caller may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +48,9 @@ impl Caller {
         self.role != Role::User
     }
 
-    /// Whether this session exists as far as the caller is concerned.
-    pub(super) fn sees(&self, session: &Session) -> bool {
-        self.sees_all() || session.user_id == self.user_id
+    /// Whether a session of this user exists as far as the caller is concerned.
+    pub(super) fn sees(&self, owner: &str) -> bool {
+        self.sees_all() || owner == self.user_id
     }
 
     /// Refuses whoever is no operator.

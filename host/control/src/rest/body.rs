@@ -109,11 +109,24 @@ impl CreateRequest {
         let read: Self = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
             let field = if path == "." { String::new() } else { path };
-            Problem::bad_request(vec![FieldError::new(field, error.inner().to_string())])
+            let message = without_value(&field, error.inner().to_string());
+            Problem::bad_request(vec![FieldError::new(field, message)])
         })?;
         json.end().map_err(|error| Problem::bad_request(vec![FieldError::new("", error.to_string())]))?;
         let lists = lists_for_objects(&serde_json::from_slice(body).unwrap_or_default());
         if lists.is_empty() { Ok(read) } else { Err(Problem::bad_request(lists)) }
+    }
+}
+
+/// The generated readers repeat a value of the wrong type. In the environment it may be a secret.
+fn without_value(field: &str, message: String) -> String {
+    if !field.starts_with("spec.env") || !message.starts_with("invalid ") {
+        return message;
+    }
+    // What was expected comes last.
+    match message.rsplit_once(", expected ") {
+        Some((_, expected)) => format!("must be {expected}"),
+        None => "has a wrong type".to_owned(),
     }
 }
 
@@ -144,6 +157,21 @@ mod tests {
         let Err(problem) = CreateRequest::read(body.to_string().as_bytes()) else { return "none".into() };
         let problem = serde_json::to_value(problem).unwrap();
         format!("{} {}", problem["status"], problem["errors"][0]["field"].as_str().unwrap())
+    }
+
+    #[test]
+    fn values_of_the_environment_are_not_repeated() {
+        for env in [
+            json!([{"name": "PIN", "value": 4711, "secret": true}]),
+            json!([{"name": "PIN", "value": "x", "secret": "4711"}]),
+            json!(["PIN=4711, expected nothing"]),
+            json!("PIN=4711"),
+        ] {
+            let body = json!({"spec": {"base_image": "i", "env": env}}).to_string();
+            let Err(problem) = CreateRequest::read(body.as_bytes()) else { panic!("taken: {body}") };
+            let problem = serde_json::to_string(&problem).unwrap();
+            assert!(!problem.contains("4711") && problem.contains("must be "), "{problem}");
+        }
     }
 
     #[test]

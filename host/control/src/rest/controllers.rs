@@ -32,8 +32,11 @@ pub(super) async fn get(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     path: Result<Path<String>, PathRejection>,
+    request: Request,
 ) -> Result<Response, Problem> {
     caller.require_operator()?;
+    let (mut parts, _) = request.into_parts();
+    Parameters::read(&mut parts, &[]).await?.finish()?;
     let unknown = || Problem::not_found("there is no controller with this id");
     let Path(id) = path.map_err(|_| unknown())?;
     let id = ControllerId::parse(&id).map_err(|_| unknown())?;

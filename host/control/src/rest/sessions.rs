@@ -9,6 +9,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse as _, Json, Response};
 use http::StatusCode;
 use serde::Serialize;
+use serde_json::json;
 
 use super::auth::Caller;
 use super::problem::Problem;
@@ -17,7 +18,7 @@ use super::view::SessionView;
 use crate::changes::Listener;
 use crate::control::Shared;
 use crate::domain::{MAX_ID_BYTES, Phase, SessionId, WishedState};
-use crate::store::{Position, SessionFilter, SessionRecord, StoreError};
+use crate::store::{Deletion, Position, SessionFilter, SessionRecord, StoreError};
 
 /// Sessions on a page, if the caller does not say.
 const DEFAULT_LIMIT: u32 = 50;
@@ -92,8 +93,12 @@ pub(super) async fn get(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     path: Result<Path<String>, PathRejection>,
+    request: Request,
 ) -> Result<Response, Problem> {
-    let (_, record) = find(&shared, &caller, path).await?;
+    let (mut parts, _) = request.into_parts();
+    Parameters::read(&mut parts, &[]).await?.finish()?;
+    let id = find(&shared, &caller, path).await?;
+    let record = shared.store.session(&id).await?.ok_or_else(unknown)?;
     Ok(Json(SessionView::new(&record)).into_response())
 }
 
@@ -109,17 +114,23 @@ pub(super) async fn delete(
     let wait = parameters.wait(shared.config.wait_limit);
     let purge_home = parameters.flag("purge_home");
     parameters.finish()?;
-    let (id, _) = find(&shared, &caller, path).await?;
+    let id = find(&shared, &caller, path).await?;
 
     let mut listener = shared.changes.subscribe();
-    let record = shared.store.request_deletion(&id, purge_home).await?.ok_or_else(unknown)?;
+    let deletion = shared.store.request_deletion(&id, purge_home).await?;
     streamspace_failpoint::hit("control.delete.committed");
     shared.changes.changed(&id);
     shared.wake.notify_one();
 
-    let remaining = match wait {
-        None => Some(record),
-        Some(wait) => wait_until(&shared, &mut listener, &id, wait, |_| false).await?,
+    let remaining = match (deletion, wait) {
+        (Deletion::NoSuchSession, _) => return Err(unknown()),
+        // The wish is stored, and that is all that can be told.
+        (Deletion::WishedUnreadable, _) => {
+            let body = Json(json!({ "id": id.as_str(), "deleting": true }));
+            return Ok((StatusCode::ACCEPTED, body).into_response());
+        }
+        (Deletion::Wished(record), None) => Some(*record),
+        (Deletion::Wished(_), Some(wait)) => wait_until(&shared, &mut listener, &id, wait, |_| false).await?,
     };
     Ok(match remaining {
         Some(record) => (StatusCode::ACCEPTED, Json(SessionView::new(&record))).into_response(),
@@ -131,16 +142,16 @@ fn unknown() -> Problem {
     Problem::not_found("there is no session with this id")
 }
 
-/// A session that the caller may see. One they may not see does not exist for them.
+/// The id of a session that the caller may see. One they may not see does not exist for them.
 async fn find(
     shared: &Shared,
     caller: &Caller,
     path: Result<Path<String>, PathRejection>,
-) -> Result<(SessionId, SessionRecord), Problem> {
+) -> Result<SessionId, Problem> {
     let Path(id) = path.map_err(|_| unknown())?;
     let id = SessionId::parse(&id).map_err(|_| unknown())?;
-    let record = shared.store.session(&id).await?.filter(|record| caller.sees(&record.session));
-    Ok((id, record.ok_or_else(unknown)?))
+    let owner = shared.store.session_owner(&id).await?;
+    if owner.is_some_and(|owner| caller.sees(&owner)) { Ok(id) } else { Err(unknown()) }
 }
 
 /// Waits until a session is as wanted or gone (then `None`), the time is up, or the server stops.

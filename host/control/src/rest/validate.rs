@@ -19,6 +19,8 @@ const DEFAULT_VNC_PORT: i64 = 5900;
 const LONGEST_TEXT: usize = 4096;
 /// More of a kind (ports, variables, mounts, labels) than that is a mistake.
 const MOST_ITEMS: usize = 1024;
+/// A session with more than that would make lists too long, in bytes.
+const LARGEST_STORED: usize = 128 * 1024;
 
 /// A creation that makes sense.
 #[derive(Debug)]
@@ -54,6 +56,10 @@ impl CreateRequest {
         faults.labels("controller_labels", &placement.labels);
         let spec = faults.spec(self.spec.unwrap_or_default());
         let controller_config = self.controller_config.unwrap_or_default();
+        if stored_size(&spec, &controller_config) > LARGEST_STORED {
+            let message = format!("with controller_config more than {LARGEST_STORED} bytes of JSON");
+            faults.add("spec", message);
+        }
         faults.finish()?;
         Ok(ValidCreate { user_id, spec, controller_config, placement })
     }
@@ -302,6 +308,12 @@ impl Faults {
 }
 
 /// As much of a text as belongs into an error.
+/// How much of the store, and of every list, a session takes.
+fn stored_size(spec: &SessionSpec, controller_config: &Map<String, Value>) -> usize {
+    let size = |json: Result<String, serde_json::Error>| json.map_or(usize::MAX, |text| text.len());
+    size(serde_json::to_string(spec)).saturating_add(size(serde_json::to_string(controller_config)))
+}
+
 fn cut(text: &str) -> String {
     text.chars().take(80).collect()
 }

@@ -37,14 +37,15 @@ struct StatusView<'a> {
     operation: Option<OperationView<'a>>,
 }
 
-/// What is under way; absent when nothing is.
+/// What is under way; `null` when nothing is. What belongs to an earlier wish is not shown: the step for this one
+/// has not begun.
 #[derive(Debug, Serialize)]
 struct OperationView<'a> {
     kind: &'static str,
-    attempt: u32,
+    attempt: Option<u32>,
     deadline: Option<DateTime<Utc>>,
     next_attempt_at: Option<DateTime<Utc>>,
-    message: &'a str,
+    message: Option<&'a str>,
 }
 
 impl<'a> SessionView<'a> {
@@ -52,6 +53,7 @@ impl<'a> SessionView<'a> {
         let SessionRecord { session, operation } = record;
         let (controller_id, controller_type) =
             session.placed.as_ref().map_or(("", ""), |(id, kind)| (id.as_str(), kind.as_str()));
+        let current = operation.generation == session.generation;
         Self {
             id: session.id.as_str(),
             user_id: &session.user_id,
@@ -69,10 +71,10 @@ impl<'a> SessionView<'a> {
                 observed_generation: session.observed_generation,
                 operation: (!operation.is_settled()).then(|| OperationView {
                     kind: if session.is_deleting() { "delete" } else { operation.kind.as_str() },
-                    attempt: operation.attempt,
-                    deadline: operation.deadline,
+                    attempt: current.then_some(operation.attempt),
+                    deadline: operation.deadline.filter(|_| current),
                     next_attempt_at: operation.next_attempt_at,
-                    message: &operation.message,
+                    message: current.then_some(operation.message.as_str()),
                 }),
             },
             generation: session.generation,
@@ -125,6 +127,33 @@ impl<'a> ControllerView<'a> {
                 .collect(),
             created_at: controller.created_at,
             updated_at: controller.updated_at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Operation, Phase, Wish, WishedState, now, test_session};
+
+    #[test]
+    fn a_new_wish_does_not_show_the_work_for_the_old_one() {
+        let session = test_session(Wish::State(WishedState::Running), true, Phase::Pending);
+        let mut operation = Operation::first(session.id.clone(), now());
+        (operation.attempt, operation.deadline, operation.message) = (7, Some(now()), "pulling".into());
+        let mut record = SessionRecord { session, operation };
+        let shown = |record: &SessionRecord| {
+            let view: Value = serde_json::from_str(&SessionView::render(record)).unwrap();
+            view["status"]["operation"].clone()
+        };
+        assert_eq!((&shown(&record)["attempt"], &shown(&record)["message"]), (&7.into(), &"pulling".into()));
+
+        record.session.wish = Wish::Gone { purge_home: false };
+        record.session.generation = record.session.generation.next();
+        let deletion = shown(&record);
+        assert_eq!(deletion["kind"], "delete");
+        for field in ["attempt", "deadline", "message"] {
+            assert_eq!(deletion[field], Value::Null, "{field}");
         }
     }
 }

@@ -38,3 +38,11 @@ pub enum StoreError {
     #[error("the database is closed")]
     Closed,
 }
+
+impl StoreError {
+    /// Whether one row is at fault, and not the database.
+    pub fn is_unreadable_row(&self) -> bool {
+        use sqlx::Error::{ColumnDecode, Decode};
+        matches!(self, Self::Corrupt { .. } | Self::Database(ColumnDecode { .. } | Decode(_)))
+    }
+}

@@ -4,6 +4,7 @@ mod error;
 mod migrations;
 mod sqlite;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,6 +107,17 @@ pub enum Created {
     Refused(PlacementDecision),
 }
 
+/// What became of the wish that a session be gone.
+#[derive(Debug)]
+pub enum Deletion {
+    /// It is stored; this is how the session stands.
+    Wished(Box<SessionRecord>),
+    /// It is stored; how the session stands cannot be read.
+    WishedUnreadable,
+    /// There is no such session.
+    NoSuchSession,
+}
+
 /// Which sessions to list.
 #[derive(Debug, Clone, Default)]
 pub struct SessionFilter {
@@ -137,12 +149,21 @@ pub struct ClaimRequest {
     pub owner: String,
     /// How long the work may take.
     pub lease: Duration,
+    /// What the same owner is still working on: its claims are renewed and not given away.
+    pub in_flight: HashSet<SessionId>,
     /// Controllers with room for calls, and for how many; `None` = sessions without a controller.
     pub queues: Vec<(Option<ControllerId>, u32)>,
     /// How long an operation with a deadline may take.
     pub operation_limit: Duration,
     /// The present.
     pub now: DateTime<Utc>,
+}
+
+impl ClaimRequest {
+    /// When a claim made now runs out.
+    pub fn lease_end(&self) -> DateTime<Utc> {
+        self.now + chrono::Duration::from_std(self.lease).unwrap_or(chrono::Duration::minutes(1))
+    }
 }
 
 /// Work that was claimed.
@@ -225,6 +246,8 @@ pub struct ObservedChange {
     pub session_id: SessionId,
     /// The operation's `updated_at` at the time of the decision: if it moved, the change is void.
     pub operation_seen: DateTime<Utc>,
+    /// The session's, likewise: its conditions are replaced as a whole.
+    pub session_seen: DateTime<Utc>,
     /// What was observed.
     pub phase: Phase,
     /// The backend's name of the object, if it said one.
@@ -256,19 +279,17 @@ pub trait Store: Send + Sync + 'static {
     async fn create_session(&self, new: NewSession) -> Result<Created, StoreError>;
     /// One session.
     async fn session(&self, id: &SessionId) -> Result<Option<SessionRecord>, StoreError>;
-    /// A page of sessions, newest first.
+    /// A page of sessions, newest first. What cannot be read is left out, here and in all lists of sessions.
     async fn sessions(
         &self,
         filter: &SessionFilter,
         after: Option<&Position>,
         limit: u32,
     ) -> Result<Vec<SessionRecord>, StoreError>;
-    /// Wishes a session gone. `None` if there is no such session.
-    async fn request_deletion(
-        &self,
-        id: &SessionId,
-        purge_home: bool,
-    ) -> Result<Option<SessionRecord>, StoreError>;
+    /// The user whose session it is.
+    async fn session_owner(&self, id: &SessionId) -> Result<Option<String>, StoreError>;
+    /// Wishes a session gone.
+    async fn request_deletion(&self, id: &SessionId, purge_home: bool) -> Result<Deletion, StoreError>;
 
     /// Claims what is due.
     async fn claim_due(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError>;

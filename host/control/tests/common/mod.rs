@@ -62,8 +62,15 @@ pub struct State {
     /// Mutations under way for one session, and whether there ever were two at once.
     busy: HashMap<String, u32>,
     pub overlapped: bool,
+    /// The highest epoch seen.
+    epoch: u64,
     pub health: Option<Status>,
     pub no_list: bool,
+    /// Listing never ends.
+    pub hang_list: bool,
+    pub lists: u32,
+    /// What the backend says about being ready, by session.
+    pub ready: HashMap<String, Condition>,
     pub max_sessions: i32,
     pub last_create: Option<CreateSessionRequest>,
 }
@@ -96,12 +103,18 @@ impl Backend {
     async fn mutate(&self, seen: Seen, done: impl FnOnce(&mut State)) -> Result<Option<Act>, Status> {
         let (rpc, session) = (seen.rpc, seen.session.clone());
         let act = self.with(|state| {
+            let epoch = seen.epoch;
             state.seen.push(seen);
+            // The rule of the real shell.
+            if epoch < state.epoch {
+                return Err(Status::aborted(format!("epoch {epoch} is over; {} is driving", state.epoch)));
+            }
+            state.epoch = epoch;
             let busy = state.busy.entry(session.clone()).or_default();
             *busy += 1;
             state.overlapped |= *busy > 1;
-            state.script.get_mut(rpc).and_then(VecDeque::pop_front)
-        });
+            Ok(state.script.get_mut(rpc).and_then(VecDeque::pop_front))
+        })?;
         if let Some(Act::Wait(gate)) = &act {
             gate.acquire().await.unwrap().forget();
         }
@@ -238,6 +251,13 @@ impl ControllerService for Backend {
     ) -> Result<Response<ListSessionsResponse>, Status> {
         // Two on a page, so that there are pages.
         let cursor = request.into_inner().cursor;
+        let hang = self.with(|state| {
+            state.lists += 1;
+            state.hang_list
+        });
+        if hang {
+            std::future::pending::<()>().await;
+        }
         self.with(|state| {
             if state.no_list {
                 return Err(Status::unimplemented("no listing"));
@@ -252,6 +272,7 @@ impl ControllerService for Backend {
                 .map(|id| SessionEntry {
                     status: Some(SessionStatusResponse {
                         phase: state.objects[&id].clone(),
+                        conditions: state.ready.get(&id).cloned().into_iter().collect(),
                         session_id: id,
                         ..Default::default()
                     }),

@@ -105,11 +105,11 @@ impl Store for SqliteStore {
         sessions::page(&mut *self.readers.acquire().await?, filter, after, limit).await
     }
 
-    async fn request_deletion(
-        &self,
-        id: &SessionId,
-        purge_home: bool,
-    ) -> Result<Option<SessionRecord>, StoreError> {
+    async fn session_owner(&self, id: &SessionId) -> Result<Option<String>, StoreError> {
+        sessions::owner(&mut *self.readers.acquire().await?, id).await
+    }
+
+    async fn request_deletion(&self, id: &SessionId, purge_home: bool) -> Result<Deletion, StoreError> {
         let id = id.clone();
         self.writer.run(move |db| Box::pin(sessions::request_deletion(db, id, purge_home))).await
     }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::SqliteConnection;
 
-use super::rows::{record as read, select_sessions};
+use super::rows::{readable, select_sessions};
 use super::{operations, sessions};
 use crate::domain::{Condition, ConditionStatus, ControllerId, SessionId, now};
 use crate::store::{ObservedChange, SessionRecord, StoreError};
@@ -21,7 +21,7 @@ pub(super) async fn settled(
     .bind(before)
     .fetch_all(db)
     .await?;
-    rows.iter().map(read).collect()
+    Ok(readable(&rows))
 }
 
 pub(super) async fn record(
@@ -30,7 +30,7 @@ pub(super) async fn record(
 ) -> Result<Vec<SessionId>, StoreError> {
     let mut changed = Vec::new();
     for change in changes {
-        let found = operations::untouched_since(db, &change.session_id, change.operation_seen).await?;
+        let found = operations::untouched(db, &change).await?;
         let Some(SessionRecord { mut session, mut operation }) = found else { continue };
         let at = now();
         session.phase = change.phase;
@@ -59,8 +59,7 @@ pub(super) async fn set_condition(
         .fetch_all(&mut *db)
         .await?;
     let mut changed = Vec::new();
-    for row in &rows {
-        let SessionRecord { mut session, .. } = read(row)?;
+    for SessionRecord { mut session, .. } in readable(&rows) {
         let known = session.conditions.get(&condition.kind);
         let needless = match known {
             Some(known) => {

@@ -5,8 +5,10 @@ use sqlx::{Row as _, SqliteConnection};
 
 use super::rows::{record, select_sessions};
 use super::sessions;
-use crate::domain::{ControllerId, Operation, Session, SessionId, Step, Wish, decide, now};
-use crate::store::{ClaimRequest, Claimed, Lease, Recorded, SessionRecord, StepRecord, StoreError};
+use crate::domain::{ControllerId, Operation, Session, Step, Wish, decide, now};
+use crate::store::{
+    ClaimRequest, Claimed, Lease, ObservedChange, Recorded, SessionRecord, StepRecord, StoreError,
+};
 
 /// A row that cannot be read is looked at again after so long, so that it does not hold up the others.
 const UNREADABLE_RETRY: chrono::Duration = chrono::Duration::minutes(1);
@@ -71,7 +73,7 @@ pub(super) async fn store(
     sqlx::query(
         "UPDATE operations SET queue = $2, id = $3, kind = $4, generation = $5, attempt = $6, failures = $7, \
          internal_failures = $8, next_attempt_at = $9, deadline = $10, lease_owner = $11, \
-         lease_expires_at = $12, epoch = $13, handle = $14, accepted = $15, message = $16, updated_at = $17 \
+         lease_expires_at = $12, epoch = $13, handle = $14, accepted = $15, message = $16, last_error = $17, updated_at = $18 \
          WHERE session_id = $1",
     )
     .bind(session.id.as_str())
@@ -90,6 +92,7 @@ pub(super) async fn store(
     .bind(&operation.handle)
     .bind(operation.accepted)
     .bind(&operation.message)
+    .bind(&operation.last_error)
     .bind(operation.updated_at)
     .execute(db)
     .await?;
@@ -116,6 +119,7 @@ pub(super) async fn claim_due(
 ) -> Result<Vec<Claimed>, StoreError> {
     let mut all = Vec::new();
     for (controller, room) in &request.queues {
+        renew(db, queue(controller.as_ref()), &request).await?;
         let rows = sqlx::query(select_sessions!(
             "WHERE o.queue = $1 AND o.next_attempt_at <= $2 \
              AND (o.lease_owner IS NULL OR o.lease_expires_at <= $2) ORDER BY o.next_attempt_at LIMIT $3"
@@ -131,16 +135,42 @@ pub(super) async fn claim_due(
                 Err(error) => {
                     let id: String = row.try_get("id")?;
                     tracing::error!(session = %id, %error, "a session cannot be worked on");
-                    sqlx::query("UPDATE operations SET next_attempt_at = $2 WHERE session_id = $1")
-                        .bind(id)
-                        .bind(request.now + UNREADABLE_RETRY)
-                        .execute(&mut *db)
-                        .await?;
+                    // Without its claim, which would be due all the time once it had run out.
+                    sqlx::query(
+                        "UPDATE operations SET next_attempt_at = $2, lease_owner = NULL, \
+                         lease_expires_at = NULL WHERE session_id = $1",
+                    )
+                    .bind(id)
+                    .bind(request.now + UNREADABLE_RETRY)
+                    .execute(&mut *db)
+                    .await?;
                 }
             }
         }
     }
     Ok(all)
+}
+
+/// Renews claims that ran out under work that has not ended: a second call must not begin beside the first.
+async fn renew(db: &mut SqliteConnection, queue: &str, request: &ClaimRequest) -> Result<(), StoreError> {
+    let over: Vec<String> = sqlx::query_scalar(
+        "SELECT session_id FROM operations WHERE queue = $1 AND lease_owner IS NOT NULL \
+         AND lease_expires_at <= $2 AND lease_owner = $3",
+    )
+    .bind(queue)
+    .bind(request.now)
+    .bind(&request.owner)
+    .fetch_all(&mut *db)
+    .await?;
+    for id in over.into_iter().filter(|id| request.in_flight.iter().any(|busy| busy.as_str() == id)) {
+        tracing::warn!(session = id, "a step takes longer than its claim; the claim is renewed");
+        sqlx::query("UPDATE operations SET lease_expires_at = $2 WHERE session_id = $1")
+            .bind(id)
+            .bind(request.lease_end())
+            .execute(&mut *db)
+            .await?;
+    }
+    Ok(())
 }
 
 async fn claim_one(
@@ -158,9 +188,7 @@ async fn claim_one(
     }
     operation.prepare(&step, &session, request.operation_limit, request.now);
     operation.epoch = operation.epoch.next();
-    let until =
-        request.now + chrono::Duration::from_std(request.lease).unwrap_or(chrono::Duration::minutes(1));
-    store(db, &session, &operation, Some((&request.owner, until))).await?;
+    store(db, &session, &operation, Some((&request.owner, request.lease_end()))).await?;
     let lease =
         Lease { session_id: session.id.clone(), owner: request.owner.clone(), epoch: operation.epoch };
     Ok(Some(Claimed { step, session, operation, lease }))
@@ -264,17 +292,18 @@ pub(super) async fn retry_failing(
     Ok(done.rows_affected())
 }
 
-/// Stores a settled operation anew, if nothing has happened to it since it was seen.
-pub(super) async fn untouched_since(
+/// A session that was observed, if nothing has happened to it or to its settled operation since it was read.
+pub(super) async fn untouched(
     db: &mut SqliteConnection,
-    id: &SessionId,
-    seen: DateTime<Utc>,
+    change: &ObservedChange,
 ) -> Result<Option<SessionRecord>, StoreError> {
     let row = sqlx::query(select_sessions!(
-        "WHERE s.id = $1 AND o.updated_at = $2 AND o.next_attempt_at IS NULL AND o.lease_owner IS NULL"
+        "WHERE s.id = $1 AND o.updated_at = $2 AND s.updated_at = $3 AND o.next_attempt_at IS NULL \
+         AND o.lease_owner IS NULL"
     ))
-    .bind(id.as_str())
-    .bind(seen)
+    .bind(change.session_id.as_str())
+    .bind(change.operation_seen)
+    .bind(change.session_seen)
     .fetch_optional(db)
     .await?;
     row.as_ref().map(record).transpose()

@@ -22,7 +22,7 @@ macro_rules! select_sessions {
              o.failures AS op_failures, o.internal_failures AS op_internal_failures, \
              o.next_attempt_at AS op_next_attempt_at, o.deadline AS op_deadline, o.epoch AS op_epoch, \
              o.handle AS op_handle, o.accepted AS op_accepted, o.message AS op_message, \
-             o.updated_at AS op_updated_at \
+             o.last_error AS op_last_error, o.updated_at AS op_updated_at \
              FROM sessions s JOIN operations o ON o.session_id = s.id ",
             $tail
         )
@@ -61,9 +61,23 @@ pub(super) fn record(row: &SqliteRow) -> Result<SessionRecord, StoreError> {
         handle: row.try_get("op_handle")?,
         accepted: row.try_get("op_accepted")?,
         message: row.try_get("op_message")?,
+        last_error: row.try_get("op_last_error")?,
         updated_at: row.try_get("op_updated_at")?,
     };
     Ok(SessionRecord { session, operation })
+}
+
+/// All rows that can be read. One that cannot is left out: it must not take the others with it.
+pub(super) fn readable(rows: &[SqliteRow]) -> Vec<SessionRecord> {
+    let read = |row: &SqliteRow| match record(row) {
+        Ok(record) => Some(record),
+        Err(error) => {
+            let id = row.try_get::<String, _>("id").unwrap_or_default();
+            tracing::error!(session = id, %error, "a session is left out");
+            None
+        }
+    };
+    rows.iter().filter_map(read).collect()
 }
 
 fn session(row: &SqliteRow) -> Result<Session, StoreError> {

@@ -1,12 +1,12 @@
 //! Sessions in SQLite: reading them and wishing them gone.
 
-use sqlx::SqliteConnection;
 use sqlx::types::Json;
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use super::controllers;
-use super::rows::{record, select_sessions};
-use crate::domain::{Session, SessionId, Wish, now};
-use crate::store::{Position, SessionFilter, SessionRecord, StoreError};
+use super::rows::{readable, record, select_sessions};
+use crate::domain::{Generation, Session, SessionId, now};
+use crate::store::{Deletion, Position, SessionFilter, SessionRecord, StoreError};
 
 pub(super) async fn one(
     db: &mut SqliteConnection,
@@ -16,53 +16,85 @@ pub(super) async fn one(
     row.as_ref().map(record).transpose()
 }
 
+/// Whose a session is: readable even if the rest of the row is not.
+pub(super) async fn owner(db: &mut SqliteConnection, id: &SessionId) -> Result<Option<String>, StoreError> {
+    let owner = sqlx::query_scalar("SELECT user_id FROM sessions WHERE id = $1").bind(id.as_str());
+    Ok(owner.fetch_optional(db).await?)
+}
+
 pub(super) async fn page(
     db: &mut SqliteConnection,
     filter: &SessionFilter,
     after: Option<&Position>,
     limit: u32,
 ) -> Result<Vec<SessionRecord>, StoreError> {
-    let rows = sqlx::query(select_sessions!(
-        "WHERE ($1 IS NULL OR s.user_id = $1) AND ($2 IS NULL OR s.state = $2) \
-         AND ($3 IS NULL OR s.phase = $3) AND ($4 IS NULL OR s.controller_id = $4) \
-         AND ($5 IS NULL OR s.controller_type = $5) \
-         AND ($6 IS NULL OR (s.created_at, s.id) < ($6, $7)) \
-         ORDER BY s.created_at DESC, s.id DESC LIMIT $8"
-    ))
-    .bind(filter.user_id.as_deref())
-    .bind(filter.state.map(|state| state.as_str()))
-    .bind(filter.phase.map(|phase| phase.as_str()))
-    .bind(filter.controller_id.as_deref())
-    .bind(filter.controller_type.as_deref())
-    .bind(after.map(|position| position.created_at))
-    .bind(after.map(|position| position.id.as_str()))
-    .bind(i64::from(limit))
-    .fetch_all(db)
-    .await?;
-    rows.iter().map(record).collect()
+    let mut found = Vec::new();
+    let mut passed = 0;
+    loop {
+        let missing = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(found.len());
+        let rows = page_query(filter, after, missing, passed).build().fetch_all(&mut *db).await?;
+        found.extend(readable(&rows));
+        passed += rows.len();
+        // A page that unreadable rows made shorter would look like the last one.
+        if rows.len() < missing || found.len() >= limit as usize {
+            return Ok(found);
+        }
+    }
 }
 
+/// Only the conditions that are asked for: with others in it, even ones that hold for every row, no index is used.
+pub(super) fn page_query(
+    filter: &SessionFilter,
+    after: Option<&Position>,
+    limit: usize,
+    offset: usize,
+) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new(select_sessions!("WHERE TRUE"));
+    for (column, value) in [
+        ("s.user_id", filter.user_id.as_deref()),
+        ("s.state", filter.state.map(|state| state.as_str())),
+        ("s.phase", filter.phase.map(|phase| phase.as_str())),
+        ("s.controller_id", filter.controller_id.as_deref()),
+        ("s.controller_type", filter.controller_type.as_deref()),
+    ] {
+        if let Some(value) = value {
+            query.push(" AND ").push(column).push(" = ").push_bind(value.to_owned());
+        }
+    }
+    if let Some(Position { created_at, id }) = after {
+        query.push(" AND (s.created_at, s.id) < (").push_bind(*created_at);
+        query.push(", ").push_bind(id.clone()).push(")");
+    }
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    query.push(" ORDER BY s.created_at DESC, s.id DESC LIMIT ").push_bind(number(limit));
+    query.push(" OFFSET ").push_bind(number(offset));
+    query
+}
+
+/// Reads no more than it needs: a session whose row cannot be read can be deleted as well.
 pub(super) async fn request_deletion(
     db: &mut SqliteConnection,
     id: SessionId,
     purge_home: bool,
-) -> Result<Option<SessionRecord>, StoreError> {
-    let Some(SessionRecord { session, .. }) = one(db, &id).await? else { return Ok(None) };
+) -> Result<Deletion, StoreError> {
+    let row = sqlx::query("SELECT deleting, purge_home, generation FROM sessions WHERE id = $1")
+        .bind(id.as_str())
+        .fetch_optional(&mut *db)
+        .await?;
+    let Some(row) = row else { return Ok(Deletion::NoSuchSession) };
+    let (deleting, purging): (bool, bool) = (row.try_get("deleting")?, row.try_get("purge_home")?);
     // A purge that was asked for is not taken back by asking again without it.
-    let wish = match session.wish {
-        Wish::Gone { purge_home: known } => Wish::Gone { purge_home: known || purge_home },
-        Wish::State(_) => Wish::Gone { purge_home },
-    };
-    if wish != session.wish {
+    let purge_home = purge_home || (deleting && purging);
+    if !deleting || purge_home != purging {
         let at = now();
-        let Wish::Gone { purge_home } = wish else { return Ok(None) };
+        let generation = Generation::from_db(row.try_get("generation")?).next();
         sqlx::query(
             "UPDATE sessions SET deleting = TRUE, purge_home = $2, generation = $3, updated_at = $4 \
              WHERE id = $1",
         )
         .bind(id.as_str())
         .bind(purge_home)
-        .bind(session.generation.next().to_db())
+        .bind(generation.to_db())
         .bind(at)
         .execute(&mut *db)
         .await?;
@@ -73,7 +105,15 @@ pub(super) async fn request_deletion(
             .execute(&mut *db)
             .await?;
     }
-    one(db, &id).await
+    match one(db, &id).await {
+        Ok(Some(record)) => Ok(Deletion::Wished(Box::new(record))),
+        Ok(None) => Ok(Deletion::NoSuchSession),
+        Err(error) if error.is_unreadable_row() => {
+            tracing::error!(session = %id, %error, "a session to be deleted cannot be read");
+            Ok(Deletion::WishedUnreadable)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Stores everything about a session that can change, the wish excepted.

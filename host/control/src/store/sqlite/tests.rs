@@ -3,7 +3,9 @@
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::{OperationKind, Wish, WishedState, condition_type, now, sha256_hex, test_session};
+use crate::domain::{
+    ConditionStatus, OperationKind, Wish, WishedState, condition_type, now, sha256_hex, test_session,
+};
 
 struct Anywhere;
 
@@ -59,6 +61,7 @@ fn claim(owner: &str, controller: &ControllerId, lease: Duration) -> ClaimReques
     ClaimRequest {
         owner: owner.into(),
         lease,
+        in_flight: Default::default(),
         queues: vec![(Some(controller.clone()), 10)],
         operation_limit: Duration::from_secs(600),
         now: now(),
@@ -237,13 +240,44 @@ async fn a_claim_is_exclusive_and_its_epoch_fences() {
 }
 
 #[tokio::test]
+async fn work_that_outlives_its_claim_is_not_given_away() {
+    let (_folder, store) = open().await;
+    let controller = register(&store, "a").await;
+    let id = stored(&store, new_session()).await.session.id;
+    let working = store.claim_due(claim("me", &controller, Duration::ZERO)).await.unwrap();
+    let again = claim("me", &controller, Duration::from_secs(60));
+    let request = ClaimRequest { in_flight: [id.clone()].into(), ..again.clone() };
+    assert!(store.claim_due(request).await.unwrap().is_empty());
+    let due = store.next_due(&[Some(controller.clone())]).await.unwrap().unwrap();
+    assert!(due > now() + chrono::Duration::seconds(30), "nothing to be done until then");
+    assert_eq!(store.record_step(&working[0].lease, running(&working[0])).await.unwrap(), Recorded::Stored);
+
+    // What was recorded may be claimed again, though its task has not ended.
+    store.request_deletion(&id, false).await.unwrap();
+    let request = ClaimRequest { in_flight: [id].into(), now: now(), ..again };
+    assert_eq!(store.claim_due(request).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_unreadable_row_is_not_due_all_the_time() {
+    let (_folder, store) = open().await;
+    let controller = register(&store, "a").await;
+    stored(&store, new_session()).await;
+    store.claim_due(claim("old", &controller, Duration::ZERO)).await.unwrap();
+    tamper(&store, "UPDATE sessions SET phase = 'Melting'").await;
+    assert!(store.claim_due(claim("new", &controller, Duration::ZERO)).await.unwrap().is_empty());
+    let due = store.next_due(&[Some(controller)]).await.unwrap().unwrap();
+    assert!(due > now() + chrono::Duration::seconds(30));
+}
+
+#[tokio::test]
 async fn a_step_never_overwrites_a_newer_wish() {
     let (_folder, store) = open().await;
     let controller = register(&store, "a").await;
     let id = stored(&store, new_session()).await.session.id;
     let creating = store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap();
     let creating = &creating[0];
-    store.request_deletion(&id, false).await.unwrap().unwrap();
+    assert!(matches!(store.request_deletion(&id, false).await.unwrap(), Deletion::Wished(_)));
     let again = claim("me", &controller, Duration::from_secs(60));
     assert!(store.claim_due(again.clone()).await.unwrap().is_empty(), "the creation is still under way");
 
@@ -258,7 +292,7 @@ async fn a_step_never_overwrites_a_newer_wish() {
     assert_ne!(deleting.operation.id, creating.operation.id);
 
     // Someone asks for the home to go too, while the deletion without it is under way.
-    store.request_deletion(&id, true).await.unwrap().unwrap();
+    store.request_deletion(&id, true).await.unwrap();
     let gone = StepRecord { gone: true, ..running(deleting) };
     assert_eq!(store.record_step(&deleting.lease, gone).await.unwrap(), Recorded::Stored);
     let purging = store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap();
@@ -299,6 +333,7 @@ async fn an_observation_that_was_overtaken_is_void() {
     let change = ObservedChange {
         session_id: id.clone(),
         operation_seen: seen.operation.updated_at,
+        session_seen: seen.session.updated_at,
         phase: Phase::Pending,
         node_id: None,
         conditions: seen.session.conditions.clone(),
@@ -309,6 +344,20 @@ async fn an_observation_that_was_overtaken_is_void() {
     let earlier = seen.operation.updated_at;
     assert!(store.settled_sessions(&controller, earlier).await.unwrap().is_empty());
 
+    // Something else was noted at the session meanwhile: it must not be written over.
+    let unhealthy = Condition {
+        kind: condition_type::CONTROLLER_REACHABLE.into(),
+        status: ConditionStatus::False,
+        reason: "ControllerOffline".into(),
+        message: String::new(),
+        since: now(),
+    };
+    assert_eq!(store.set_controller_condition(&controller, unhealthy).await.unwrap().len(), 1);
+    assert!(store.record_observed(vec![change.clone()]).await.unwrap().is_empty());
+    let noted = store.session(&id).await.unwrap().unwrap().session;
+    assert!(noted.conditions.get(condition_type::CONTROLLER_REACHABLE).is_some());
+
+    let change = ObservedChange { session_seen: noted.updated_at, ..change };
     store.request_deletion(&id, false).await.unwrap();
     assert!(store.record_observed(vec![change]).await.unwrap().is_empty());
     assert_eq!(store.session(&id).await.unwrap().unwrap().session.phase, Phase::Running);
@@ -333,4 +382,78 @@ async fn pages_do_not_skip_or_repeat() {
     assert_eq!(seen, made);
     let none = SessionFilter { user_id: Some("nobody".into()), ..SessionFilter::default() };
     assert!(store.sessions(&none, None, 10).await.unwrap().is_empty());
+}
+
+/// Changes the tables as no part of the store would.
+async fn tamper(store: &SqliteStore, sql: &'static str) {
+    let done = store.writer.run(move |db| {
+        Box::pin(async move {
+            sqlx::query(sql).execute(db).await?;
+            Ok(())
+        })
+    });
+    done.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_unreadable_row_takes_no_other_with_it() {
+    let (_folder, store) = open().await;
+    let controller = register(&store, "a").await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        ids.push(stored(&store, new_session()).await.session.id);
+    }
+    for claimed in store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap() {
+        store.record_step(&claimed.lease, running(&claimed)).await.unwrap();
+    }
+    tamper(
+        &store,
+        "UPDATE sessions SET phase = 'Melting' WHERE created_at = (SELECT max(created_at) FROM sessions)",
+    )
+    .await;
+    let broken = &ids[1];
+    assert!(store.session(broken).await.unwrap_err().is_unreadable_row());
+
+    // The page is full although the first row of it cannot be read.
+    let page = store.sessions(&SessionFilter::default(), None, 1).await.unwrap();
+    assert_eq!(page.iter().map(|record| &record.session.id).collect::<Vec<_>>(), [&ids[0]]);
+    let later = now() + chrono::Duration::seconds(1);
+    assert_eq!(store.settled_sessions(&controller, later).await.unwrap().len(), 1);
+    let offline = Condition {
+        kind: condition_type::CONTROLLER_REACHABLE.into(),
+        status: ConditionStatus::False,
+        reason: "ControllerOffline".into(),
+        message: String::new(),
+        since: now(),
+    };
+    assert_eq!(store.set_controller_condition(&controller, offline).await.unwrap(), [ids[0].clone()]);
+
+    assert_eq!(store.session_owner(broken).await.unwrap().as_deref(), Some("u"));
+    assert!(matches!(store.request_deletion(broken, true).await.unwrap(), Deletion::WishedUnreadable));
+    let wished: (bool, bool, i64) =
+        sqlx::query_as("SELECT deleting, purge_home, generation FROM sessions WHERE id = $1")
+            .bind(broken.as_str())
+            .fetch_one(&store.readers)
+            .await
+            .unwrap();
+    assert_eq!(wished, (true, true, 2));
+}
+
+#[tokio::test]
+async fn lists_use_the_indices() {
+    let (_folder, store) = open().await;
+    let after = Position { created_at: now(), id: "x".into() };
+    let all = SessionFilter::default();
+    for (filter, index) in [
+        (SessionFilter { user_id: Some("u".into()), ..all.clone() }, "idx_sessions_user"),
+        (SessionFilter { controller_id: Some("c".into()), ..all.clone() }, "idx_sessions_controller"),
+        (all, "idx_sessions_created"),
+    ] {
+        let query = sessions::page_query(&filter, Some(&after), 10, 0);
+        let explain = format!("EXPLAIN QUERY PLAN {}", query.sql().as_str());
+        let plan: Vec<(i64, i64, i64, String)> =
+            sqlx::query_as(sqlx::AssertSqlSafe(explain)).fetch_all(&store.readers).await.unwrap();
+        let plan: Vec<_> = plan.into_iter().map(|(.., step)| step).collect();
+        assert!(plan.iter().any(|step| step.contains(index)), "{index}: {plan:?}");
+    }
 }
