@@ -138,6 +138,7 @@ fn start(paths: &Paths) -> Result<Ready> {
     let log = paths.cache.join("dockerd.log");
     let dockerd = find("dockerd").context("there is no dockerd, though Docker is installed")?;
     let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+    remove_stale_pid_files()?;
     progress(format_args!("starting dockerd (log: {})", log.display()));
     // In a session of its own: it outlives this program and its terminal.
     let mut child = Command::new("setsid")
@@ -160,6 +161,23 @@ fn start(paths: &Paths) -> Result<Ready> {
             )))
         }
     }
+}
+
+/// Files in which dockerd and its containerd note their process ids, and what those processes are called.
+const PID_FILES: [(&str, &str); 2] =
+    [("/var/run/docker.pid", "dockerd"), ("/var/run/docker/containerd/containerd.pid", "containerd")];
+
+/// Removes notes of processes that were killed. dockerd takes any process that has such an id by now for the one that
+/// left the note: it then refuses to start, or waits for a containerd that is not there.
+fn remove_stale_pid_files() -> Result<()> {
+    for (file, program) in PID_FILES {
+        let Ok(pid) = std::fs::read_to_string(file) else { continue };
+        let running = std::fs::read_to_string(format!("/proc/{}/comm", pid.trim()));
+        if !running.is_ok_and(|name| name.trim() == program) {
+            std::fs::remove_file(file).with_context(|| format!("cannot remove the stale {file}"))?;
+        }
+    }
+    Ok(())
 }
 
 fn wait_until_ready(engine: &Engine, mut process: Option<&mut Child>) -> Result<()> {
