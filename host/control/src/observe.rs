@@ -223,8 +223,8 @@ async fn ask(
         Ok(observation) => Some((id, Some(observation))),
         Err(error) if error.code == Code::NotFound => Some((id, None)),
         Err(error) => {
-            let message = session.spec.scrub(&error.message);
-            tracing::warn!(session = id, reason = error.reason, message, "status not known");
+            let (reason, message) = (session.spec.scrub(&error.reason), session.spec.scrub(&error.message));
+            tracing::warn!(session = id, reason, message, "status not known");
             None
         }
     }
@@ -250,14 +250,11 @@ impl Listing {
             return;
         };
         let id = status.session_id.clone();
-        let read = Observation::read(status).inspect_err(|error| {
-            tracing::warn!(
-                session = id,
-                message = shortened(&error.message),
-                "an unreadable entry in the listing"
-            );
-        });
-        self.entries.insert(id, read.ok());
+        let read = Observation::read(status).ok();
+        if read.is_none() {
+            tracing::warn!(session = id, "an unreadable entry in the listing");
+        }
+        self.entries.insert(id, read);
     }
 
     fn of(&self, id: &str) -> Sight<'_> {

@@ -319,6 +319,48 @@ async fn what_vanished_is_made_again_and_what_was_stopped_is_woken() {
 }
 
 #[tokio::test]
+async fn one_that_cannot_be_woken_because_it_is_gone_is_made_again() {
+    let (_folder, backend, server) = start().await;
+    let id = server.create().await;
+    server.phase(&id, "Running").await;
+    backend.script("wake", [Act::Fail(Status::not_found("no such container"))]);
+    backend.with(|state| drop(state.objects.insert(id.clone(), "Hibernated".into())));
+    eventually("made again", async || backend.calls("create").len() == 2).await;
+    server.phase(&id, "Running").await;
+    assert_eq!(backend.calls("wake").len(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_read_can_be_deleted() {
+    let (folder, _backend, server) = start().await;
+    let (broken, other) = (server.create().await, server.create().await);
+    server.phase(&broken, "Running").await;
+    server.phase(&other, "Running").await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("streamspace.db"));
+    let mut database = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let tamper = sqlx::query("UPDATE sessions SET conditions = '{' WHERE id = $1").bind(&broken);
+    tamper.execute(&mut database).await.unwrap();
+
+    let list = server.get("/api/v1/sessions").await.json();
+    assert_eq!(list["items"].as_array().unwrap().len(), 1);
+    assert_eq!(list["items"][0]["id"], json!(other));
+    let path = format!("/api/v1/sessions/{broken}");
+    let deleted = server.delete(&format!("{path}?wait=30s")).await;
+    assert_eq!(deleted.status, StatusCode::ACCEPTED, "{}", deleted.text);
+    assert_eq!(deleted.json(), json!({"id": broken, "deleting": true}));
+
+    // Once it can be read again, it goes.
+    let mend = sqlx::query("UPDATE sessions SET conditions = '[]' WHERE id = $1").bind(&broken);
+    mend.execute(&mut database).await.unwrap();
+    assert_eq!(
+        server.delete(&format!("{path}?purge_home=true&wait=30s")).await.status,
+        StatusCode::NO_CONTENT
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn what_the_backend_says_about_being_ready_shows() {
     let (_folder, backend, server) = start().await;
     let id = server.create().await;

@@ -38,8 +38,9 @@ impl Reconciler {
             let answer = self.answer(&claimed).await;
             match (&answer, claimed.step) {
                 (Answer::Error(error), _) => {
-                    tracing::warn!(code = ?error.code, reason = error.reason,
-                        message = claimed.session.spec.scrub(&error.message), "the step failed");
+                    let spec = &claimed.session.spec;
+                    tracing::warn!(code = ?error.code, reason = spec.scrub(&error.reason),
+                        message = spec.scrub(&error.message), "the step failed");
                 }
                 (_, Step::Call(OperationKind::Create)) => {
                     streamspace_failpoint::hit("control.create.replied")
