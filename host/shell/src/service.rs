@@ -112,7 +112,8 @@ impl ControllerService for Shell {
         let session_id = request.session_id.clone();
         let wanted = session_request(request)?;
         let outcome = self.backend.create(options, wanted, handle).await.map_err(refused)?;
-        let Mutation { node_id, phase, message, handle, in_progress } = convert::mutation(outcome);
+        let Mutation { node_id, phase, message, handle, in_progress, poll_after, conditions } =
+            convert::mutation(outcome);
         let url = String::new();
         Ok(Response::new(CreateSessionResponse {
             session_id,
@@ -122,6 +123,8 @@ impl ControllerService for Shell {
             message,
             handle,
             in_progress,
+            poll_after,
+            conditions,
         }))
     }
 
@@ -155,13 +158,16 @@ impl ControllerService for Shell {
         let session = session_ref(request.session_id.clone(), request.node_id)?;
         let handle = some_unless_empty(request.handle);
         let outcome = self.backend.delete(options, session, purge_home, handle).await.map_err(refused)?;
-        let Mutation { message, handle, in_progress, .. } = convert::mutation(outcome);
+        let Mutation { message, handle, in_progress, poll_after, conditions, .. } =
+            convert::mutation(outcome);
         Ok(Response::new(DeleteSessionResponse {
             session_id: request.session_id,
             success: !in_progress,
             message,
             handle,
             in_progress,
+            poll_after,
+            conditions,
         }))
     }
 
@@ -175,13 +181,16 @@ impl ControllerService for Shell {
         let session = session_ref(request.session_id.clone(), request.node_id)?;
         let handle = some_unless_empty(request.handle);
         let outcome = self.backend.hibernate(options, session, handle).await.map_err(refused)?;
-        let Mutation { phase, message, handle, in_progress, .. } = convert::mutation(outcome);
+        let Mutation { phase, message, handle, in_progress, poll_after, conditions, .. } =
+            convert::mutation(outcome);
         Ok(Response::new(HibernateSessionResponse {
             session_id: request.session_id,
             phase,
             message,
             handle,
             in_progress,
+            poll_after,
+            conditions,
         }))
     }
 
@@ -195,7 +204,8 @@ impl ControllerService for Shell {
         let session = session_ref(request.session_id.clone(), request.node_id)?;
         let handle = some_unless_empty(request.handle);
         let outcome = self.backend.wake(options, session, handle).await.map_err(refused)?;
-        let Mutation { phase, message, handle, in_progress, .. } = convert::mutation(outcome);
+        let Mutation { phase, message, handle, in_progress, poll_after, conditions, .. } =
+            convert::mutation(outcome);
         Ok(Response::new(WakeSessionResponse {
             session_id: request.session_id,
             phase,
@@ -203,6 +213,8 @@ impl ControllerService for Shell {
             message,
             handle,
             in_progress,
+            poll_after,
+            conditions,
         }))
     }
 
@@ -314,7 +326,9 @@ impl ControllerService for Shell {
         let timeout = deadline::of_request(request.metadata());
         let request = request.into_inner();
         let session = session_ref(request.session_id.clone(), request.node_id)?;
-        let points = self.backend.access(CallOptions::read(timeout), session, None).await.map_err(refused)?;
+        let service = some_unless_empty(request.service);
+        let points =
+            self.backend.access(CallOptions::read(timeout), session, service).await.map_err(refused)?;
         Ok(Response::new(SessionAccessResponse {
             session_id: request.session_id,
             points: points.into_iter().filter_map(convert::access_point).collect(),

@@ -14,6 +14,8 @@ pub(crate) struct Mutation {
     pub(crate) message: String,
     pub(crate) handle: Vec<u8>,
     pub(crate) in_progress: bool,
+    pub(crate) poll_after: Option<prost_types::Duration>,
+    pub(crate) conditions: Vec<proto::Condition>,
 }
 
 /// A mutation's outcome.
@@ -25,6 +27,8 @@ pub(crate) fn mutation(outcome: Outcome) -> Mutation {
             message: explanation(&state.conditions),
             handle: Vec::new(),
             in_progress: false,
+            poll_after: None,
+            conditions: state.conditions.into_iter().map(condition).collect(),
         },
         Outcome::InProgress(progress) => Mutation {
             node_id: String::new(),
@@ -32,6 +36,8 @@ pub(crate) fn mutation(outcome: Outcome) -> Mutation {
             message: progress.message,
             handle: progress.handle,
             in_progress: true,
+            poll_after: Some(duration_ms(progress.poll_after_ms)),
+            conditions: progress.conditions.into_iter().map(condition).collect(),
         },
     }
 }
@@ -158,6 +164,9 @@ pub(crate) fn capabilities(backend_type: &str, report: Report) -> proto::Capabil
         supports_networking: report.capabilities.networking,
         capacity: Some(capacity(&report.capacity)),
         labels: report.labels.into_iter().collect(),
+        supports_metrics: report.capabilities.metrics,
+        supports_logs: report.capabilities.logs,
+        supports_watch: report.capabilities.watch,
     }
 }
 
@@ -202,6 +211,10 @@ pub(crate) fn access_point(point: observe::AccessPoint) -> Option<proto::AccessP
     };
     let (username, password) = point.login.map(|login| (login.username, login.password)).unwrap_or_default();
     Some(proto::AccessPoint { service: point.service, target: Some(target), username, password })
+}
+
+fn duration_ms(ms: u32) -> prost_types::Duration {
+    prost_types::Duration { seconds: i64::from(ms / 1000), nanos: (ms % 1000) as i32 * 1_000_000 }
 }
 
 fn timestamp_ms(ms: u64) -> Timestamp {
