@@ -137,7 +137,8 @@ impl EndpointRequest {
     fn check_routes(&self) -> Result<(), String> {
         match (self.kind, self.allow.is_empty()) {
             (EndpointKind::Http, true) => {
-                Err("it has to say what it wants to request, like `GET /api/*`; everything is `* /**`".to_owned())
+                Err("it has to say what it wants to request, like `GET /api/*`; everything is `* /**`"
+                    .to_owned())
             }
             (EndpointKind::Http, false) => routes::parse_all(&self.allow).map(drop),
             (_, true) => Ok(()),
@@ -196,7 +197,10 @@ mod tests {
                 format!("{HEAD}{}", "[[endpoint]]\nname = \"a\"\nkind = \"docker\"\n".repeat(2)),
                 "endpoint `a` is asked for twice",
             ),
-            (format!("{HEAD}[[endpoint]]\nname = \"a\"\nkind = \"http\"\n"), "endpoint `a`: allow: it has to say"),
+            (
+                format!("{HEAD}[[endpoint]]\nname = \"a\"\nkind = \"http\"\n"),
+                "endpoint `a`: allow: it has to say",
+            ),
             (
                 format!("{HEAD}[[endpoint]]\nname = \"a\"\nkind = \"http\"\nallow = [\"/x\"]\n"),
                 "endpoint `a`: allow: `/x` has no method",

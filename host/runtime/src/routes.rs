@@ -57,7 +57,8 @@ impl FromStr for Route {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = |why: &str| format!("`{text}` {why}; a route is written like `GET /api/*` or `* /api/**`");
+        let wrong =
+            |why: &str| format!("`{text}` {why}; a route is written like `GET /api/*` or `* /api/**`");
         let (method, path) = text.split_once(' ').ok_or_else(|| wrong("has no method and path"))?;
         let method = match method {
             "*" => None,
@@ -135,7 +136,9 @@ mod tests {
 
     #[test]
     fn what_could_be_misread_is_no_route() {
-        for text in ["/a", "GET", "get /a", "GET a", "GET /a*", "GET /**/a", "GET /a?b", "GET /a b", "GET  /a", " /a"] {
+        for text in
+            ["/a", "GET", "get /a", "GET a", "GET /a*", "GET /**/a", "GET /a?b", "GET /a b", "GET  /a", " /a"]
+        {
             assert!(text.parse::<Route>().is_err(), "{text}");
         }
     }

@@ -143,8 +143,9 @@ impl Response {
 
     /// The body as JSON. An answer that is none makes no sense: `internal`.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(&self.body)
-            .map_err(|error| Error::internal(format!("the answer (status {}) cannot be read: {error}", self.status)))
+        serde_json::from_slice(&self.body).map_err(|error| {
+            Error::internal(format!("the answer (status {}) cannot be read: {error}", self.status))
+        })
     }
 }
 
@@ -171,7 +172,9 @@ pub fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte))
+            }
             // Writing to a text cannot fail.
             _ => drop(write!(encoded, "%{byte:02X}")),
         }
@@ -192,7 +195,8 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_no_json_is_an_error_with_its_status() {
-        let response = Response { status: 502, reason: String::new(), headers: Vec::new(), body: b"<html>".to_vec() };
+        let response =
+            Response { status: 502, reason: String::new(), headers: Vec::new(), body: b"<html>".to_vec() };
         let error = response.json::<serde_json::Value>().unwrap_err();
         assert!(error.kind == ErrorKind::Internal && error.message.contains("502"));
     }

@@ -145,7 +145,10 @@ mod tests {
         assert_eq!(body, b"a=b%20c&d=e");
         assert_eq!(request.headers[0].1, "application/x-www-form-urlencoded");
         let (_, request, body) = client.post("/a").json(&[1, 2]).ready().unwrap();
-        assert_eq!((request.headers[0].1.as_str(), body.as_slice()), ("application/json", b"[1,2]".as_slice()));
+        assert_eq!(
+            (request.headers[0].1.as_str(), body.as_slice()),
+            ("application/json", b"[1,2]".as_slice())
+        );
     }
 
     #[test]

@@ -4,8 +4,8 @@
 mod steps;
 
 use streamspace_sdk::{
-    Backend, Call, Error, ErrorExt as _, Info, Outcome, Ownership, Phase, Report, Result,
-    SessionEntry, SessionPage, SessionRef, SessionRequest, SessionState,
+    Backend, Call, Error, ErrorExt as _, Info, Outcome, Ownership, Phase, Report, Result, SessionEntry,
+    SessionPage, SessionRef, SessionRequest, SessionState,
 };
 
 struct Probe;

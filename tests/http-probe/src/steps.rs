@@ -199,7 +199,8 @@ fn filled<'a>(mut builder: RequestBuilder<'a>, request: &Request) -> RequestBuil
 }
 
 fn whole(builder: RequestBuilder<'_>, request: &Request) -> Result<Outcome> {
-    let body = if request.body_bytes > 0 { vec![b'x'; request.body_bytes] } else { request.body.clone().into() };
+    let body =
+        if request.body_bytes > 0 { vec![b'x'; request.body_bytes] } else { request.body.clone().into() };
     let builder = if body.is_empty() { builder } else { builder.body("text/plain", body) };
     let answer = builder.send()?;
     Ok(Outcome {

@@ -149,5 +149,9 @@ async fn a_credential_of_the_host_is_on_every_request_of_a_connection() {
     let Some(controller) = Controller::of(config).await else { return };
     controller.run(use_and_park("a", "x")).await;
     controller.run(use_and_park("a", "x")).await;
-    assert!(server.seen().iter().all(|seen| seen.header("authorization") == ["Bearer t"]), "{:?}", server.seen());
+    assert!(
+        server.seen().iter().all(|seen| seen.header("authorization") == ["Bearer t"]),
+        "{:?}",
+        server.seen()
+    );
 }

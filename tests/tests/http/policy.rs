@@ -9,21 +9,68 @@ use crate::stage::{Controller, step};
 #[tokio::test]
 async fn what_leads_out_or_could_be_misread_never_leaves() {
     let server = Server::start().await;
-    let Some(controller) = Controller::of(HttpConfig::new(format!("{}/base", server.url))).await else { return };
+    let Some(controller) = Controller::of(HttpConfig::new(format!("{}/base", server.url))).await else {
+        return;
+    };
     for path in [
-        "", "relative", "http://127.0.0.1/", "//127.0.0.1/x", "/a/../b", "/..", "/a/./b", "/%2e%2e/b", "/.%2E/b",
-        "/%252e%252e/b", "/a%2fb", "/a%5Cb", "/a%252fb", "/a\\b", "/a//b", "/a b", "/a\r\nX-Evil: 1", "/a%0d%0aX: 1",
-        "/a%00", "/a#b", "/..;/b", "/ä", "/a?b=c\r\nX: 1", "/a?b c",
+        "",
+        "relative",
+        "http://127.0.0.1/",
+        "//127.0.0.1/x",
+        "/a/../b",
+        "/..",
+        "/a/./b",
+        "/%2e%2e/b",
+        "/.%2E/b",
+        "/%252e%252e/b",
+        "/a%2fb",
+        "/a%5Cb",
+        "/a%252fb",
+        "/a\\b",
+        "/a//b",
+        "/a b",
+        "/a\r\nX-Evil: 1",
+        "/a%0d%0aX: 1",
+        "/a%00",
+        "/a#b",
+        "/..;/b",
+        "/ä",
+        "/a?b=c\r\nX: 1",
+        "/a?b c",
     ] {
         controller.send(json!({"path": path})).await.failed("ErrorKind::Invalid");
     }
-    for (name, value) in [("X-A", "1\r\nX-Evil: 1"), ("X-A", "1\nX-Evil: 1"), ("X-A\r\nX-Evil", "1"), ("X A", "1"), ("X-A", "\u{0}"), ("", "1")] {
+    for (name, value) in [
+        ("X-A", "1\r\nX-Evil: 1"),
+        ("X-A", "1\nX-Evil: 1"),
+        ("X-A\r\nX-Evil", "1"),
+        ("X A", "1"),
+        ("X-A", "\u{0}"),
+        ("", "1"),
+    ] {
         controller.send(json!({"headers": [[name, value]]})).await.failed("ErrorKind::Invalid");
     }
     for name in [
-        "Authorization", "authorization", "Cookie", "Host", "Connection", "Keep-Alive", "TE", "Trailer", "Upgrade",
-        "Transfer-Encoding", "Content-Length", "Expect", "Proxy-Authorization", "Proxy-Connection", "Impersonate-User",
-        "Impersonate-Group", "impersonate-extra-x", "X-Forwarded-For", "X_Forwarded_Host", "X-HTTP-Method-Override",
+        "Authorization",
+        "authorization",
+        "Cookie",
+        "Host",
+        "Connection",
+        "Keep-Alive",
+        "TE",
+        "Trailer",
+        "Upgrade",
+        "Transfer-Encoding",
+        "Content-Length",
+        "Expect",
+        "Proxy-Authorization",
+        "Proxy-Connection",
+        "Impersonate-User",
+        "Impersonate-Group",
+        "impersonate-extra-x",
+        "X-Forwarded-For",
+        "X_Forwarded_Host",
+        "X-HTTP-Method-Override",
     ] {
         controller.send(json!({"headers": [[name, "x"]]})).await.failed("ErrorKind::Denied");
     }
@@ -53,7 +100,9 @@ async fn what_leads_out_or_could_be_misread_never_leaves() {
 async fn only_requests_that_are_asked_for_and_granted_leave() {
     let server = Server::start().await;
     let allow = Some(vec!["GET /items/*".to_owned(), "GET /other/**".to_owned()]);
-    let Some(controller) = Controller::of(HttpConfig { allow, ..HttpConfig::new(&server.url) }).await else { return };
+    let Some(controller) = Controller::of(HttpConfig { allow, ..HttpConfig::new(&server.url) }).await else {
+        return;
+    };
     for (endpoint, method, path, allowed) in [
         ("api", "GET", "/items/1", true),
         ("api", "GET", "/items/1?deep=/x", true),
@@ -84,7 +133,10 @@ async fn a_grant_that_cannot_be_kept_is_no_grant() {
     for (config, key) in [
         (HttpConfig::new("http://192.0.2.1:80"), "http: "),
         (HttpConfig::new("https://user:hunter2@127.0.0.1"), "http: "),
-        (HttpConfig { allow: Some(vec!["GET items".into()]), ..HttpConfig::new("http://127.0.0.1:1") }, "allow: "),
+        (
+            HttpConfig { allow: Some(vec!["GET items".into()]), ..HttpConfig::new("http://127.0.0.1:1") },
+            "allow: ",
+        ),
     ] {
         let Some(result) = Controller::try_of(config).await else { return };
         let Err(error) = result else { panic!("{key}: it was bound") };

@@ -12,7 +12,9 @@ use crate::stage::{Controller, step};
 #[tokio::test]
 async fn methods_paths_headers_and_bodies_arrive_as_they_were_given() {
     let server = Server::start().await;
-    let Some(controller) = Controller::of(HttpConfig::new(format!("{}/base/", server.url))).await else { return };
+    let Some(controller) = Controller::of(HttpConfig::new(format!("{}/base/", server.url))).await else {
+        return;
+    };
     for (method, body, length) in [
         ("GET", "", None),
         ("DELETE", "", None),
@@ -33,7 +35,10 @@ async fn methods_paths_headers_and_bodies_arrive_as_they_were_given() {
         assert_eq!(seen.header("content-length"), Vec::from_iter(length), "{method}: {}", seen.head);
         assert_eq!(seen.header("transfer-encoding"), [""; 0], "{method}");
         assert_eq!(seen.header("host"), [format!("127.0.0.1:{}", server.port())]);
-        assert_eq!((seen.header("x-one"), seen.header("x-two")), (vec!["1".into(), "3".into()], vec!["2 2".into()]));
+        assert_eq!(
+            (seen.header("x-one"), seen.header("x-two")),
+            (vec!["1".into(), "3".into()], vec!["2 2".into()])
+        );
         assert_eq!(seen.header("cookie"), [""; 0]);
     }
     assert_eq!(server.connections(), 1, "they share a connection");
@@ -61,8 +66,9 @@ async fn large_bodies_go_both_ways() {
     let server = Server::start().await;
     let Some(controller) = Controller::at(&server).await else { return };
     let size = 8_000_000;
-    let answer =
-        controller.send(json!({"method": "POST", "path": "/echo", "body_bytes": size, "max_body": size})).await;
+    let answer = controller
+        .send(json!({"method": "POST", "path": "/echo", "body_bytes": size, "max_body": size}))
+        .await;
     assert_eq!((answer.status(), answer.length()), (200, size));
     assert_eq!(server.only().header("content-length"), [size.to_string()]);
 }
@@ -73,9 +79,15 @@ async fn an_answer_longer_than_may_be_is_exhausted() {
     let Some(controller) = Controller::at(&server).await else { return };
     let answer = controller.send(json!({"path": "/bytes/1000", "max_body": 1000})).await;
     assert_eq!(answer.length(), 1000);
-    controller.send(json!({"path": "/bytes/1001", "max_body": 1000})).await.failed_sent("ErrorKind::Exhausted", true);
+    controller
+        .send(json!({"path": "/bytes/1001", "max_body": 1000}))
+        .await
+        .failed_sent("ErrorKind::Exhausted", true);
     // Without a length said before.
-    controller.send(json!({"path": "/chunks", "max_body": 10})).await.failed_sent("ErrorKind::Exhausted", true);
+    controller
+        .send(json!({"path": "/chunks", "max_body": 10}))
+        .await
+        .failed_sent("ErrorKind::Exhausted", true);
     // More than the plugin's memory is not even kept for it.
     let enormous = json!({"path": "/bytes/100000000", "max_body": u32::MAX});
     controller.send(enormous).await.failed_sent("ErrorKind::Exhausted", true);
@@ -100,22 +112,31 @@ async fn bodies_stream_both_ways() {
     let answer = controller.run(json!([step("stream", chunked)])).await.remove(0);
     assert_eq!((answer.status(), answer.length()), (200, 3_100_001));
     let seen = server.seen().pop().unwrap();
-    assert_eq!((seen.header("transfer-encoding"), seen.header("content-length")), (vec!["chunked".into()], vec![]));
+    assert_eq!(
+        (seen.header("transfer-encoding"), seen.header("content-length")),
+        (vec!["chunked".into()], vec![])
+    );
 
     // Without a body there is nothing to be chunked.
-    let answer = controller.run(json!([step("stream", json!({"path": "/chunks", "wait_ms": 20}))])).await.remove(0);
+    let answer =
+        controller.run(json!([step("stream", json!({"path": "/chunks", "wait_ms": 20}))])).await.remove(0);
     assert_eq!((answer.status(), answer.body()), (200, "onetwothree"));
     let reads = answer.reads();
     assert!(reads.contains(&"pending") && reads.contains(&"3") && reads.last() == Some(&"end"), "{reads:?}");
     let seen = server.seen().pop().unwrap();
-    assert!(seen.header("transfer-encoding").is_empty() && seen.header("content-length").is_empty(), "{}", seen.head);
+    assert!(
+        seen.header("transfer-encoding").is_empty() && seen.header("content-length").is_empty(),
+        "{}",
+        seen.head
+    );
 }
 
 #[tokio::test]
 async fn a_body_of_another_length_than_was_said_never_looks_whole() {
     let server = Server::start().await;
     let Some(controller) = Controller::at(&server).await else { return };
-    let put = |pieces: &[usize]| json!({"method": "PUT", "path": "/echo", "pieces": pieces, "length": 200_000});
+    let put =
+        |pieces: &[usize]| json!({"method": "PUT", "path": "/echo", "pieces": pieces, "length": 200_000});
     let short = controller.run(json!([step("stream", put(&[100_000]))])).await.remove(0);
     assert!(short.failed("ErrorKind::Invalid").contains("100000 of the 200000"));
     let none = controller.run(json!([step("stream", put(&[]))])).await.remove(0);
@@ -125,7 +146,10 @@ async fn a_body_of_another_length_than_was_said_never_looks_whole() {
     // Left half-way, with the end of the call or of the plugin: chunks that simply stop could look like the end.
     let left = json!({"method": "POST", "path": "/echo", "pieces": [100_000]});
     controller.run(json!([step("leave", left.clone())])).await;
-    controller.run_within(json!([step("leave", left), {"do": "trap"}]), crate::stage::PATIENCE).await.unwrap_err();
+    controller
+        .run_within(json!([step("leave", left), {"do": "trap"}]), crate::stage::PATIENCE)
+        .await
+        .unwrap_err();
     until("the connections are closed", async || (server.open() == 0).then_some(())).await;
     assert!(server.seen().len() >= 3, "{}", server.seen().len());
     assert!(server.seen().iter().all(|seen| !seen.whole), "{:?}", server.seen());
@@ -135,7 +159,8 @@ async fn a_body_of_another_length_than_was_said_never_looks_whole() {
 async fn an_answer_that_comes_early_is_told_by_finish() {
     let server = Server::start().await;
     let Some(controller) = Controller::at(&server).await else { return };
-    let upload = json!({"method": "PUT", "path": "/early", "pieces": vec![1_000_000; 30], "length": 30_000_000});
+    let upload =
+        json!({"method": "PUT", "path": "/early", "pieces": vec![1_000_000; 30], "length": 30_000_000});
     let answer = controller.run(json!([step("stream", upload)])).await.remove(0);
     assert_eq!((answer.status(), answer.body()), (413, "much"));
     answer.failed_sent("ErrorKind::FailedPrecondition", true);
@@ -185,7 +210,8 @@ async fn a_server_that_is_away_was_sent_nothing() {
     drop(free);
     for url in [url.as_str(), "unix:///nonexistent/api.sock", "https://nonexistent.invalid:1"] {
         let Some(controller) = Controller::of(HttpConfig::new(url)).await else { return };
-        for request in [step("send", json!({"method": "POST"})), step("stream", json!({"pieces": [10, 10]}))] {
+        for request in [step("send", json!({"method": "POST"})), step("stream", json!({"pieces": [10, 10]}))]
+        {
             let outcome = controller.run(json!([request])).await.remove(0);
             outcome.failed_sent("ErrorKind::Unavailable", false);
         }

@@ -29,7 +29,10 @@ impl Seen {
     /// All values of a header.
     pub fn header(&self, name: &str) -> Vec<String> {
         let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
-        lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_owned()).collect()
+        lines
+            .filter(|(found, _)| found.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim().to_owned())
+            .collect()
     }
 }
 
@@ -64,7 +67,8 @@ impl Server {
 
     async fn on_tcp(scheme: &str, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = Self::at(format!("{scheme}://127.0.0.1:{}", listener.local_addr().unwrap().port()), None);
+        let server =
+            Self::at(format!("{scheme}://127.0.0.1:{}", listener.local_addr().unwrap().port()), None);
         let accepting = server.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -135,7 +139,11 @@ impl Server {
         self.open.fetch_sub(1, Ordering::SeqCst);
     }
 
-    async fn converse(&self, number: usize, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+    async fn converse(
+        &self,
+        number: usize,
+        stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    ) -> io::Result<()> {
         let mut buffer = Vec::new();
         loop {
             let end = loop {
@@ -151,21 +159,25 @@ impl Server {
             let line = head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1").to_owned();
             let at = {
                 let mut seen = self.seen.lock().unwrap();
-                let request = Seen { connection: number, line: line.clone(), head, body: Vec::new(), whole: false };
+                let request =
+                    Seen { connection: number, line: line.clone(), head, body: Vec::new(), whole: false };
                 seen.push(request);
                 seen.len() - 1
             };
             let request = self.seen.lock().unwrap()[at].clone();
             let path = line.split([' ', '?']).nth(1).unwrap_or_default().to_owned();
             if path.ends_with("/early") {
-                stream.write_all(b"HTTP/1.1 413 Too Much\r\nContent-Length: 4\r\nConnection: close\r\n\r\nmuch").await?;
+                stream
+                    .write_all(b"HTTP/1.1 413 Too Much\r\nContent-Length: 4\r\nConnection: close\r\n\r\nmuch")
+                    .await?;
                 // Takes nothing more, but leaves the connection open for a while: a close would be a reset, in which
                 // the answer may get lost.
                 tokio::time::sleep(Duration::from_secs(20)).await;
                 return Ok(());
             }
             let chunked = request.header("transfer-encoding") == ["chunked"];
-            let length = request.header("content-length").first().and_then(|text| text.parse().ok()).unwrap_or(0);
+            let length =
+                request.header("content-length").first().and_then(|text| text.parse().ok()).unwrap_or(0);
             let body = match chunked {
                 true => read_chunks(stream, &mut buffer).await?,
                 false => read_exactly(stream, &mut buffer, length).await?,
@@ -237,11 +249,15 @@ async fn answer(
         "odd" => stream.write_all(b"HTTP/1.1 500 got no storage 'x'\r\nContent-Length: 3\r\nX-B: 1\r\nX-A: 2\r\nX-B: 3\r\n\r\nodd").await?,
         "redirect" => stream.write_all(b"HTTP/1.1 302 Found\r\nLocation: /echo\r\nContent-Length: 0\r\n\r\n").await?,
         "gzip" => stream.write_all(&ok("Content-Encoding: gzip\r\n", b"\x1f\x8bnot unpacked")).await?,
-        "silent" => tokio::time::sleep(Duration::from_secs(3600)).await,
+        "silent" => {
+            stream.read_to_end(&mut Vec::new()).await?;
+            return Ok(false);
+        }
         "stalls" => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome").await?;
             stream.flush().await?;
-            tokio::time::sleep(Duration::from_secs(3600)).await;
+            stream.read_to_end(&mut Vec::new()).await?;
+            return Ok(false);
         }
         "dies" => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome").await?;

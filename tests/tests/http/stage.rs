@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use streamspace_runtime::contract::types::SessionRef;
 use streamspace_runtime::{
-    Backend, BackendConfig, BindError, CallError, CallOptions, EndpointConfig, HttpConfig, LimitOverrides, Plugin,
-    Runtime, RuntimeConfig,
+    Backend, BackendConfig, BindError, CallError, CallOptions, EndpointConfig, HttpConfig, LimitOverrides,
+    Plugin, Runtime, RuntimeConfig,
 };
 use streamspace_tests::provided;
 use tokio::sync::OnceCell;
@@ -124,4 +124,3 @@ impl Outcome {
         message
     }
 }
-

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -15,6 +15,8 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use streamspace_runtime::{HttpConfig, TlsConfig};
 use streamspace_tests::until;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::server::Server;
 use crate::stage::{Controller, step};
@@ -57,13 +59,15 @@ impl Identity {
 
     async fn serve(&self, clients: Option<&Authority>) -> Server {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+        let builder =
+            ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
         let builder = match clients {
             None => builder.unwrap().with_no_client_auth(),
             Some(authority) => {
                 let mut roots = RootCertStore::empty();
                 roots.add(authority.0.der().clone()).unwrap();
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
                 builder.unwrap().with_client_cert_verifier(verifier)
             }
         };
@@ -145,9 +149,11 @@ async fn an_authority_vouches_for_a_name() {
 async fn a_pin_is_for_one_certificate_and_for_no_other() {
     let authority = Authority::new();
     // Whatever it says of names and dates: the pin alone decides.
-    let identity = authority.issue("elsewhere.example", |params| params.not_after = date_time_ymd(2021, 1, 1));
+    let identity =
+        authority.issue("elsewhere.example", |params| params.not_after = date_time_ymd(2021, 1, 1));
     let server = identity.serve(None).await;
-    let colons: Vec<_> = Sha256::digest(&identity.certificate).iter().map(|byte| format!("{byte:02X}")).collect();
+    let colons: Vec<_> =
+        Sha256::digest(&identity.certificate).iter().map(|byte| format!("{byte:02X}")).collect();
     for pin in [identity.sha256(), colons.join(":")] {
         let Some(controller) = Controller::of(by_pin(&server.url, &pin)).await else { return };
         let outcomes = controller.run(json!([{"do": "connect"}, step("send-pinned", json!({}))])).await;
@@ -170,7 +176,9 @@ async fn the_host_shows_its_certificate_and_takes_a_new_one_without_being_told()
     let (files, authority, clients) = (Files::new(), Authority::new(), Authority::new());
     let server = authority.issue("127.0.0.1", |_| {}).serve(Some(&clients)).await;
     let client = |authority: &Authority| {
-        authority.issue("streamspace", |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth])
+        authority.issue("streamspace", |params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]
+        })
     };
     let ca = files.put("ca.pem", &authority.pem());
     let put = |identity: &Identity| {
@@ -229,4 +237,42 @@ async fn the_server_of_openssl_is_believed_by_authority_and_by_pin() {
         assert_eq!(answer.status(), 200);
         assert!(answer.body().contains("TLSv1.2"), "{}", answer.body());
     }
+}
+
+/// A proxy that notes what it is asked for. Gives its URL.
+async fn proxy(asked: Arc<Mutex<Vec<String>>>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(client.read_u8().await.unwrap());
+            }
+            let head = String::from_utf8(head).unwrap();
+            let target = head.split(' ').nth(1).unwrap().to_owned();
+            asked.lock().unwrap().push(head.lines().next().unwrap().to_owned());
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(target).await.unwrap();
+                client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_proxy_carries_what_it_cannot_read() {
+    let (files, authority) = (Files::new(), Authority::new());
+    let ca = files.put("ca.pem", &authority.pem());
+    let server = authority.issue("127.0.0.1", |_| {}).serve(None).await;
+    let asked = Arc::default();
+    let config = HttpConfig { proxy: Some(proxy(Arc::clone(&asked)).await), ..by_ca(&server.url, &ca) };
+    let Some(controller) = Controller::of(config).await else { return };
+    let steps = json!([step("send", json!({})), {"do": "connect"}, step("send-pinned", json!({}))]);
+    let outcomes = controller.run(steps).await;
+    assert_eq!((outcomes[0].body(), outcomes[2].body()), ("hello", "hello"));
+    let line = format!("CONNECT 127.0.0.1:{} HTTP/1.1", server.port());
+    assert_eq!(*asked.lock().unwrap(), [line.clone(), line]);
 }

@@ -57,7 +57,17 @@ impl Audit {
         let elapsed_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         match result {
             Ok(status) => {
-                tracing::debug!(plugin, controller, endpoint, operation, method, path, status, elapsed_us, "host call")
+                tracing::debug!(
+                    plugin,
+                    controller,
+                    endpoint,
+                    operation,
+                    method,
+                    path,
+                    status,
+                    elapsed_us,
+                    "host call"
+                )
             }
             Err(failure) => tracing::debug!(
                 plugin, controller, endpoint, operation, method, path, elapsed_us,

@@ -134,8 +134,8 @@ async fn connect_unlimited(target: &Target, http2: bool) -> Result<Stream, Conne
     let Some(tls) = tls else { return Ok(Stream::plain(tcp)) };
     let (connector, name) = tls.connector(http2).map_err(ConnectError::TlsFiles)?;
     let stream = connector.connect(name, tcp).await;
-    let stream =
-        stream.map_err(|error| ConnectError::Tls { authority: authority(), reason: TlsPolicy::explain(&error) })?;
+    let stream = stream
+        .map_err(|error| ConnectError::Tls { authority: authority(), reason: TlsPolicy::explain(&error) })?;
     let session = stream.get_ref().1;
     let (http2, end_point) =
         (session.alpn_protocol() == Some(b"h2"), TlsPolicy::server_end_point(session.peer_certificates()));

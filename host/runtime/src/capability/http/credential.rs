@@ -51,7 +51,9 @@ impl Credential {
             (None, None, None, Some(token)) => {
                 Ok(Self { header: AUTHORIZATION, form: bearer_form(), secret: token.clone() })
             }
-            (None, None, None, None) => Err("it needs `header` with `secret`, `basic` or `bearer`".to_owned()),
+            (None, None, None, None) => {
+                Err("it needs `header` with `secret`, `basic` or `bearer`".to_owned())
+            }
             _ => Err("it is one of `header` with `secret`, `basic` and `bearer`, not several".to_owned()),
         }
     }
@@ -77,7 +79,8 @@ impl Credential {
 }
 
 fn header_name(name: &str) -> Result<HeaderName, String> {
-    let parsed = HeaderName::try_from(name).map_err(|_| format!("header: `{name}` is no name of a header"))?;
+    let parsed =
+        HeaderName::try_from(name).map_err(|_| format!("header: `{name}` is no name of a header"))?;
     match request::is_of_the_connection(&parsed) {
         true => Err(format!("header: `{name}` belongs to the connection")),
         false => Ok(parsed),
@@ -124,8 +127,16 @@ mod tests {
         for (config, name, value) in [
             (header(None, secret.clone()), "x-key", "s3cret"),
             (header(Some("T={secret};"), secret.clone()), "x-key", "T=s3cret;"),
-            (CredentialConfig { bearer: Some(secret.clone()), ..Default::default() }, "authorization", "Bearer s3cret"),
-            (CredentialConfig { basic: Some(basic), ..Default::default() }, "authorization", "Basic dTpzM2NyZXQ="),
+            (
+                CredentialConfig { bearer: Some(secret.clone()), ..Default::default() },
+                "authorization",
+                "Bearer s3cret",
+            ),
+            (
+                CredentialConfig { basic: Some(basic), ..Default::default() },
+                "authorization",
+                "Basic dTpzM2NyZXQ=",
+            ),
         ] {
             let mut headers = HeaderMap::new();
             Credential::new(&config).unwrap().apply(&mut headers).unwrap();
@@ -159,7 +170,8 @@ mod tests {
     #[test]
     fn a_secret_with_a_line_break_is_refused_without_being_told() {
         let (_file, secret) = file("s3cret\r\nX-Evil: 1");
-        let message = Credential::new(&header(None, secret)).unwrap().apply(&mut HeaderMap::new()).unwrap_err();
+        let message =
+            Credential::new(&header(None, secret)).unwrap().apply(&mut HeaderMap::new()).unwrap_err();
         assert!(!message.contains("s3cret"), "{message}");
     }
 }

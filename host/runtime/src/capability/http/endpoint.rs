@@ -84,7 +84,11 @@ pub(super) struct Permitted {
 
 impl HttpEndpoint {
     /// Takes a server from the configuration; does not connect. The error names the key.
-    pub(crate) fn new(asked: &EndpointRequest, config: &HttpConfig, open: OpenInController) -> Result<Self, String> {
+    pub(crate) fn new(
+        asked: &EndpointRequest,
+        config: &HttpConfig,
+        open: OpenInController,
+    ) -> Result<Self, String> {
         let routes = |reason| format!("allow: {reason}");
         let place = Place::of(config)?;
         let credential = config.credential.as_ref().map(Credential::new).transpose();
@@ -227,7 +231,8 @@ impl HttpEndpoint {
         url.set_path(request::without_query(path));
         let Some(mut jar) = self.jar() else { return };
         for value in headers.get_all(SET_COOKIE) {
-            let Some(cookie) = value.to_str().ok().and_then(|text| RawCookie::parse(text.to_owned()).ok()) else {
+            let Some(cookie) = value.to_str().ok().and_then(|text| RawCookie::parse(text.to_owned()).ok())
+            else {
                 continue;
             };
             // Only a server that has gone astray needs more.
@@ -332,7 +337,11 @@ fn parse_url(key: &str, url: &str) -> Result<(bool, Uri), String> {
     let secure = match uri.scheme_str() {
         Some("https") => true,
         Some("http") => false,
-        _ => return Err(format!("{key}: `{url}` is neither https://host:port, http://host:port nor unix:///path")),
+        _ => {
+            return Err(format!(
+                "{key}: `{url}` is neither https://host:port, http://host:port nor unix:///path"
+            ));
+        }
     };
     match uri.host() {
         Some(host) if !host.is_empty() => {}
@@ -384,7 +393,13 @@ mod tests {
             (HttpConfig { tls: pinned(), ..plain() }, "tls: "),
             (HttpConfig { http2: true, ..plain() }, "http2: "),
             (HttpConfig { insecure: true, ..https() }, "insecure: "),
-            (HttpConfig { tls: Some(TlsConfig { sha256: Some("x".into()), ..Default::default() }), ..https() }, "tls.sha256: "),
+            (
+                HttpConfig {
+                    tls: Some(TlsConfig { sha256: Some("x".into()), ..Default::default() }),
+                    ..https()
+                },
+                "tls.sha256: ",
+            ),
             (HttpConfig { credential: Some(Default::default()), ..plain() }, "credential."),
             (HttpConfig { proxy: Some("http://u:hunter2@p:1".into()), ..https() }, "proxy: "),
             (HttpConfig { proxy: Some("https://p:1".into()), ..https() }, "proxy: "),

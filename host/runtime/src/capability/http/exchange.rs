@@ -156,6 +156,8 @@ pub(super) struct Exchange {
     head_by: Instant,
     audit: Option<Audit>,
     state: State,
+    /// A body that nobody takes any more. Giving it up closes the connection, so it waits until the answer is read.
+    stuck: Option<Upload>,
     _open: (InCall, Option<InController>),
 }
 
@@ -198,6 +200,7 @@ impl Exchange {
             head_by,
             audit: Some(audit),
             state: State::Permitted(permitted),
+            stuck: None,
             _open: open,
         }
     }
@@ -214,7 +217,10 @@ impl Exchange {
         };
         let written = already.saturating_add(bytes.len() as u64);
         if let Some(length) = self.length.filter(|length| written > *length) {
-            return Err(error(ErrorKind::Invalid, format!("the body is longer than the {length} bytes that were said")));
+            return Err(error(
+                ErrorKind::Invalid,
+                format!("the body is longer than the {length} bytes that were said"),
+            ));
         }
         if let State::Permitted(_) = self.state {
             let (sender, body) = Channel::new(1);
@@ -226,7 +232,7 @@ impl Exchange {
         *so_far = written;
         for piece in bytes.chunks(PIECE) {
             if let Err(failure) = push(in_flight, open, Bytes::copy_from_slice(piece), self.head_by).await {
-                *upload = None;
+                self.stuck = upload.take();
                 return Err(failure.into_error(&self.name));
             }
         }
@@ -234,7 +240,8 @@ impl Exchange {
     }
 
     fn start(&mut self, length: Option<u64>, body: Body) -> Result<InFlight, Error> {
-        let (State::Permitted(permitted), Some(way)) = (std::mem::replace(&mut self.state, State::Failed), &self.way)
+        let (State::Permitted(permitted), Some(way)) =
+            (std::mem::replace(&mut self.state, State::Failed), &self.way)
         else {
             return Err(error(ErrorKind::FailedPrecondition, "the request was sent already"));
         };
@@ -248,7 +255,10 @@ impl Exchange {
     /// Ends the request's body and waits for the answer's head.
     pub(super) async fn finish(&mut self) -> Result<ResponseHead, Error> {
         if !matches!(self.state, State::Permitted(_) | State::Sending { .. }) {
-            return Err(error(ErrorKind::FailedPrecondition, "`finish` was called before, or the request failed"));
+            return Err(error(
+                ErrorKind::FailedPrecondition,
+                "`finish` was called before, or the request failed",
+            ));
         }
         let result = self.finish_inner().await;
         if let Some(audit) = self.audit.take() {
@@ -271,7 +281,8 @@ impl Exchange {
             let in_flight = self.start(Some(0), Either::Left(Full::default()))?;
             self.state = State::Sending { in_flight, upload: None, written: 0 };
         }
-        let State::Sending { in_flight, upload, written } = std::mem::replace(&mut self.state, State::Failed) else {
+        let State::Sending { in_flight, upload, written } = std::mem::replace(&mut self.state, State::Failed)
+        else {
             return Err(error(ErrorKind::FailedPrecondition, "`finish` was called before"));
         };
         if let Some(upload) = upload {
@@ -280,7 +291,8 @@ impl Exchange {
             }
             upload.finish();
         }
-        let response = in_flight.head(self.head_by).await.map_err(|failure| failure.into_error(&self.name))?;
+        let response =
+            in_flight.head(self.head_by).await.map_err(|failure| failure.into_error(&self.name))?;
         let head = self.endpoint.head(&self.path, &response);
         self.state = State::Reading(Download { body: response.into_body(), rest: Bytes::new() });
         Ok(head)
@@ -315,13 +327,19 @@ impl Exchange {
     /// Gives the connection back.
     fn release(&mut self, state: State) {
         self.state = state;
+        self.stuck = None;
         self.way = None;
     }
 }
 
 /// Hands a piece over. An answer that comes before the end of the body does not keep the rest from being sent, as
 /// long as somebody takes it.
-async fn push(in_flight: &mut InFlight, upload: &mut Upload, piece: Bytes, by: Instant) -> Result<(), Failure> {
+async fn push(
+    in_flight: &mut InFlight,
+    upload: &mut Upload,
+    piece: Bytes,
+    by: Instant,
+) -> Result<(), Failure> {
     let mut patience = by;
     loop {
         let came = in_flight.came();
@@ -414,7 +432,9 @@ pub(super) async fn whole(
         let piece = until(body_by, download.next(usize::MAX)).await;
         match piece.map_err(|_| Failure::timed_out(true, "the rest of the answer"))?? {
             None => return Ok((head, whole)),
-            Some(piece) if (whole.len() + piece.len()) as u64 > most => return Err(Failure::too_long(most).into()),
+            Some(piece) if (whole.len() + piece.len()) as u64 > most => {
+                return Err(Failure::too_long(most).into());
+            }
             Some(piece) => whole.extend_from_slice(&piece),
         }
     }

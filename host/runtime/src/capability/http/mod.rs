@@ -161,9 +161,9 @@ impl CallState {
             Some((connection, memo)) => (connection, Some(memo)),
             None => {
                 let connecting = Pinned::connect(&endpoint, endpoint.open_one()?);
-                let connection = until(by, connecting).await.unwrap_or_else(|_| {
-                    Err(Failure::timed_out(false, "a connection"))
-                });
+                let connection = until(by, connecting)
+                    .await
+                    .unwrap_or_else(|_| Err(Failure::timed_out(false, "a connection")));
                 (connection.map_err(|failure| failure.into_error(name))?, None)
             }
         };
@@ -197,7 +197,11 @@ impl Host for CallState {
         self.http_open("http.exchange", &endpoint, destination, request, body_length)
     }
 
-    async fn connect(&mut self, endpoint: String, tag: Option<String>) -> Result<Resource<Connection>, Error> {
+    async fn connect(
+        &mut self,
+        endpoint: String,
+        tag: Option<String>,
+    ) -> Result<Resource<Connection>, Error> {
         let audit = Audit::begin(&self.context, "http.connect", &endpoint, "", "");
         let result = match self.http_connect(&endpoint, tag).await {
             Ok(held) => self.table.push(held).map_err(no_room),

@@ -48,9 +48,10 @@ impl OpenInCall {
     pub(super) fn take(&self) -> Result<InCall, Error> {
         match Arc::clone(&self.0).try_acquire_owned() {
             Ok(permit) => Ok(InCall { _permit: permit }),
-            Err(_) => {
-                Err(error(ErrorKind::Exhausted, format!("this call holds {IN_CALL} exchanges and connections already")))
-            }
+            Err(_) => Err(error(
+                ErrorKind::Exhausted,
+                format!("this call holds {IN_CALL} exchanges and connections already"),
+            )),
         }
     }
 }

@@ -21,14 +21,29 @@ const MAX_DECODINGS: usize = 5;
 
 /// Headers that belong to the connection or say how long the body is (RFC 9110, section 7.6.1, and what is older).
 const OF_THE_CONNECTION: &[&str] = &[
-    "connection", "content-length", "expect", "host", "http2-settings", "keep-alive", "te", "trailer",
-    "transfer-encoding", "upgrade",
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
 ];
 
 /// Headers by which somebody says who they are or where they come from, or turns a request into another one.
 const OF_THE_HOST: &[&str] = &[
-    "cookie", "cookie2", "forwarded", "x-http-method", "x-http-method-override", "x-method-override",
-    "x-original-url", "x-real-ip", "x-rewrite-url",
+    "cookie",
+    "cookie2",
+    "forwarded",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
+    "x-real-ip",
+    "x-rewrite-url",
 ];
 
 /// The same, by their beginnings. `x-remote-` is how Kubernetes is told of a user by its front proxy.
@@ -147,7 +162,8 @@ fn digit(byte: u8) -> Option<u8> {
 fn check_headers(given: &[(String, String)], may_authorize: bool) -> Result<HeaderMap, Error> {
     let bytes: usize = given.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
     if given.len() > MAX_HEADERS || bytes > MAX_HEADER_BYTES {
-        let message = format!("a request has at most {MAX_HEADERS} headers of {MAX_HEADER_BYTES} bytes in all");
+        let message =
+            format!("a request has at most {MAX_HEADERS} headers of {MAX_HEADER_BYTES} bytes in all");
         return Err(invalid("headers", message));
     }
     let mut headers = HeaderMap::with_capacity(given.len());
@@ -185,14 +201,44 @@ mod tests {
 
     #[test]
     fn a_path_that_leads_out_or_could_be_misread_is_refused() {
-        for path in ["/", "/a", "/a/", "/a%20b/c?x=%2F..//&y=..", "/a..b/...", "/x?a=b?c", "/100%", "/a;b=c", "/%41"] {
+        for path in
+            ["/", "/a", "/a/", "/a%20b/c?x=%2F..//&y=..", "/a..b/...", "/x?a=b?c", "/100%", "/a;b=c", "/%41"]
+        {
             assert!(check_path(path).is_ok(), "{path}");
         }
         for path in [
-            "", "a", "https://evil/", "//evil/a", "/a//b", "/.", "/..", "/a/../b", "/a/./b", "/a/..", "/a/..?x",
-            "/%2e%2E/b", "/.%2e/b", "/%252e%252e/b", "/%25252e./b", "/a%2fb", "/a%2Fb", "/a%5cb", "/a%252fb", "/a\\b",
-            "/a b", "/a\tb", "/a\r\nX: y", "/a%0d%0aX:%20y", "/a%00", "/a#b", "/ä", "/..;/b", "/..;x=y/b", "/%2e%2e%3b/b",
-            "/a%7f", "/%25252525252e",
+            "",
+            "a",
+            "https://evil/",
+            "//evil/a",
+            "/a//b",
+            "/.",
+            "/..",
+            "/a/../b",
+            "/a/./b",
+            "/a/..",
+            "/a/..?x",
+            "/%2e%2E/b",
+            "/.%2e/b",
+            "/%252e%252e/b",
+            "/%25252e./b",
+            "/a%2fb",
+            "/a%2Fb",
+            "/a%5cb",
+            "/a%252fb",
+            "/a\\b",
+            "/a b",
+            "/a\tb",
+            "/a\r\nX: y",
+            "/a%0d%0aX:%20y",
+            "/a%00",
+            "/a#b",
+            "/ä",
+            "/..;/b",
+            "/..;x=y/b",
+            "/%2e%2e%3b/b",
+            "/a%7f",
+            "/%25252525252e",
         ] {
             assert!(check_path(path).is_err(), "{path}");
         }
@@ -206,13 +252,36 @@ mod tests {
         };
         assert_eq!(try_one("X-Plain", "a b"), Ok(()));
         for name in [
-            "Authorization", "COOKIE", "host", "Connection", "Proxy-Authorization", "Impersonate-User", "TE",
-            "Impersonate-Extra-scopes", "X-Forwarded-For", "X_Forwarded_For", "x_forwarded-host", "Forwarded",
-            "Transfer-Encoding", "Content-Length", "Upgrade", "X-Remote-User", "X-HTTP-Method-Override", "Expect",
+            "Authorization",
+            "COOKIE",
+            "host",
+            "Connection",
+            "Proxy-Authorization",
+            "Impersonate-User",
+            "TE",
+            "Impersonate-Extra-scopes",
+            "X-Forwarded-For",
+            "X_Forwarded_For",
+            "x_forwarded-host",
+            "Forwarded",
+            "Transfer-Encoding",
+            "Content-Length",
+            "Upgrade",
+            "X-Remote-User",
+            "X-HTTP-Method-Override",
+            "Expect",
         ] {
             assert_eq!(try_one(name, "x"), Err(ErrorKind::Denied), "{name}");
         }
-        for (name, value) in [("a b", "x"), ("", "x"), ("a:", "x"), ("a\r\nb", "x"), ("a", "x\r\nb: c"), ("a", "x\ny"), ("a", "\0")] {
+        for (name, value) in [
+            ("a b", "x"),
+            ("", "x"),
+            ("a:", "x"),
+            ("a\r\nb", "x"),
+            ("a", "x\r\nb: c"),
+            ("a", "x\ny"),
+            ("a", "\0"),
+        ] {
             assert_eq!(try_one(name, value), Err(ErrorKind::Invalid), "{name:?}: {value:?}");
         }
     }

@@ -7,10 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
+};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use tokio_rustls::TlsConnector;
 use x509_cert::der::Decode as _;
@@ -134,7 +138,9 @@ impl TlsPolicy {
     /// Why no TLS came about.
     pub(super) fn explain(error: &io::Error) -> String {
         match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
-            Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(error)))) => error.to_string(),
+            Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(error)))) => {
+                error.to_string()
+            }
             Some(rustls::Error::InvalidCertificate(reason)) => {
                 format!("the server's certificate is not accepted: {reason}")
             }
@@ -151,7 +157,10 @@ impl TlsPolicy {
         let certificate = x509_cert::Certificate::from_der(der).ok()?;
         match certificate.signature_algorithm.oid.to_string().as_str() {
             // MD5, SHA-1 and SHA-256 with RSA; SHA-1 and SHA-256 with ECDSA.
-            "1.2.840.113549.1.1.4" | "1.2.840.113549.1.1.5" | "1.2.840.113549.1.1.11" | "1.2.840.10045.4.1"
+            "1.2.840.113549.1.1.4"
+            | "1.2.840.113549.1.1.5"
+            | "1.2.840.113549.1.1.11"
+            | "1.2.840.10045.4.1"
             | "1.2.840.10045.4.3.2" => Some(Sha256::digest(der).to_vec()),
             // SHA-384 with RSA and ECDSA.
             "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => Some(Sha384::digest(der).to_vec()),
@@ -213,7 +222,9 @@ fn trusted_by_the_system() -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
-        return Err("ca: this system trusts no authority, so that `ca` or `sha256` has to be given".to_owned());
+        return Err(
+            "ca: this system trusts no authority, so that `ca` or `sha256` has to be given".to_owned()
+        );
     }
     Ok(roots)
 }
