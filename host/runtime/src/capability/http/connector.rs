@@ -36,7 +36,7 @@ pub(super) enum Target {
         /// Scheme and authority.
         uri: Uri,
         /// None = plain HTTP.
-        tls: Option<TlsPolicy>,
+        tls: Option<Box<TlsPolicy>>,
         /// An address elsewhere is refused, whatever the name resolves to.
         loopback_only: bool,
         /// A proxy that takes CONNECT.

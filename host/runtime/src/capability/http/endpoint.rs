@@ -293,7 +293,7 @@ impl Place {
         let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
         let tls = if secure {
             let tls = TlsPolicy::new(&host, config.tls.as_ref().unwrap_or(&TlsConfig::default()));
-            Some(tls.map_err(|reason| format!("tls.{reason}"))?)
+            Some(Box::new(tls.map_err(|reason| format!("tls.{reason}"))?))
         } else if config.tls.is_some() {
             return only_https("tls");
         } else if config.http2 {
