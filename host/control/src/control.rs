@@ -13,7 +13,7 @@ use crate::fleet::{ControllerTransport, Fleet, HealthEvent, ProbeLimits};
 use crate::observe::Observer;
 use crate::reconcile::Reconciler;
 use crate::store::{SqliteStore, Store};
-use crate::{ControlConfig, ControlError, admin_token, rest};
+use crate::{ControlConfig, ControlError, admin_token, gateway, rest};
 
 /// How often expired rows are removed.
 const SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(600);
@@ -99,9 +99,9 @@ impl Control {
         Ok(())
     }
 
-    /// The REST API. It works without [`Control::run`], but then nothing is ever done about what it stores.
+    /// The REST API and the gateway to sessions. It works without [`Control::run`], but then nothing is ever done about what it stores.
     pub fn router(&self) -> axum::Router {
-        rest::router(Arc::clone(&self.shared))
+        rest::router(Arc::clone(&self.shared), gateway::router(Arc::clone(&self.shared)))
     }
 
     /// Drives sessions, observes backends and acts on the health of controllers, until it is cancelled. Returns

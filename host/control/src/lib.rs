@@ -31,6 +31,7 @@ mod data_dir;
 mod domain;
 mod error;
 mod fleet;
+mod gateway;
 mod observe;
 mod placement;
 mod reconcile;

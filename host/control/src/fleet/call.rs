@@ -143,6 +143,7 @@ impl ControllerClient {
     rpc!(hibernate, hibernate_session, proto::HibernateSessionRequest, proto::HibernateSessionResponse);
     rpc!(wake, wake_session, proto::WakeSessionRequest, proto::WakeSessionResponse);
     rpc!(status, get_session_status, proto::GetSessionStatusRequest, proto::SessionStatusResponse);
+    rpc!(access, get_session_access, proto::GetSessionAccessRequest, proto::SessionAccessResponse);
     rpc!(list, list_sessions, proto::ListSessionsRequest, proto::ListSessionsResponse);
 
     pub(super) async fn health_check(

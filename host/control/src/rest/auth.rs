@@ -13,7 +13,7 @@ use crate::domain::sha256_hex;
 
 /// What a caller may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(crate) enum Role {
     /// Everything.
     Admin,
     /// Everything about sessions and controllers.
@@ -35,48 +35,54 @@ impl Role {
 
 /// The authenticated caller.
 #[derive(Debug, Clone)]
-pub(super) struct Caller {
+pub(crate) struct Caller {
     /// The user.
-    pub(super) user_id: String,
+    pub(crate) user_id: String,
     /// What they may do.
-    pub(super) role: Role,
+    pub(crate) role: Role,
 }
 
 impl Caller {
     /// Whether the caller may see and touch everything, and not only their own.
-    pub(super) fn sees_all(&self) -> bool {
+    pub(crate) fn sees_all(&self) -> bool {
         self.role != Role::User
     }
 
     /// Whether a session of this user exists as far as the caller is concerned.
-    pub(super) fn sees(&self, owner: &str) -> bool {
+    pub(crate) fn sees(&self, owner: &str) -> bool {
         self.sees_all() || owner == self.user_id
     }
 
     /// Refuses whoever is no operator.
-    pub(super) fn require_operator(&self) -> Result<(), Problem> {
+    pub(crate) fn require_operator(&self) -> Result<(), Problem> {
         if self.sees_all() { Ok(()) } else { Err(Problem::forbidden("only operators may see this")) }
     }
 }
 
 /// Lets only requests with a valid token through, and says whose they are.
-pub(super) async fn authenticate(
+pub(crate) async fn authenticate(
     State(shared): State<Arc<Shared>>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
     let token = bearer(request.headers())
         .ok_or_else(|| Problem::unauthorized("expected the header Authorization: Bearer <token>"))?;
-    // Only the hash is looked up: how long the search takes says nothing about the token.
-    let owner = shared.store.token_owner(&sha256_hex(token)).await?;
-    let owner = owner.ok_or_else(|| Problem::unauthorized("the token is not valid"))?;
-    tracing::Span::current().record("user", &owner.user_id);
-    let caller = Caller { user_id: owner.user_id, role: Role::parse(&owner.role) };
+    let caller = caller(&shared, token).await?;
+    let caller = caller.ok_or_else(|| Problem::unauthorized("the token is not valid"))?;
+    tracing::Span::current().record("user", &caller.user_id);
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// Whose token it is, if it is a valid one.
+pub(crate) async fn caller(shared: &Shared, token: &str) -> Result<Option<Caller>, Problem> {
+    // Only the hash is looked up: how long the search takes says nothing about the token.
+    let owner = shared.store.token_owner(&sha256_hex(token)).await?;
+    Ok(owner.map(|owner| Caller { user_id: owner.user_id, role: Role::parse(&owner.role) }))
+}
+
+/// The token of a request, if it carries exactly one.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next()?.to_str().ok()?;
     if values.next().is_some() {

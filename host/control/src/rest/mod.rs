@@ -1,11 +1,11 @@
 //! The REST API.
 
-mod auth;
+pub(crate) mod auth;
 mod body;
 mod controllers;
 mod create;
 mod health;
-mod problem;
+pub(crate) mod problem;
 mod query;
 mod sessions;
 mod validate;
@@ -32,7 +32,8 @@ use problem::Problem;
 /// Follows a request through logs and answers.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-pub(crate) fn router(shared: Arc<Shared>) -> Router {
+/// All of the API, and beside it what else is served.
+pub(crate) fn router(shared: Arc<Shared>, beside: Router) -> Router {
     let limit = shared.config.body_limit;
     let authenticated = Router::new()
         .route("/api/v1/sessions", get(sessions::list).post(create::create))
@@ -52,8 +53,9 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/readyz", get(health::ready))
         .fallback(|| async { Problem::not_found("there is nothing under this path") })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
-        .layer(layers)
         .with_state(shared)
+        .merge(beside)
+        .layer(layers)
 }
 
 fn span<B>(request: &Request<B>) -> Span {

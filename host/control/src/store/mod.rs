@@ -258,6 +258,36 @@ pub struct ObservedChange {
     pub act: bool,
 }
 
+/// How a right to reach a session is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrantKind {
+    /// Good for one use, within seconds: it stands in a URL.
+    Ticket,
+    /// Good for many: it stands in a cookie.
+    Cookie,
+}
+
+impl GrantKind {
+    /// The name in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ticket => "ticket",
+            Self::Cookie => "cookie",
+        }
+    }
+}
+
+/// A right to reach one session through the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessGrant {
+    /// The session.
+    pub session_id: SessionId,
+    /// Who reaches it; the right ends when they may not see the session any more.
+    pub user_id: String,
+    /// When it ends in any case.
+    pub expires_at: DateTime<Utc>,
+}
+
 /// The store. Every method that changes something returns only when the change is durable.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -328,6 +358,29 @@ pub trait Store: Send + Sync + 'static {
     async fn token_owner(&self, token_hash: &str) -> Result<Option<TokenOwner>, StoreError>;
     /// Makes this the one token of that name, for the built-in administrator.
     async fn replace_admin_token(&self, name: &str, token_hash: &str) -> Result<(), StoreError>;
+
+    /// Stores a right to reach a session, under the hash of its token.
+    async fn grant_access(
+        &self,
+        token_hash: &str,
+        kind: GrantKind,
+        grant: AccessGrant,
+    ) -> Result<(), StoreError>;
+    /// The right under this hash, if it is still good.
+    async fn access_grant(
+        &self,
+        token_hash: &str,
+        kind: GrantKind,
+    ) -> Result<Option<AccessGrant>, StoreError>;
+    /// Exchanges a ticket, if it is still good, for a cookie.
+    async fn redeem_ticket(
+        &self,
+        ticket_hash: &str,
+        cookie_hash: &str,
+        expires_at: DateTime<Utc>,
+    ) -> Result<Option<AccessGrant>, StoreError>;
+    /// Lets a cookie live longer.
+    async fn extend_access(&self, cookie_hash: &str, expires_at: DateTime<Utc>) -> Result<(), StoreError>;
 
     /// Removes what has expired.
     async fn sweep(&self) -> Result<(), StoreError>;

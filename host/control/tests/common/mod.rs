@@ -73,6 +73,8 @@ pub struct State {
     pub ready: HashMap<String, Condition>,
     pub max_sessions: i32,
     pub last_create: Option<CreateSessionRequest>,
+    /// Where the services of a session are, by session and service.
+    pub access: HashMap<(String, String), u16>,
 }
 
 /// The backend. It outlives the server that a test restarts.
@@ -345,9 +347,15 @@ impl ControllerService for Backend {
 
     async fn get_session_access(
         &self,
-        _: tonic::Request<GetSessionAccessRequest>,
+        request: tonic::Request<GetSessionAccessRequest>,
     ) -> Result<Response<SessionAccessResponse>, Status> {
-        Err(Status::unimplemented("not scripted"))
+        let GetSessionAccessRequest { session_id, service, .. } = request.into_inner();
+        let port = self.with(|state| state.access.get(&(session_id.clone(), service.clone())).copied());
+        let port = port.ok_or_else(|| Status::not_found("no such service"))?;
+        let target = TcpTarget { host: "127.0.0.1".into(), port: port.into() };
+        let target = Some(access_point::Target::Tcp(target));
+        let points = vec![AccessPoint { service, target, ..Default::default() }];
+        Ok(Response::new(SessionAccessResponse { session_id, points }))
     }
 
     async fn open_tunnel(

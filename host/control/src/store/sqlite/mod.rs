@@ -1,5 +1,6 @@
 //! The store on SQLite: many readers, one writer.
 
+mod access;
 mod controllers;
 mod create;
 mod observed;
@@ -176,7 +177,41 @@ impl Store for SqliteStore {
         self.writer.run(move |db| Box::pin(tokens::replace_admin(db, name, token_hash))).await
     }
 
+    async fn grant_access(
+        &self,
+        token_hash: &str,
+        kind: GrantKind,
+        grant: AccessGrant,
+    ) -> Result<(), StoreError> {
+        let token_hash = token_hash.to_owned();
+        self.writer.run(move |db| Box::pin(access::issue(db, token_hash, kind, grant))).await
+    }
+
+    async fn access_grant(
+        &self,
+        token_hash: &str,
+        kind: GrantKind,
+    ) -> Result<Option<AccessGrant>, StoreError> {
+        access::find(&mut *self.readers.acquire().await?, token_hash, kind).await
+    }
+
+    async fn redeem_ticket(
+        &self,
+        ticket_hash: &str,
+        cookie_hash: &str,
+        expires_at: DateTime<Utc>,
+    ) -> Result<Option<AccessGrant>, StoreError> {
+        let (ticket, cookie) = (ticket_hash.to_owned(), cookie_hash.to_owned());
+        self.writer.run(move |db| Box::pin(access::redeem(db, ticket, cookie, expires_at))).await
+    }
+
+    async fn extend_access(&self, cookie_hash: &str, expires_at: DateTime<Utc>) -> Result<(), StoreError> {
+        let cookie_hash = cookie_hash.to_owned();
+        self.writer.run(move |db| Box::pin(access::extend(db, cookie_hash, expires_at))).await
+    }
+
     async fn sweep(&self) -> Result<(), StoreError> {
+        self.writer.run(|db| Box::pin(access::sweep(db))).await?;
         self.writer.run(|db| Box::pin(tokens::sweep(db))).await
     }
 
