@@ -124,6 +124,7 @@ async fn what_is_paused_by_hand_is_said_and_left() {
     assert_eq!(backend.calls("create").len(), 1);
 
     // Not even a wish that comes to nothing removes what somebody has worked in.
+    backend.script("create", [Act::Accept]);
     server.verb(&id, "hibernate").await;
     server.phase(&id, "Failed").await;
     server.settled(&id).await;
