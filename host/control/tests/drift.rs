@@ -27,7 +27,8 @@ async fn start() -> (tempfile::TempDir, Backend, Server) {
 async fn start_watching(backend: &Backend) -> (tempfile::TempDir, Server) {
     let folder = tempfile::tempdir().unwrap();
     backend.with(|state| state.watchable = true);
-    let config = ControlConfig { observe_interval: NEVER, longest_look_pause: NEVER, ..config(folder.path()) };
+    let config =
+        ControlConfig { observe_interval: NEVER, longest_look_pause: NEVER, ..config(folder.path()) };
     let server = Server::start_with(config, Some(backend)).await;
     (folder, server)
 }
@@ -294,7 +295,11 @@ async fn an_event_leads_to_a_question_and_the_answer_decides() {
     // Said to be gone, and is not.
     let (asked, lists) = (backend.asked(&id), backend.with(|state| state.lists));
     let gone = |id: &str| SessionEvent {
-        status: Some(SessionStatusResponse { session_id: id.into(), phase: "Terminated".into(), ..Default::default() }),
+        status: Some(SessionStatusResponse {
+            session_id: id.into(),
+            phase: "Terminated".into(),
+            ..Default::default()
+        }),
         gone: true,
         ..Default::default()
     };

@@ -138,7 +138,10 @@ async fn what_cannot_be_wished_is_refused_and_stores_nothing() {
     backend.script("delete", [Act::Wait(Arc::clone(&gate))]);
     server.delete(&path).await;
     let answer = server.verb(&id, "hibernate").await;
-    assert_eq!((answer.status, &answer.json()["type"]), (StatusCode::CONFLICT, &json!("urn:streamspace:problem:deleting")));
+    assert_eq!(
+        (answer.status, &answer.json()["type"]),
+        (StatusCode::CONFLICT, &json!("urn:streamspace:problem:deleting"))
+    );
     gate.add_permits(1);
     server.gone(&id).await;
     assert!(backend.calls("hibernate").is_empty());

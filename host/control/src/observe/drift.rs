@@ -187,7 +187,8 @@ fn missing(session: &mut Session, at: DateTime<Utc>) {
 /// The backend does not show it, nor many others. The phase stays what it was.
 fn doubtful(session: &mut Session, at: DateTime<Utc>) {
     if is_expected(session) {
-        let message = "the backend shows unexpectedly few sessions; nothing is changed until that is confirmed";
+        let message =
+            "the backend shows unexpectedly few sessions; nothing is changed until that is confirmed";
         let kind = condition_type::OBJECT_PRESENT;
         set(session, kind, ConditionStatus::Unknown, "NotListed", message.to_owned(), at);
     }
@@ -253,7 +254,13 @@ mod tests {
     }
 
     fn seen(phase: Phase) -> Observation {
-        Observation { phase, node_id: Some("n".into()), conditions: None, message: String::new(), last_activity: None }
+        Observation {
+            phase,
+            node_id: Some("n".into()),
+            conditions: None,
+            message: String::new(),
+            last_activity: None,
+        }
     }
 
     #[test]
@@ -293,7 +300,8 @@ mod tests {
     fn what_failed_or_goes_is_not_made_again() {
         assert!(change(&record(RUN, Phase::Failed), Sight::Missing, PAUSE, now()).is_none());
         // A deletion that came to rest on the way goes on, but nothing is made.
-        let going = change(&record(Wish::Gone { purge_home: false }, Phase::Running), Sight::Missing, PAUSE, now());
+        let going =
+            change(&record(Wish::Gone { purge_home: false }, Phase::Running), Sight::Missing, PAUSE, now());
         assert_eq!(going.map(|change| (change.phase, change.repair.is_some())), Some((Phase::Running, true)));
         let ended = record(Wish::State(WishedState::Terminated), Phase::Terminated);
         assert!(change(&ended, Sight::Missing, PAUSE, now()).is_none());
@@ -302,7 +310,8 @@ mod tests {
     #[test]
     fn one_that_was_stopped_by_hand_is_woken() {
         let change =
-            change(&record(RUN, Phase::Running), Sight::There(&seen(Phase::Hibernated)), PAUSE, now()).unwrap();
+            change(&record(RUN, Phase::Running), Sight::There(&seen(Phase::Hibernated)), PAUSE, now())
+                .unwrap();
         assert!(change.repair.is_some());
         assert_eq!(change.phase, Phase::Hibernated);
     }

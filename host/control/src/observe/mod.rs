@@ -248,7 +248,12 @@ impl Observer {
         if !too_many {
             return false;
         }
-        tracing::error!(missing = lost.len(), known = known.len(), passes, "unexpectedly many sessions are missing");
+        tracing::error!(
+            missing = lost.len(),
+            known = known.len(),
+            passes,
+            "unexpectedly many sessions are missing"
+        );
         if passes < PASSES_BEFORE_LOSS {
             return true;
         }
@@ -258,8 +263,13 @@ impl Observer {
     }
 
     /// Stores what the sights of settled sessions amount to, and how many really changed.
-    async fn apply(&self, sights: Vec<(&SessionRecord, Sight<'_>)>, at: DateTime<Utc>) -> Result<usize, StoreError> {
-        let signs: Vec<_> = sights.iter().filter_map(|(record, sight)| activity(&record.session, *sight)).collect();
+    async fn apply(
+        &self,
+        sights: Vec<(&SessionRecord, Sight<'_>)>,
+        at: DateTime<Utc>,
+    ) -> Result<usize, StoreError> {
+        let signs: Vec<_> =
+            sights.iter().filter_map(|(record, sight)| activity(&record.session, *sight)).collect();
         let changes: Vec<_> = sights
             .into_iter()
             .filter_map(|(record, sight)| change(record, sight, self.repair_pause, at))

@@ -46,7 +46,12 @@ impl Observer {
         };
         if rest.len() != before {
             let example = rest.first().map(|stray| shortened(&stray.id));
-            tracing::warn!(count = rest.len(), before, example, "objects of unknown sessions; they are left alone");
+            tracing::warn!(
+                count = rest.len(),
+                before,
+                example,
+                "objects of unknown sessions; they are left alone"
+            );
         }
         if buried.len() > most_at_once(known) {
             let count = buried.len();
@@ -73,7 +78,9 @@ impl Observer {
             }
             Ok(_) => {}
             Err(error) if error.code == Code::NotFound => {}
-            Err(error) => tracing::debug!(session = %id, reason = error.reason, "a deleted session is not known"),
+            Err(error) => {
+                tracing::debug!(session = %id, reason = error.reason, "a deleted session is not known")
+            }
         }
         Ok(())
     }

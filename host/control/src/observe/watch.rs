@@ -183,7 +183,9 @@ impl Watch {
             }
             let questions: Vec<_> = sessions
                 .into_iter()
-                .map(|id| look_at(Arc::clone(&self.observer), self.controller.clone(), self.client.clone(), id))
+                .map(|id| {
+                    look_at(Arc::clone(&self.observer), self.controller.clone(), self.client.clone(), id)
+                })
                 .collect();
             stream::iter(questions).buffer_unordered(SINGLE_CALLS).collect::<()>().await;
         }

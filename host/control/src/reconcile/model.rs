@@ -88,7 +88,9 @@ impl Backend {
                     ..Progress::default()
                 }));
             }
-            Course::Accepted if kind != OperationKind::Delete && self.says(Some(kind)) != error(Code::NotFound) => {
+            Course::Accepted
+                if kind != OperationKind::Delete && self.says(Some(kind)) != error(Code::NotFound) =>
+            {
                 self.coming = Some(kind);
                 return stands(Phase::Pending);
             }
@@ -207,7 +209,8 @@ impl Model {
 
 fn events() -> impl Strategy<Value = Event> {
     use Course::{Accepted, Done, Late, Lost, Progress, Unheard};
-    let wish = prop::sample::select(vec![WishedState::Running, WishedState::Hibernated, WishedState::Terminated]);
+    let wish =
+        prop::sample::select(vec![WishedState::Running, WishedState::Hibernated, WishedState::Terminated]);
     let course = prop::sample::select(vec![Done, Lost, Unheard, Late, Progress, Accepted]);
     prop_oneof![
         4 => wish.prop_map(Event::Wish),

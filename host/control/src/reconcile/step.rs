@@ -32,12 +32,15 @@ impl Reconciler {
     }
 
     async fn step_inner(&self, claimed: Claimed) {
-        instant(claimed.step, [
-            "control.create.claimed",
-            "control.delete.claimed",
-            "control.hibernate.claimed",
-            "control.wake.claimed",
-        ]);
+        instant(
+            claimed.step,
+            [
+                "control.create.claimed",
+                "control.delete.claimed",
+                "control.hibernate.claimed",
+                "control.wake.claimed",
+            ],
+        );
         let recorded = if claimed.step == Step::Place {
             self.place(&claimed).await
         } else {
@@ -47,22 +50,28 @@ impl Reconciler {
                 tracing::warn!(code = ?error.code, reason = spec.scrub(&error.reason),
                     message = spec.scrub(&error.message), "the step failed");
             } else {
-                instant(claimed.step, [
-                    "control.create.replied",
-                    "control.delete.replied",
-                    "control.hibernate.replied",
-                    "control.wake.replied",
-                ]);
+                instant(
+                    claimed.step,
+                    [
+                        "control.create.replied",
+                        "control.delete.replied",
+                        "control.hibernate.replied",
+                        "control.wake.replied",
+                    ],
+                );
             }
             self.record(&claimed, answer).await
         };
         match recorded {
-            Ok(Recorded::Stored) => instant(claimed.step, [
-                "control.create.recorded",
-                "control.delete.recorded",
-                "control.hibernate.recorded",
-                "control.wake.recorded",
-            ]),
+            Ok(Recorded::Stored) => instant(
+                claimed.step,
+                [
+                    "control.create.recorded",
+                    "control.delete.recorded",
+                    "control.hibernate.recorded",
+                    "control.wake.recorded",
+                ],
+            ),
             Ok(Recorded::Removed) => {
                 tracing::info!("the session is gone");
                 // There is room where there may have been none.

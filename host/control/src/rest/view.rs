@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::domain::{
-    Capabilities, Condition, Controller, ControllerStatus, Generation, OperationKind, SessionSpec, Step, decide,
-    now,
+    Capabilities, Condition, Controller, ControllerStatus, Generation, OperationKind, SessionSpec, Step,
+    decide, now,
 };
 use crate::store::SessionRecord;
 

@@ -157,8 +157,7 @@ fn bound_key(
 async fn wish(shared: &Shared, id: SessionId, wanted: Wanted) -> Result<Response, Problem> {
     let Wanted { state, wait, key } = wanted;
     let mut listener = shared.changes.subscribe();
-    let new =
-        NewWish { session_id: id.clone(), state, idempotency: key, render: SessionView::render };
+    let new = NewWish { session_id: id.clone(), state, idempotency: key, render: SessionView::render };
     let (record, body) = match shared.store.wish(new).await? {
         Wished::Stored(record) => {
             streamspace_failpoint::hit("control.patch.committed");

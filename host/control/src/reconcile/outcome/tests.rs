@@ -34,11 +34,7 @@ fn error(code: Code) -> Answer {
 }
 
 fn progress(handle: &str) -> Reply {
-    Reply::InProgress(Progress {
-        handle: handle.into(),
-        message: "pulling".into(),
-        ..Progress::default()
-    })
+    Reply::InProgress(Progress { handle: handle.into(), message: "pulling".into(), ..Progress::default() })
 }
 
 fn ready(record: &StepRecord) -> &Condition {
@@ -46,13 +42,8 @@ fn ready(record: &StepRecord) -> &Condition {
 }
 
 fn stands(phase: Phase) -> Answer {
-    let observation = Observation {
-        phase,
-        node_id: None,
-        conditions: None,
-        message: String::new(),
-        last_activity: None,
-    };
+    let observation =
+        Observation { phase, node_id: None, conditions: None, message: String::new(), last_activity: None };
     Answer::Reply(Reply::Stands(observation))
 }
 

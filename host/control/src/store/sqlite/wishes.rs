@@ -6,7 +6,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use super::{controllers, create, operations, sessions};
 use crate::domain::{Requirement, SessionId, WishedState, now};
-use crate::store::{ActivitySign, Stray, Created, NewWish, StoreError, Wished};
+use crate::store::{ActivitySign, Created, NewWish, StoreError, Stray, Wished};
 
 /// Ids in one query.
 const CHUNK: usize = 500;
@@ -45,7 +45,8 @@ async fn can_hibernate(
 ) -> Result<bool, StoreError> {
     let Some(id) = session.controller_id() else { return Ok(true) };
     let controller = controllers::one(db, id).await?;
-    Ok(controller.is_none_or(|known| known.capabilities.is_none() || known.supports(Requirement::Hibernation)))
+    Ok(controller
+        .is_none_or(|known| known.capabilities.is_none() || known.supports(Requirement::Hibernation)))
 }
 
 async fn store(
@@ -53,10 +54,11 @@ async fn store(
     record: &mut crate::store::SessionRecord,
     at: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    let claimed: bool = sqlx::query_scalar("SELECT lease_owner IS NOT NULL FROM operations WHERE session_id = $1")
-        .bind(record.session.id.as_str())
-        .fetch_one(&mut *db)
-        .await?;
+    let claimed: bool =
+        sqlx::query_scalar("SELECT lease_owner IS NOT NULL FROM operations WHERE session_id = $1")
+            .bind(record.session.id.as_str())
+            .fetch_one(&mut *db)
+            .await?;
     // A step under way keeps its claim and its operation; what is next is decided when it has been recorded.
     if !claimed && record.rest_if_fulfilled(at) {
         operations::store(db, &record.session, &record.operation, None).await?;
@@ -127,10 +129,11 @@ pub(super) async fn without_session(
         for row in rows_of(db, tombs, ids).await? {
             buried.insert(row.try_get::<String, _>(0)?, row.try_get::<DateTime<Utc>, _>(1)?);
         }
-        found.extend(ids.iter().filter(|id| !known.contains(id)).map(|id| Stray {
-            id: id.clone(),
-            deleted_at: buried.get(id).copied(),
-        }));
+        found.extend(
+            ids.iter()
+                .filter(|id| !known.contains(id))
+                .map(|id| Stray { id: id.clone(), deleted_at: buried.get(id).copied() }),
+        );
     }
     Ok(found)
 }
