@@ -116,7 +116,7 @@ fn repair(
         (Sight::There(_), ..) => ("Ended", "it has ended at the backend", "it is made again"),
         _ => ("ObjectGone", "the backend does not have it any more", "it is made again"),
     };
-    // Only what was made by us counts as kept; what is gone may leave remains if it cannot be made again.
+    // Nobody has worked in what is made anew: if that fails, it may be removed.
     operation.established &= matches!(sight, Sight::There(_));
 
     let longest = pause.saturating_mul(LONGEST_PAUSE);
