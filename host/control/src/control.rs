@@ -116,15 +116,17 @@ impl Control {
             config: Arc::clone(&shared.config),
             owner: Uuid::new_v4().to_string(),
         });
-        let observer = Observer {
+        let observer = Arc::new(Observer {
             store: Arc::clone(&shared.store),
             fleet: Arc::clone(&shared.fleet),
             changes: Arc::clone(&shared.changes),
             wake: Arc::clone(&shared.wake),
             call_timeout: shared.config.call_timeout,
             limit: shared.config.observe_limit,
-            now: Notify::new(),
-        };
+            repair_pause: shared.config.repair_pause,
+            asked: Default::default(),
+            oddities: Default::default(),
+        });
         let requests = async {
             stop.cancelled().await;
             shared.stopping.cancel();
@@ -134,7 +136,7 @@ impl Control {
     }
 
     /// Everything that goes by the clock or by the health of controllers. Never ends.
-    async fn watch(&self, observer: Observer) {
+    async fn watch(&self, observer: Arc<Observer>) {
         let health = async {
             let mut events = self.health.lock().await;
             while let Some(event) = events.recv().await {
@@ -149,7 +151,7 @@ impl Control {
                 tokio::time::sleep(SWEEP_INTERVAL).await;
             }
         };
-        tokio::join!(health, observer.run(self.shared.config.observe_interval), sweep);
+        tokio::join!(health, Arc::clone(&observer).run(self.shared.config.observe_interval), sweep);
     }
 
     /// Stops the probes, finishes what is being written, closes the store and releases the lock on the data. To

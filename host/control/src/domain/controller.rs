@@ -62,6 +62,8 @@ pub struct Capabilities {
     pub supports_persistent_storage: bool,
     /// See [`Requirement::Networking`].
     pub supports_networking: bool,
+    /// It reports changes of its backend by itself.
+    pub supports_watch: bool,
     /// How much it has.
     pub capacity: Capacity,
     /// Labels it gives itself; those of its registration win.

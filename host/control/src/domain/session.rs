@@ -163,6 +163,8 @@ pub struct Session {
     pub generation: Generation,
     /// The last wish that was fulfilled or finally failed.
     pub observed_generation: Option<Generation>,
+    /// The last sign of a user that anybody reported.
+    pub last_activity: Option<DateTime<Utc>>,
     /// When it was asked for.
     pub created_at: DateTime<Utc>,
     /// When its row last changed.

@@ -18,7 +18,7 @@ use crate::store::Store;
 
 pub(crate) use call::{CallError, ControllerClient};
 pub(crate) use probe::{HealthEvent, ProbeLimits};
-pub(crate) use reply::{Observation, Readiness, Reply};
+pub(crate) use reply::{Observation, Progress, Readiness, Reply};
 
 /// How control calls a controller: any HTTP service that speaks gRPC. The generated server itself is one (in
 /// memory, no socket), a channel to another machine is another, and control cannot tell them apart.

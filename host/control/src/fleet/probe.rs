@@ -137,6 +137,7 @@ fn read_capabilities(answer: proto::CapabilitiesResponse) -> Capabilities {
         supports_gpu: answer.supports_gpu,
         supports_persistent_storage: answer.supports_persistent_storage,
         supports_networking: answer.supports_networking,
+        supports_watch: answer.supports_watch,
         capacity: Capacity {
             max_sessions: u32::try_from(capacity.max_sessions).unwrap_or(0),
             total_memory: capacity.total_memory,

@@ -1,6 +1,8 @@
 //! Drives every session to its wish: claim, call, record.
 
 mod backoff;
+#[cfg(test)]
+mod model;
 mod outcome;
 mod step;
 

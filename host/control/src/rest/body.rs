@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::problem::{FieldError, Problem};
@@ -105,17 +106,28 @@ pub(super) struct RawWebApp {
 impl CreateRequest {
     /// Reads the JSON.
     pub(super) fn read(body: &[u8]) -> Result<Self, Problem> {
-        let mut json = serde_json::Deserializer::from_slice(body);
-        let read: Self = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let path = error.path().to_string();
-            let field = if path == "." { String::new() } else { path };
-            let message = without_value(&field, error.inner().to_string());
-            Problem::bad_request(vec![FieldError::new(field, message)])
-        })?;
-        json.end().map_err(|error| Problem::bad_request(vec![FieldError::new("", error.to_string())]))?;
+        let read = read_strictly(body)?;
         let lists = lists_for_objects(&serde_json::from_slice(body).unwrap_or_default());
         if lists.is_empty() { Ok(read) } else { Err(Problem::bad_request(lists)) }
     }
+}
+
+/// Reads JSON, and names the field at fault.
+pub(super) fn read_strictly<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let field = if path == "." { String::new() } else { path };
+        let message = without_value(&field, error.inner().to_string());
+        Problem::bad_request(vec![FieldError::new(field, message)])
+    })?;
+    json.end().map_err(|error| Problem::bad_request(vec![FieldError::new("", error.to_string())]))?;
+    // The generated readers take a list for an object, its items for the fields in their order.
+    if body.trim_ascii_start().starts_with(b"[") {
+        let message = "must be an object, not a list";
+        return Err(Problem::bad_request(vec![FieldError::new("", message)]));
+    }
+    Ok(read)
 }
 
 /// The generated readers repeat a value of the wrong type. In the environment it may be a secret.
@@ -130,10 +142,10 @@ fn without_value(field: &str, message: String) -> String {
     }
 }
 
-/// The generated readers take a list for an object, its items for the fields in their order. Nobody means that.
+/// Like a list for the whole body, one for an object within it is not what anybody means.
 fn lists_for_objects(body: &Value) -> Vec<FieldError> {
     let spec = &body["spec"];
-    let mut places = vec![(String::new(), body), ("spec".to_owned(), spec)];
+    let mut places = vec![("spec".to_owned(), spec)];
     for name in ["resources", "vnc", "webapp"] {
         places.push((format!("spec.{name}"), &spec[name]));
     }

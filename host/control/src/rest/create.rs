@@ -100,6 +100,7 @@ fn new_session(valid: ValidCreate, idempotency: Option<IdempotencyKey>) -> Resul
         conditions: Conditions::default(),
         generation: Generation::FIRST,
         observed_generation: None,
+        last_activity: None,
         created_at: at,
         updated_at: at,
     };
@@ -143,7 +144,8 @@ fn refusal(decision: PlacementDecision) -> Problem {
     }
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+/// The key that makes a request repeatable, if it has one.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let key = value.to_str().ok().filter(|key| !key.is_empty() && key.len() <= LONGEST_KEY);
@@ -156,7 +158,8 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
-fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
+/// Refuses a body that does not say that it is JSON.
+pub(super) fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
     let essence = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -168,7 +171,8 @@ fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-async fn read_body(request: Request, limit: usize) -> Result<Bytes, Problem> {
+/// The whole body, up to a limit.
+pub(super) async fn read_body(request: Request, limit: usize) -> Result<Bytes, Problem> {
     Bytes::from_request(request, &()).await.map_err(|rejection| {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
             Problem::too_large(limit)

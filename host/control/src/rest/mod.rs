@@ -10,6 +10,7 @@ mod query;
 mod sessions;
 mod validate;
 mod view;
+mod wish;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::{HeaderName, Request};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -37,7 +38,10 @@ pub(crate) fn router(shared: Arc<Shared>, beside: Router) -> Router {
     let limit = shared.config.body_limit;
     let authenticated = Router::new()
         .route("/api/v1/sessions", get(sessions::list).post(create::create))
-        .route("/api/v1/sessions/{id}", get(sessions::get).delete(sessions::delete))
+        .route("/api/v1/sessions/{id}", get(sessions::get).patch(wish::patch).delete(sessions::delete))
+        .route("/api/v1/sessions/{id}/hibernate", post(wish::hibernate))
+        .route("/api/v1/sessions/{id}/wake", post(wish::wake))
+        .route("/api/v1/sessions/{id}/heartbeat", post(wish::heartbeat))
         .route("/api/v1/admin/controllers", get(controllers::list))
         .route("/api/v1/admin/controllers/{id}", get(controllers::get))
         .route_layer(from_fn_with_state(Arc::clone(&shared), auth::authenticate));

@@ -3,6 +3,7 @@
 mod error;
 mod migrations;
 mod sqlite;
+mod transition;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::domain::{
 
 pub use error::StoreError;
 pub use sqlite::SqliteStore;
+pub(crate) use transition::Applied;
 
 /// A session with its operation: they live and die together.
 #[derive(Debug, Clone)]
@@ -116,6 +118,59 @@ pub enum Deletion {
     WishedUnreadable,
     /// There is no such session.
     NoSuchSession,
+}
+
+/// A wish for a session that is there.
+#[derive(Debug, Clone)]
+pub struct NewWish {
+    /// Whose.
+    pub session_id: SessionId,
+    /// What is wanted from now on.
+    pub state: WishedState,
+    /// Binds the answer.
+    pub idempotency: Option<IdempotencyKey>,
+    /// Makes the answer that is kept for the key.
+    pub render: fn(&SessionRecord) -> String,
+}
+
+/// What became of a [`NewWish`].
+#[derive(Debug)]
+pub enum Wished {
+    /// It is stored, under a new generation.
+    Stored(Box<SessionRecord>),
+    /// It was the wish already; nothing was changed.
+    Unchanged(Box<SessionRecord>),
+    /// An earlier request with this key wished it; this was the answer.
+    Replayed {
+        /// The answer of that time.
+        response: String,
+    },
+    /// The key belongs to another request.
+    KeyMismatch,
+    /// The session is being deleted; nothing was stored.
+    Deleting,
+    /// The session's controller cannot do that; nothing was stored.
+    Unsupported,
+    /// There is no such session.
+    NoSuchSession,
+}
+
+/// A sign that somebody uses a session.
+#[derive(Debug, Clone)]
+pub struct ActivitySign {
+    /// Which.
+    pub session_id: SessionId,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// An object of a backend that belongs to no session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// The id it bears.
+    pub id: String,
+    /// When a session of that id was deleted; absent = there is no memory of one.
+    pub deleted_at: Option<DateTime<Utc>>,
 }
 
 /// Which sessions to list.
@@ -254,8 +309,8 @@ pub struct ObservedChange {
     pub node_id: Option<String>,
     /// All conditions as they are to be from now on.
     pub conditions: crate::domain::Conditions,
-    /// Something has to be done about it.
-    pub act: bool,
+    /// What has to be done about it.
+    pub repair: Option<Operation>,
 }
 
 /// How a right to reach a session is held.
@@ -321,6 +376,11 @@ pub trait Store: Send + Sync + 'static {
     /// Wishes a session gone.
     async fn request_deletion(&self, id: &SessionId, purge_home: bool) -> Result<Deletion, StoreError>;
 
+    /// Stores a wish, unless it is none that was not there already.
+    async fn wish(&self, wish: NewWish) -> Result<Wished, StoreError>;
+    /// Notes signs of users. A later one that is known already stays.
+    async fn record_activity(&self, signs: Vec<ActivitySign>) -> Result<(), StoreError>;
+
     /// Claims what is due.
     async fn claim_due(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError>;
     /// When the next unclaimed step of these queues is due.
@@ -339,6 +399,11 @@ pub trait Store: Send + Sync + 'static {
     /// Makes the sessions of a controller due now whose next step was put off because of failures.
     async fn retry_failing(&self, controller: &ControllerId) -> Result<u64, StoreError>;
 
+    /// Makes the next look at a session due now, if it waits for one; whether it does.
+    async fn hasten_look(&self, id: &SessionId) -> Result<bool, StoreError>;
+
+    /// Those ids for which there is no session.
+    async fn without_session(&self, ids: Vec<String>) -> Result<Vec<Stray>, StoreError>;
     /// The sessions placed on a controller whose operation was settled before that time and is not claimed.
     async fn settled_sessions(
         &self,

@@ -144,7 +144,8 @@ async fn insert(db: &mut SqliteConnection, session: &Session) -> Result<(), Stor
     Ok(())
 }
 
-async fn earlier_answer(
+/// The answer that a key is bound to, if it is.
+pub(super) async fn earlier_answer(
     db: &mut SqliteConnection,
     key: &IdempotencyKey,
     at: DateTime<Utc>,
@@ -172,7 +173,8 @@ async fn earlier_answer(
     Ok(Some(Created::Replayed { session_id, response: row.try_get("response")? }))
 }
 
-async fn store_answer(
+/// Binds an answer to its key.
+pub(super) async fn store_answer(
     db: &mut SqliteConnection,
     key: &IdempotencyKey,
     session_id: &SessionId,

@@ -8,6 +8,7 @@ mod operations;
 mod rows;
 mod sessions;
 mod tokens;
+mod wishes;
 mod writer;
 
 #[cfg(test)]
@@ -115,6 +116,14 @@ impl Store for SqliteStore {
         self.writer.run(move |db| Box::pin(sessions::request_deletion(db, id, purge_home))).await
     }
 
+    async fn wish(&self, wish: NewWish) -> Result<Wished, StoreError> {
+        self.writer.run(move |db| Box::pin(wishes::wish(db, wish))).await
+    }
+
+    async fn record_activity(&self, signs: Vec<ActivitySign>) -> Result<(), StoreError> {
+        self.writer.run(move |db| Box::pin(wishes::record_activity(db, signs))).await
+    }
+
     async fn claim_due(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
         self.writer.run(move |db| Box::pin(operations::claim_due(db, request))).await
     }
@@ -145,6 +154,15 @@ impl Store for SqliteStore {
     async fn retry_failing(&self, controller: &ControllerId) -> Result<u64, StoreError> {
         let controller = controller.clone();
         self.writer.run(move |db| Box::pin(operations::retry_failing(db, controller))).await
+    }
+
+    async fn hasten_look(&self, id: &SessionId) -> Result<bool, StoreError> {
+        let id = id.clone();
+        self.writer.run(move |db| Box::pin(wishes::hasten_look(db, id))).await
+    }
+
+    async fn without_session(&self, ids: Vec<String>) -> Result<Vec<Stray>, StoreError> {
+        wishes::without_session(&mut *self.readers.acquire().await?, ids).await
     }
 
     async fn settled_sessions(
