@@ -5,6 +5,7 @@ mod body;
 mod controllers;
 mod create;
 mod health;
+mod plugins;
 mod problem;
 mod query;
 mod sessions;
@@ -39,6 +40,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/sessions/{id}", get(sessions::get).delete(sessions::delete))
         .route("/api/v1/admin/controllers", get(controllers::list))
         .route("/api/v1/admin/controllers/{id}", get(controllers::get))
+        .route("/api/v1/admin/plugins", get(plugins::list))
+        .route("/api/v1/admin/plugins/{name}", get(plugins::get))
         .route_layer(from_fn_with_state(Arc::clone(&shared), auth::authenticate));
     let layers = ServiceBuilder::new()
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
