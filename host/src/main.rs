@@ -6,6 +6,7 @@
 mod cli;
 mod config;
 mod controllers;
+mod dropin;
 mod plugins;
 mod serve;
 mod telemetry;
