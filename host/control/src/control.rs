@@ -110,6 +110,12 @@ impl Control {
         Ok(())
     }
 
+    /// Probes an attached controller at once instead of at its next time: for those who know that something has
+    /// changed behind it.
+    pub fn probe_controller(&self, id: &ControllerId) {
+        self.shared.fleet.probe_now(id);
+    }
+
     /// The REST API. It works without [`Control::run`], but then nothing is ever done about what it stores.
     pub fn router(&self) -> axum::Router {
         rest::router(Arc::clone(&self.shared))

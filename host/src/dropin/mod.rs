@@ -270,7 +270,7 @@ impl DropIn {
         self.files.remove(file);
         tracing::info!(file, "plugin file removed");
         for service in self.services.values_mut().filter(|service| service.file == file) {
-            service.vacate(REMOVED);
+            service.vacate(&self.control, REMOVED);
         }
         self.reconsider().await;
     }

@@ -75,6 +75,7 @@ impl Service {
             }
             for (controller, backend) in running.iter().zip(backends) {
                 controller.slot.replace(backend);
+                control.probe_controller(&controller.id);
             }
             tracing::info!(
                 plugin = plugin.name(), version = plugin.version(), digest = %plugin.digest(), "plugin replaced"
@@ -109,10 +110,11 @@ impl Service {
     }
 
     /// Takes the plugin out of service; calls under way end on it.
-    pub(super) fn vacate(&mut self, reason: &str) {
+    pub(super) fn vacate(&mut self, control: &Control, reason: &str) {
         let Some(plugin) = self.plugin.take() else { return };
         for controller in self.controllers.values() {
             controller.slot.vacate(reason);
+            control.probe_controller(&controller.id);
         }
         self.draining.push(plugin.downgrade());
         self.since = Utc::now();
