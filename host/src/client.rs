@@ -77,7 +77,8 @@ impl ClientError {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Refused { status: StatusCode::NOT_FOUND, .. } => 3,
-            Self::Refused { status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, .. } | Self::NoToken(_) => 4,
+            Self::Refused { status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, .. }
+            | Self::NoToken(_) => 4,
             Self::Refused { status: StatusCode::SERVICE_UNAVAILABLE, .. } | Self::Unreachable { .. } => 5,
             Self::Refused { .. } | Self::Url(_) | Self::NotOurs { .. } => 1,
         })
@@ -113,8 +114,10 @@ impl Client {
     }
 
     async fn request(&self, method: Method, path: &str) -> Result<Value, ClientError> {
-        let unreachable =
-            |error: reqwest::Error| ClientError::Unreachable { url: self.base.clone(), cause: with_causes(&error) };
+        let unreachable = |error: reqwest::Error| ClientError::Unreachable {
+            url: self.base.clone(),
+            cause: with_causes(&error),
+        };
         let url = format!("{}{path}", self.base.as_str().trim_end_matches('/'));
         let response =
             self.http.request(method, url).bearer_auth(&self.token).send().await.map_err(unreachable)?;
@@ -155,7 +158,8 @@ fn find_token(args: &ClientArgs, base: &Url, environment: Option<String>) -> Res
     // The administrator's token of this machine is nobody else's business.
     if !is_local(base) {
         return Err(ClientError::NoToken(
-            "a token is needed for a server on another machine: give --token-file or STREAMSPACE_TOKEN".to_owned(),
+            "a token is needed for a server on another machine: give --token-file or STREAMSPACE_TOKEN"
+                .to_owned(),
         ));
     }
     let path = args.data.clone().unwrap_or_else(config::default_data).join("admin.token");
@@ -234,6 +238,9 @@ mod tests {
     fn problems_are_told_in_their_own_words() {
         let body = br#"{"title": "Not found", "status": 404, "detail": "there is no session"}"#;
         assert_eq!(problem_in_words(StatusCode::NOT_FOUND, body), "Not found: there is no session");
-        assert_eq!(problem_in_words(StatusCode::BAD_GATEWAY, b"<html>"), "the server answered 502 Bad Gateway");
+        assert_eq!(
+            problem_in_words(StatusCode::BAD_GATEWAY, b"<html>"),
+            "the server answered 502 Bad Gateway"
+        );
     }
 }

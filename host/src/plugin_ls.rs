@@ -27,8 +27,12 @@ fn table(listed: &Value) -> String {
     let mut rows = vec![["FILE", "NAME", "VERSION", "STATE", "DIGEST", "CONTROLLERS"].map(str::to_owned)];
     let mut notes = vec![None];
     for plugin in listed["items"].as_array().into_iter().flatten() {
-        let controllers: Vec<_> =
-            plugin["controllers"].as_array().into_iter().flatten().filter_map(|one| one["name"].as_str()).collect();
+        let controllers: Vec<_> = plugin["controllers"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|one| one["name"].as_str())
+            .collect();
         rows.push([
             text(plugin, "file"),
             text(plugin, "name"),

@@ -125,7 +125,8 @@ async fn work(api: &Api, request: &Value, over: &AtomicBool, rounds: &AtomicUsiz
 async fn a_plugin_comes_changes_under_load_goes_and_comes_back() {
     let Some(Stage { installation, engine, socket, request, dir }) = Stage::new().await else { return };
     let dir = dir.path();
-    let server = installation.config(&configuration(&socket)).start();
+    let installation = installation.config(&configuration(&socket));
+    let server = installation.start();
     let api = server.api();
     assert!(server.log().contains("waits for the plugin `docker`"), "{}", server.log());
     assert_eq!(api.get(PLUGINS).await.body, json!({"items": [], "next_cursor": null}));
@@ -135,7 +136,11 @@ async fn a_plugin_comes_changes_under_load_goes_and_comes_back() {
     put(dir, "docker.wasm", &docker_plugin());
     let controller = wait_for_controller(&api, "healthy").await;
     let serving = plugin(&api, "docker").await;
-    assert_eq!((&serving["state"], &serving["file"]), (&json!("serving"), &json!("docker.wasm")), "{serving}");
+    assert_eq!(
+        (&serving["state"], &serving["file"]),
+        (&json!("serving"), &json!("docker.wasm")),
+        "{serving}"
+    );
     assert_eq!(serving["controllers"], json!([{"id": controller["id"], "name": "lab"}]));
     assert_eq!(serving["endpoints"][0]["name"], "engine");
     let kept = api.create_running(&request).await;
@@ -180,7 +185,10 @@ async fn a_plugin_comes_changes_under_load_goes_and_comes_back() {
     assert_eq!((&refused["state"], &refused["digest"]), (&json!("serving"), &digest));
     assert!(refused["reason"].as_str().unwrap().contains("not a WebAssembly component"), "{refused}");
     let beside = api.create_running(&request).await;
-    assert_eq!(api.delete(&format!("{SESSIONS}/{}?wait=60s", id(&beside))).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(
+        api.delete(&format!("{SESSIONS}/{}?wait=60s", id(&beside))).await.status,
+        StatusCode::NO_CONTENT
+    );
 
     // It goes: its controller is away, its sessions are as they were.
     fs::remove_file(dir.join("docker.wasm")).unwrap();
@@ -218,7 +226,8 @@ async fn the_lines_of_a_plugin_that_awaits_its_grant_work() {
     let lines = awaiting["configuration"].as_str().unwrap();
     // The engine of the tests need not be where an engine usually is.
     let lines = lines.replace("/var/run/docker.sock", &socket);
-    let server = installation.config(&lines).start();
+    let installation = installation.config(&lines);
+    let server = installation.start();
     wait_for_controller(&server.api(), "healthy").await;
     assert_eq!(plugin(&server.api(), "docker").await["digest"], awaiting["digest"]);
     server.kill();
@@ -249,7 +258,8 @@ async fn every_file_that_does_not_serve_says_why() {
     let Some(hostile) = provided("STREAMSPACE_TEST_HOSTILE") else { return };
     let dir = TempDir::new().unwrap();
     let dir = dir.path();
-    let server = installation.plugins(dir).start();
+    let installation = installation.plugins(dir);
+    let server = installation.start();
     let api = server.api();
     let docker = docker_plugin();
 
@@ -312,7 +322,8 @@ async fn every_file_that_does_not_serve_says_why() {
 async fn of_two_files_with_one_name_one_serves_and_the_other_takes_over() {
     let Some(Stage { installation, dir, socket, .. }) = Stage::new().await else { return };
     let dir = dir.path();
-    let server = installation.config(&configuration(&socket)).start();
+    let installation = installation.config(&configuration(&socket));
+    let server = installation.start();
     let api = server.api();
     put(dir, "first.wasm", &version(1));
     assert_eq!(wait_for_state(&api, "docker", "serving").await["file"], "first.wasm");

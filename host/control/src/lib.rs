@@ -43,5 +43,7 @@ pub use control::Control;
 pub use domain::{ControllerId, InvalidId, Registration, SessionId};
 pub use error::ControlError;
 pub use fleet::ControllerTransport;
-pub use plugins::{AskedEndpoint, AskedLimits, PluginController, PluginDirectory, PluginState, PluginView, Replacement};
+pub use plugins::{
+    AskedEndpoint, AskedLimits, PluginController, PluginDirectory, PluginState, PluginView, Replacement,
+};
 pub use store::StoreError;

@@ -64,7 +64,8 @@ pub(crate) struct RuntimeInner {
 impl Runtime {
     /// Starts the engine.
     pub fn new(config: RuntimeConfig) -> Result<Self, RuntimeError> {
-        let engine = Engine::new(&engine_config(Instances::in_all(config.instances))).map_err(RuntimeError::Engine)?;
+        let engine =
+            Engine::new(&engine_config(Instances::in_all(config.instances))).map_err(RuntimeError::Engine)?;
         let linker = linker(&engine).map_err(RuntimeError::Engine)?;
         let cache = config.cache_dir.map(|dir| ArtifactCache::open(dir, &engine)).transpose()?;
         start_ticking(&engine).map_err(|error| RuntimeError::Engine(error.into()))?;

@@ -46,7 +46,11 @@ impl Instances {
     pub(crate) fn reserve(&self) -> Reservation {
         let own = Arc::clone(&self.controllers)
             .try_acquire_owned()
-            .inspect_err(|_| tracing::warn!("there are more than {CONTROLLERS} controllers: this one has no instances of its own"))
+            .inspect_err(|_| {
+                tracing::warn!(
+                    "there are more than {CONTROLLERS} controllers: this one has no instances of its own"
+                )
+            })
             .ok()
             .map(|share| Own { instances: Arc::new(Semaphore::new(RESERVED)), _share: share });
         Reservation { own, shared: Arc::clone(&self.shared) }

@@ -186,7 +186,11 @@ mod tests {
         breaker.note(Subject::Backend, &Ok(()), second.until);
         assert!(breaker.failing().is_none());
         fail(&breaker, second.until);
-        assert_eq!(breaker.pause(second.until).unwrap().until, second.until + FIRST_PAUSE * 4, "not forgotten");
+        assert_eq!(
+            breaker.pause(second.until).unwrap().until,
+            second.until + FIRST_PAUSE * 4,
+            "not forgotten"
+        );
         let later = second.until + FIRST_PAUSE * 4;
         breaker.note(Subject::Backend, &Ok(()), later);
         let later = later + FORGIVEN_AFTER * 2;

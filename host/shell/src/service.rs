@@ -25,8 +25,8 @@ use tonic::{Request, Response, Status, Streaming};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
-use crate::convert::{self, Mutation, home_key, session_ref, session_request, some_unless_empty};
 use crate::breaker::Subject;
+use crate::convert::{self, Mutation, home_key, session_ref, session_request, some_unless_empty};
 use crate::slot::{Closed, Slot};
 use crate::{deadline, status};
 
@@ -164,7 +164,8 @@ impl ControllerService for Shell {
         let options = self.admit(timeout, request.operation_id, request.generation, request.epoch)?;
         let session = session_ref(request.session_id.clone(), request.node_id)?;
         let handle = some_unless_empty(request.handle);
-        let call = |backend: Backend| async move { backend.delete(options, session, purge_home, handle).await };
+        let call =
+            |backend: Backend| async move { backend.delete(options, session, purge_home, handle).await };
         let outcome = self.slot.call(Subject::Session(&request.session_id), call).await?;
         let Mutation { message, handle, in_progress, poll_after, conditions, .. } =
             convert::mutation(outcome);
@@ -245,7 +246,8 @@ impl ControllerService for Shell {
         let timeout = deadline::of_request(request.metadata());
         let request = request.into_inner();
         let session = session_ref(request.session_id.clone(), request.node_id)?;
-        let call = |backend: Backend| async move { backend.metrics(CallOptions::read(timeout), session).await };
+        let call =
+            |backend: Backend| async move { backend.metrics(CallOptions::read(timeout), session).await };
         let usage = self.slot.call(Subject::Session(&request.session_id), call).await?;
         Ok(Response::new(convert::metrics(request.session_id, usage)))
     }
@@ -324,7 +326,8 @@ impl ControllerService for Shell {
         let request = request.into_inner();
         let limit = u32::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(PAGE);
         let cursor = some_unless_empty(request.cursor);
-        let call = |backend: Backend| async move { backend.list(CallOptions::read(timeout), cursor, limit).await };
+        let call =
+            |backend: Backend| async move { backend.list(CallOptions::read(timeout), cursor, limit).await };
         let page = self.slot.call(Subject::Backend, call).await?;
         Ok(Response::new(ListSessionsResponse {
             entries: page.entries.into_iter().map(convert::entry).collect(),
@@ -349,8 +352,9 @@ impl ControllerService for Shell {
         let request = request.into_inner();
         let session = session_ref(request.session_id.clone(), request.node_id)?;
         let service = some_unless_empty(request.service);
-        let call =
-            |backend: Backend| async move { backend.access(CallOptions::read(timeout), session, service).await };
+        let call = |backend: Backend| async move {
+            backend.access(CallOptions::read(timeout), session, service).await
+        };
         let points = self.slot.call(Subject::Session(&request.session_id), call).await?;
         Ok(Response::new(SessionAccessResponse {
             session_id: request.session_id,

@@ -179,7 +179,8 @@ impl DropIn {
                 None => match refused {
                     Some(reason) => bail!("{reason}"),
                     None => {
-                        let found: Vec<_> = self.files.values().filter_map(|file| file.about.as_ref()).collect();
+                        let found: Vec<_> =
+                            self.files.values().filter_map(|file| file.about.as_ref()).collect();
                         let found: Vec<_> = found.iter().map(|about| about.name.as_str()).collect();
                         tracing::warn!(
                             controller = name,
@@ -214,7 +215,9 @@ impl DropIn {
 
     /// Whether the next look should come soon.
     fn is_unsettled(&self) -> bool {
-        self.files.values().any(|file| file.absent_since.is_some() || (!file.is_loading && !file.is_current()))
+        self.files
+            .values()
+            .any(|file| file.absent_since.is_some() || (!file.is_loading && !file.is_current()))
     }
 
     /// Compares the directory with what was taken, and takes what has changed and is settled.
@@ -222,7 +225,10 @@ impl DropIn {
         self.watch.renew();
         let dir = self.dir.clone();
         let scanned = tokio::task::spawn_blocking(move || files::scan(&dir)).await;
-        let found = match scanned.map_err(|error| error.to_string()).and_then(|found| found.map_err(|error| error.to_string())) {
+        let found = match scanned
+            .map_err(|error| error.to_string())
+            .and_then(|found| found.map_err(|error| error.to_string()))
+        {
             Ok(found) => found,
             // What cannot be read is not gone.
             Err(error) => {
@@ -298,7 +304,10 @@ impl DropIn {
             Verdict::New | Verdict::Serves => {}
             Verdict::AwaitingGrant => {
                 let lines = file.about.as_ref().map(|about| about.configuration.as_str()).unwrap_or_default();
-                tracing::warn!(file = name, "awaiting grant: this release does not know this plugin. To use it, write into the configuration:\n{lines}");
+                tracing::warn!(
+                    file = name,
+                    "awaiting grant: this release does not know this plugin. To use it, write into the configuration:\n{lines}"
+                );
             }
             Verdict::Unused { reason, .. } => tracing::warn!(file = name, "no controller: {reason}"),
             Verdict::Refused(reason) => tracing::error!(file = name, "this file is not served: {reason}"),
@@ -317,7 +326,9 @@ impl DropIn {
                 Verdict::Unused { plugin, .. } if file.is_current() => {
                     unused.push((name.clone(), plugin.clone()));
                 }
-                Verdict::NameTaken { by } if !self.services.values().any(|one| one.file == *by && one.serves()) => {
+                Verdict::NameTaken { by }
+                    if !self.services.values().any(|one| one.file == *by && one.serves()) =>
+                {
                     // As if it were new.
                     file.taken = None;
                 }
@@ -353,12 +364,13 @@ impl DropIn {
             Ok(wanted) => wanted,
             Err(verdict) => return verdict,
         };
-        let pushed_aside =
-            self.services.get(&name).filter(|one| one.serves() && one.file != file).map(|one| one.file.clone());
+        let pushed_aside = self
+            .services
+            .get(&name)
+            .filter(|one| one.serves() && one.file != file)
+            .map(|one| one.file.clone());
         let admitted = match self.services.get_mut(&name) {
-            Some(service) => {
-                service.replace(&self.runtime, &self.control, file, plugin, &wanted).await
-            }
+            Some(service) => service.replace(&self.runtime, &self.control, file, plugin, &wanted).await,
             None => match Service::start(&self.runtime, &self.control, file, plugin, &wanted).await {
                 Ok(service) => {
                     self.services.insert(name, service);

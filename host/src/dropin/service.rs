@@ -96,7 +96,9 @@ impl Service {
         plugin: &Plugin,
         wanted: &[ControllerConfig],
     ) {
-        for config in wanted.iter().filter(|config| !self.controllers.contains_key(&config.name)).collect::<Vec<_>>() {
+        for config in
+            wanted.iter().filter(|config| !self.controllers.contains_key(&config.name)).collect::<Vec<_>>()
+        {
             match controllers::start(runtime, control, plugin, config).await {
                 Ok(running) => {
                     self.controllers.insert(config.name.clone(), running);

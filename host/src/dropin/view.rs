@@ -67,7 +67,8 @@ struct Shown {
 impl Directory {
     pub(super) fn publish(&self, files: &BTreeMap<String, File>, services: &BTreeMap<String, Service>) {
         let of_file = |file: &str| services.values().find(|service| service.file == file);
-        let mut shown: Vec<_> = files.iter().map(|(name, file)| Shown::file(name, file, of_file(name))).collect();
+        let mut shown: Vec<_> =
+            files.iter().map(|(name, file)| Shown::file(name, file, of_file(name))).collect();
         let gone = services.values().filter(|service| !files.contains_key(&service.file));
         shown.extend(gone.map(Shown::removed));
         shown.sort_by(|one, other| one.view.file.cmp(&other.view.file));
@@ -90,7 +91,11 @@ impl Shown {
             view.reason = reason;
             // Those that wait for it.
             view.controllers = service.map(controllers_of).unwrap_or_default();
-            return Self { view, slots: Vec::new(), draining: service.map(|one| one.draining.clone()).unwrap_or_default() };
+            return Self {
+                view,
+                slots: Vec::new(),
+                draining: service.map(|one| one.draining.clone()).unwrap_or_default(),
+            };
         };
         let mut view = view(name, Some(&service.about), PluginState::Serving, service.since);
         view.digest = service.digest().map(|digest| digest.to_string());
@@ -100,7 +105,9 @@ impl Shown {
         if state != PluginState::Serving {
             view.reason = match state {
                 PluginState::Loading => view.reason,
-                _ => reason.as_ref().map(|reason| format!("the file is not taken, and the version before serves: {reason}")),
+                _ => reason
+                    .as_ref()
+                    .map(|reason| format!("the file is not taken, and the version before serves: {reason}")),
             };
             let digest = file.digest.filter(|_| file.is_current()).map(|digest| digest.to_string());
             if state == PluginState::AwaitingGrant {
@@ -145,7 +152,8 @@ impl File {
             Verdict::New => (PluginState::Loading, None),
             Verdict::Serves => (PluginState::Serving, None),
             Verdict::AwaitingGrant => {
-                let reason = "this release does not know this plugin: a controller has to be configured for it";
+                let reason =
+                    "this release does not know this plugin: a controller has to be configured for it";
                 (PluginState::AwaitingGrant, Some(reason.to_owned()))
             }
             Verdict::Unused { reason, .. } => (PluginState::Unused, Some(reason.clone())),
@@ -188,8 +196,8 @@ fn view(file: &str, about: Option<&About>, state: PluginState, since: DateTime<U
         view.endpoints = about.endpoints;
         view.secrets = about.secrets;
         view.limits = about.limits;
-        view.configuration = matches!(state, PluginState::AwaitingGrant | PluginState::Unused)
-            .then_some(about.configuration);
+        view.configuration =
+            matches!(state, PluginState::AwaitingGrant | PluginState::Unused).then_some(about.configuration);
     }
     view
 }

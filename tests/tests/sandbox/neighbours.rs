@@ -124,7 +124,10 @@ async fn attack(backend: &Backend, word: &str, over: &AtomicBool, failed: &Atomi
     let session = |id: &str| SessionRef { session_id: id.to_owned(), node_id: None, external_ref: None };
     let note = |result: Result<(), CallError>| {
         let error = result.expect_err(word);
-        assert!(!matches!(error, CallError::Busy("calls")), "the engine has fewer instances than were promised");
+        assert!(
+            !matches!(error, CallError::Busy("calls")),
+            "the engine has fewer instances than were promised"
+        );
         failed.fetch_add(1, Ordering::Relaxed);
     };
     let changes = join_all((0..CHANGES).map(|_| async {
@@ -154,5 +157,6 @@ async fn another_plugin_does_not_notice_loops_and_storms() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_plugin_does_not_notice_greed() {
-    another_plugin_does_not_notice(&["grow", "huge-allocation", "sleep", "enormous-error", "fill-state"]).await;
+    another_plugin_does_not_notice(&["grow", "huge-allocation", "sleep", "enormous-error", "fill-state"])
+        .await;
 }

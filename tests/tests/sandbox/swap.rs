@@ -6,7 +6,9 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde_json::json;
 use streamspace_proto::controller::v1::controller_service_client::ControllerServiceClient;
-use streamspace_proto::controller::v1::{CreateSessionRequest, DeleteSessionRequest, HealthCheckRequest, SessionSpec};
+use streamspace_proto::controller::v1::{
+    CreateSessionRequest, DeleteSessionRequest, HealthCheckRequest, SessionSpec,
+};
 use streamspace_runtime::{BackendConfig, BindError, Plugin, Runtime, RuntimeConfig, Seat};
 use streamspace_shell::{Shell, Slot};
 use streamspace_tests::until;
@@ -139,7 +141,8 @@ async fn a_plugin_that_keeps_failing_is_left_alone_and_tried_again() {
     let status = stage.controller.create("good").await.unwrap_err();
     let message = expect(&status, "failing", Code::Unavailable, "PLUGIN_FAILING");
     assert!(message.contains("all is lost"), "{message}");
-    let health = stage.controller.client.clone().health_check(HealthCheckRequest {}).await.unwrap().into_inner();
+    let health =
+        stage.controller.client.clone().health_check(HealthCheckRequest {}).await.unwrap().into_inner();
     assert_eq!(health.status, "unhealthy");
     assert!(health.message.contains("keeps failing"), "{}", health.message);
     assert!(stage.slot.failing().is_some());
