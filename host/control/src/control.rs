@@ -1,6 +1,6 @@
 //! The API server put together.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Mutex, Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -11,6 +11,7 @@ use crate::data_dir::DataDir;
 use crate::domain::{ControllerId, MAX_ID_BYTES, Registration};
 use crate::fleet::{ControllerTransport, Fleet, HealthEvent, ProbeLimits};
 use crate::observe::Observer;
+use crate::plugins::PluginDirectory;
 use crate::reconcile::Reconciler;
 use crate::store::{SqliteStore, Store};
 use crate::{ControlConfig, ControlError, admin_token, gateway, rest};
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) wake: Arc<Notify>,
     /// Requests that wait end when this is cancelled.
     pub(crate) stopping: CancellationToken,
+    /// Where the plugins of controllers in this process come from; nothing without any.
+    pub(crate) plugins: OnceLock<Arc<dyn PluginDirectory>>,
 }
 
 /// The API server. Dropping it stops the probes; [`Control::close`] also waits for everything to be written.
@@ -60,8 +63,16 @@ impl Control {
             changes: Arc::new(Changes::new()),
             wake: Arc::new(Notify::new()),
             stopping: CancellationToken::new(),
+            plugins: OnceLock::new(),
         });
         Ok(Self { shared, health: Mutex::new(health), _stop_probes: stop.drop_guard(), _data_dir: data_dir })
+    }
+
+    /// Shows a directory of plugins to operators. To be called once.
+    pub fn show_plugins(&self, plugins: Arc<dyn PluginDirectory>) {
+        if self.shared.plugins.set(plugins).is_err() {
+            tracing::error!("there is a directory of plugins already; the second is not shown");
+        }
     }
 
     /// Registers a controller. The same type and name always get the same id.
@@ -99,7 +110,14 @@ impl Control {
         Ok(())
     }
 
-    /// The REST API and the gateway to sessions. It works without [`Control::run`], but then nothing is ever done about what it stores.
+    /// Probes an attached controller at once instead of at its next time: for those who know that something has
+    /// changed behind it.
+    pub fn probe_controller(&self, id: &ControllerId) {
+        self.shared.fleet.probe_now(id);
+    }
+
+    /// The REST API and the gateway to sessions. It works without [`Control::run`], but then nothing is ever done about
+    /// what it stores.
     pub fn router(&self) -> axum::Router {
         rest::router(Arc::clone(&self.shared), gateway::router(Arc::clone(&self.shared)))
     }

@@ -5,6 +5,7 @@ mod body;
 mod controllers;
 mod create;
 mod health;
+mod plugins;
 pub(crate) mod problem;
 mod query;
 mod sessions;
@@ -44,6 +45,8 @@ pub(crate) fn router(shared: Arc<Shared>, beside: Router) -> Router {
         .route("/api/v1/sessions/{id}/heartbeat", post(wish::heartbeat))
         .route("/api/v1/admin/controllers", get(controllers::list))
         .route("/api/v1/admin/controllers/{id}", get(controllers::get))
+        .route("/api/v1/admin/plugins", get(plugins::list))
+        .route("/api/v1/admin/plugins/{name}", get(plugins::get))
         .route_layer(from_fn_with_state(Arc::clone(&shared), auth::authenticate));
     let layers = ServiceBuilder::new()
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
