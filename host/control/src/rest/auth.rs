@@ -55,7 +55,7 @@ impl Caller {
 
     /// Refuses whoever is no operator.
     pub(crate) fn require_operator(&self) -> Result<(), Problem> {
-        if self.sees_all() { Ok(()) } else { Err(Problem::forbidden("only operators may see this")) }
+        if self.sees_all() { Ok(()) } else { Err(Problem::forbidden("only operators may do this")) }
     }
 }
 

@@ -8,6 +8,7 @@ mod health;
 pub(crate) mod problem;
 mod query;
 mod sessions;
+mod templates;
 mod validate;
 mod view;
 
@@ -40,6 +41,7 @@ pub(crate) fn router(shared: Arc<Shared>, beside: Router) -> Router {
         .route("/api/v1/sessions/{id}", get(sessions::get).delete(sessions::delete))
         .route("/api/v1/admin/controllers", get(controllers::list))
         .route("/api/v1/admin/controllers/{id}", get(controllers::get))
+        .merge(templates::routes())
         .route_layer(from_fn_with_state(Arc::clone(&shared), auth::authenticate));
     let layers = ServiceBuilder::new()
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))

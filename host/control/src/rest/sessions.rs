@@ -40,7 +40,8 @@ pub(super) async fn list(
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, _) = request.into_parts();
-    let allowed = ["user_id", "state", "phase", "controller_id", "controller_type", "limit", "cursor"];
+    let allowed =
+        ["user_id", "state", "phase", "template_id", "controller_id", "controller_type", "limit", "cursor"];
     let mut parameters = Parameters::read(&mut parts, &allowed).await?;
     let mut filter = SessionFilter {
         user_id: parameters.take("user_id", short),
@@ -51,6 +52,7 @@ pub(super) async fn list(
             let expected = "must be Pending, Running, Hibernated, Failed or Terminated";
             Phase::parse(text).ok_or_else(|| expected.to_owned())
         }),
+        template_id: parameters.take("template_id", short),
         controller_id: parameters.take("controller_id", short),
         controller_type: parameters.take("controller_type", short),
     };
@@ -63,7 +65,8 @@ pub(super) async fn list(
 
     if !caller.sees_all() {
         if filter.user_id.as_ref().is_some_and(|user| *user != caller.user_id) {
-            return Err(Problem::forbidden("only operators may see the sessions of others"));
+            let message = "only operators may see the sessions of others";
+            return Err(Problem::forbidden_field("user_id", message));
         }
         filter.user_id = Some(caller.user_id);
     }

@@ -3,6 +3,7 @@
 mod error;
 mod migrations;
 mod sqlite;
+mod template;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,11 +14,12 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::{
     Capabilities, Condition, Controller, ControllerId, ControllerStatus, Epoch, Generation, Operation, Phase,
-    Registration, Session, SessionId, Step, WishedState,
+    Registration, Session, SessionId, Step, Template, WishedState,
 };
 
 pub use error::StoreError;
 pub use sqlite::SqliteStore;
+pub use template::{Expected, TemplateDeletion, TemplateWrite, TemplateWritten};
 
 /// A session with its operation: they live and die together.
 #[derive(Debug, Clone)]
@@ -127,6 +129,8 @@ pub struct SessionFilter {
     pub state: Option<WishedState>,
     /// In this phase.
     pub phase: Option<Phase>,
+    /// Made from this template.
+    pub template_id: Option<String>,
     /// Placed here.
     pub controller_id: Option<String>,
     /// Placed on this type.
@@ -307,6 +311,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Stores a session, its operation, its placement and its idempotency key, or nothing.
     async fn create_session(&self, new: NewSession) -> Result<Created, StoreError>;
+    /// What a request with this key was answered, if it was; changes nothing.
+    async fn earlier_answer(&self, key: &IdempotencyKey) -> Result<Option<Created>, StoreError>;
     /// One session.
     async fn session(&self, id: &SessionId) -> Result<Option<SessionRecord>, StoreError>;
     /// A page of sessions, newest first. What cannot be read is left out, here and in all lists of sessions.
@@ -353,6 +359,15 @@ pub trait Store: Send + Sync + 'static {
         controller: &ControllerId,
         condition: Condition,
     ) -> Result<Vec<SessionId>, StoreError>;
+
+    /// One template.
+    async fn template(&self, name: &str) -> Result<Option<Template>, StoreError>;
+    /// A page of templates, by name.
+    async fn templates(&self, after: Option<&str>, limit: u32) -> Result<Vec<Template>, StoreError>;
+    /// Stores templates, each as its condition says, all in one transaction.
+    async fn write_templates(&self, writes: Vec<TemplateWrite>) -> Result<Vec<TemplateWritten>, StoreError>;
+    /// Removes a template. Sessions made from it stay as they are.
+    async fn delete_template(&self, name: &str, expected: Expected) -> Result<TemplateDeletion, StoreError>;
 
     /// Who owns the token with this hash.
     async fn token_owner(&self, token_hash: &str) -> Result<Option<TokenOwner>, StoreError>;

@@ -7,6 +7,7 @@ mod observed;
 mod operations;
 mod rows;
 mod sessions;
+mod templates;
 mod tokens;
 mod writer;
 
@@ -93,6 +94,10 @@ impl Store for SqliteStore {
         self.writer.run(move |db| Box::pin(create::create(db, new))).await
     }
 
+    async fn earlier_answer(&self, key: &IdempotencyKey) -> Result<Option<Created>, StoreError> {
+        create::earlier_answer(&mut *self.readers.acquire().await?, key, crate::domain::now()).await
+    }
+
     async fn session(&self, id: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
         sessions::one(&mut *self.readers.acquire().await?, id).await
     }
@@ -166,6 +171,23 @@ impl Store for SqliteStore {
     ) -> Result<Vec<SessionId>, StoreError> {
         let controller = controller.clone();
         self.writer.run(move |db| Box::pin(observed::set_condition(db, controller, condition))).await
+    }
+
+    async fn template(&self, name: &str) -> Result<Option<Template>, StoreError> {
+        templates::one(&mut *self.readers.acquire().await?, name).await
+    }
+
+    async fn templates(&self, after: Option<&str>, limit: u32) -> Result<Vec<Template>, StoreError> {
+        templates::page(&mut *self.readers.acquire().await?, after, limit).await
+    }
+
+    async fn write_templates(&self, writes: Vec<TemplateWrite>) -> Result<Vec<TemplateWritten>, StoreError> {
+        self.writer.run(move |db| Box::pin(templates::write_all(db, writes))).await
+    }
+
+    async fn delete_template(&self, name: &str, expected: Expected) -> Result<TemplateDeletion, StoreError> {
+        let name = name.to_owned();
+        self.writer.run(move |db| Box::pin(templates::delete(db, name, expected))).await
     }
 
     async fn token_owner(&self, token_hash: &str) -> Result<Option<TokenOwner>, StoreError> {
