@@ -1,5 +1,6 @@
 //! The words of the API server as types, and the one decision what to do next with a session.
 
+mod account;
 mod canonical;
 mod condition;
 mod controller;
@@ -13,6 +14,7 @@ mod spec;
 mod template;
 mod text;
 
+pub use account::{Role, Token, User};
 pub use canonical::{canonical_json, sha256_hex};
 pub use condition::{Condition, ConditionStatus, Conditions, condition_type};
 pub use controller::{Capabilities, Capacity, Controller, ControllerStatus, Registration};

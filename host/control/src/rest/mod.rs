@@ -1,6 +1,8 @@
 //! The REST API.
 
+mod accounts;
 pub(crate) mod auth;
+mod authenticator;
 mod body;
 mod controllers;
 mod create;
@@ -40,7 +42,11 @@ pub(crate) fn router(shared: Arc<Shared>, beside: Router) -> Router {
         .route("/api/v1/sessions", get(sessions::list).post(create::create))
         .route("/api/v1/sessions/{id}", get(sessions::get).delete(sessions::delete))
         .route("/api/v1/admin/controllers", get(controllers::list))
-        .route("/api/v1/admin/controllers/{id}", get(controllers::get))
+        .route(
+            "/api/v1/admin/controllers/{id}",
+            get(controllers::get).patch(controllers::patch).delete(controllers::delete),
+        )
+        .merge(accounts::routes())
         .merge(templates::routes())
         .route_layer(from_fn_with_state(Arc::clone(&shared), auth::authenticate));
     let layers = ServiceBuilder::new()

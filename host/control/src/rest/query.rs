@@ -12,6 +12,11 @@ use super::problem::{FieldError, Problem};
 use crate::domain::{GoDuration, InvalidDuration};
 use crate::store::Position;
 
+/// Items on a page, if the caller does not say.
+const DEFAULT_LIMIT: u32 = 50;
+/// Items on a page at most.
+const LARGEST_LIMIT: u32 = 500;
+
 /// The parameters, each given once.
 pub(super) struct Parameters {
     values: BTreeMap<String, String>,
@@ -69,6 +74,15 @@ impl Parameters {
         flag.unwrap_or(false)
     }
 
+    /// A parameter `limit`: how many items belong on a page.
+    pub(super) fn limit(&mut self) -> u32 {
+        let limit = self.take("limit", |text| match text.parse::<u32>() {
+            Ok(limit) if (1..=LARGEST_LIMIT).contains(&limit) => Ok(limit),
+            _ => Err(format!("must be a number from 1 to {LARGEST_LIMIT}")),
+        });
+        limit.unwrap_or(DEFAULT_LIMIT)
+    }
+
     /// All errors, if there are any.
     pub(super) fn finish(self) -> Result<(), Problem> {
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::bad_request(self.errors)) }
@@ -89,6 +103,26 @@ pub(super) fn read_cursor(text: &str) -> Result<Position, String> {
         Some(Position { created_at, id: id.to_owned() })
     };
     read().ok_or_else(|| "not a cursor of an earlier answer".to_owned())
+}
+
+/// A cursor of a list that is ordered by name.
+pub(super) fn write_name_cursor(name: &str) -> String {
+    hex::encode(name)
+}
+
+/// Reads a cursor of a list that is ordered by name.
+pub(super) fn read_name_cursor(text: &str) -> Result<String, String> {
+    let read = || String::from_utf8(hex::decode(text).ok()?).ok();
+    read().ok_or_else(|| "not a cursor of an earlier answer".to_owned())
+}
+
+/// A name as a segment of a path.
+pub(super) fn encoded_segment(name: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    name.bytes().map(encode).collect()
 }
 
 #[cfg(test)]

@@ -20,10 +20,6 @@ use crate::control::Shared;
 use crate::domain::{MAX_ID_BYTES, Phase, SessionId, WishedState};
 use crate::store::{Deletion, Position, SessionFilter, SessionRecord, StoreError};
 
-/// Sessions on a page, if the caller does not say.
-const DEFAULT_LIMIT: u32 = 50;
-/// Sessions on a page at most.
-const LARGEST_LIMIT: u32 = 500;
 /// Whoever waits looks so often, even if told of no change.
 const LOOK_ANYWAY: Duration = Duration::from_secs(5);
 
@@ -56,10 +52,7 @@ pub(super) async fn list(
         controller_id: parameters.take("controller_id", short),
         controller_type: parameters.take("controller_type", short),
     };
-    let limit = parameters.take("limit", |text| match text.parse::<u32>() {
-        Ok(limit) if (1..=LARGEST_LIMIT).contains(&limit) => Ok(limit),
-        _ => Err(format!("must be a number from 1 to {LARGEST_LIMIT}")),
-    });
+    let limit = parameters.limit();
     let after = parameters.take("cursor", read_cursor);
     parameters.finish()?;
 
@@ -70,7 +63,6 @@ pub(super) async fn list(
         }
         filter.user_id = Some(caller.user_id);
     }
-    let limit = limit.unwrap_or(DEFAULT_LIMIT);
     // One more than asked for tells whether there is a next page.
     let mut records = shared.store.sessions(&filter, after.as_ref(), limit + 1).await?;
     let more = records.len() > limit as usize;

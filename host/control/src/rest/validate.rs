@@ -135,6 +135,15 @@ impl Faults {
         }
     }
 
+    /// A text that is shown in one line.
+    pub(super) fn line(&mut self, field: &str, text: &str, longest: usize) {
+        if text.len() > longest {
+            self.add(field, format!("longer than {longest} bytes"));
+        } else if text.chars().any(char::is_control) {
+            self.add(field, "must not have control characters");
+        }
+    }
+
     pub(super) fn parsed<T, E: Display>(
         &mut self,
         field: &str,

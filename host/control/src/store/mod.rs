@@ -1,11 +1,12 @@
 //! What the API server remembers: one trait, in the words of the domain.
 
+mod account;
 mod error;
 mod migrations;
 mod sqlite;
 mod template;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +15,10 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::{
     Capabilities, Condition, Controller, ControllerId, ControllerStatus, Epoch, Generation, Operation, Phase,
-    Registration, Session, SessionId, Step, Template, WishedState,
+    Registration, Role, Session, SessionId, Step, Template, Token, User, WishedState,
 };
 
+pub use account::{TokenCreated, UserChange, UserChanged, UserDeletion};
 pub use error::StoreError;
 pub use sqlite::SqliteStore;
 pub use template::{Expected, TemplateDeletion, TemplateWrite, TemplateWritten};
@@ -35,10 +37,10 @@ pub struct SessionRecord {
 pub struct TokenOwner {
     /// The user.
     pub user_id: String,
-    /// `admin`, `operator` or `user`.
-    pub role: String,
-    /// The name of the token.
-    pub token_name: String,
+    /// What the token and its user both may do.
+    pub role: Role,
+    /// The token.
+    pub token: Token,
 }
 
 /// Chooses a controller. Called inside the transaction that stores the choice, so that the counts it sees are
@@ -118,6 +120,26 @@ pub enum Deletion {
     WishedUnreadable,
     /// There is no such session.
     NoSuchSession,
+}
+
+/// What an operator says about a controller; what is absent stays.
+#[derive(Debug, Clone, Default)]
+pub struct ControllerChange {
+    /// It gets no new sessions.
+    pub draining: Option<bool>,
+    /// Labels to set; `None` inside = the operator's label goes.
+    pub labels: BTreeMap<String, Option<String>>,
+}
+
+/// What became of the wish that a controller be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ControllerDeletion {
+    /// It is gone.
+    Deleted,
+    /// There is no such controller.
+    NoSuchController,
+    /// So many sessions are placed on it.
+    HasSessions(u64),
 }
 
 /// Which sessions to list.
@@ -306,6 +328,14 @@ pub trait Store: Send + Sync + 'static {
     async fn controllers(&self) -> Result<Vec<Controller>, StoreError>;
     /// One controller.
     async fn controller(&self, id: &ControllerId) -> Result<Option<Controller>, StoreError>;
+    /// Stores what an operator says about a controller. `None` = there is no such controller.
+    async fn change_controller(
+        &self,
+        id: &ControllerId,
+        change: ControllerChange,
+    ) -> Result<Option<Controller>, StoreError>;
+    /// Removes a controller without sessions.
+    async fn delete_controller(&self, id: &ControllerId) -> Result<ControllerDeletion, StoreError>;
     /// Stores what a probe found.
     async fn record_probe(&self, id: &ControllerId, probe: ProbeRecord) -> Result<(), StoreError>;
 
@@ -373,6 +403,36 @@ pub trait Store: Send + Sync + 'static {
     async fn token_owner(&self, token_hash: &str) -> Result<Option<TokenOwner>, StoreError>;
     /// Makes this the one token of that name, for the built-in administrator.
     async fn replace_admin_token(&self, name: &str, token_hash: &str) -> Result<(), StoreError>;
+
+    /// The tokens of a user or of all, newest first.
+    async fn tokens(
+        &self,
+        user_id: Option<&str>,
+        after: Option<&Position>,
+        limit: u32,
+    ) -> Result<Vec<Token>, StoreError>;
+    /// Stores a token, unless its user has `most` already.
+    async fn create_token(
+        &self,
+        token: Token,
+        token_hash: &str,
+        most: u32,
+    ) -> Result<TokenCreated, StoreError>;
+    /// Makes a token void, of this user if one is named; whether there was one.
+    async fn delete_token(&self, id: &str, user_id: Option<&str>) -> Result<bool, StoreError>;
+    /// Remembers that a token was used.
+    async fn token_used(&self, id: &str, at: DateTime<Utc>) -> Result<(), StoreError>;
+
+    /// One user.
+    async fn user(&self, id: &str) -> Result<Option<User>, StoreError>;
+    /// A page of users, by id.
+    async fn users(&self, after: Option<&str>, limit: u32) -> Result<Vec<User>, StoreError>;
+    /// Stores a new user.
+    async fn create_user(&self, user: User) -> Result<UserChanged, StoreError>;
+    /// Changes a user.
+    async fn change_user(&self, id: &str, change: UserChange) -> Result<UserChanged, StoreError>;
+    /// Removes a user without sessions, and their tokens.
+    async fn delete_user(&self, id: &str) -> Result<UserDeletion, StoreError>;
 
     /// Stores a right to reach a session, under the hash of its token.
     async fn grant_access(

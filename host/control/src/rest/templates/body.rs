@@ -131,11 +131,7 @@ impl TemplateInput {
 /// What people see.
 fn shown(faults: &mut Faults, body: &TemplateBody) {
     for (field, text) in [("display_name", &body.display_name), ("category", &body.category)] {
-        if text.len() > LONGEST_LINE {
-            faults.add(field, format!("longer than {LONGEST_LINE} bytes"));
-        } else if text.chars().any(char::is_control) {
-            faults.add(field, "must not have control characters");
-        }
+        faults.line(field, text, LONGEST_LINE);
     }
     if body.description.len() > LONGEST_DESCRIPTION {
         faults.add("description", format!("longer than {LONGEST_DESCRIPTION} bytes"));

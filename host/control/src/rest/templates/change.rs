@@ -19,7 +19,7 @@ use crate::rest::auth::Caller;
 use crate::rest::body::read;
 use crate::rest::create::{media_type, read_body};
 use crate::rest::problem::{FieldError, Problem};
-use crate::rest::query::Parameters;
+use crate::rest::query::{Parameters, encoded_segment};
 use crate::store::{Expected, TemplateWrite, TemplateWritten};
 
 /// How often a change is made anew because somebody else was faster.
@@ -136,16 +136,7 @@ async fn written(shared: &Shared, write: TemplateWrite) -> Result<TemplateWritte
 
 fn made(template: &Template) -> Response {
     let mut response = answer(StatusCode::CREATED, template);
-    let encoded: String = template
-        .name
-        .bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                char::from(byte).to_string()
-            }
-            other => format!("%{other:02X}"),
-        })
-        .collect();
+    let encoded = encoded_segment(&template.name);
     if let Ok(location) = HeaderValue::from_str(&format!("/api/v1/templates/{encoded}")) {
         response.headers_mut().insert(header::LOCATION, location);
     }

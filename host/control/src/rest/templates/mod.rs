@@ -18,15 +18,11 @@ use serde::Serialize;
 
 use super::auth::Caller;
 use super::problem::Problem;
-use super::query::Parameters;
+use super::query::{Parameters, read_name_cursor, write_name_cursor};
 use crate::control::Shared;
 use crate::domain::{AppType, Generation, MAX_ID_BYTES, Template, TemplateBody};
 use crate::store::TemplateDeletion;
 
-/// Templates on a page, if the caller does not say.
-const DEFAULT_LIMIT: u32 = 50;
-/// Templates on a page at most.
-const LARGEST_LIMIT: u32 = 500;
 /// So many are read at once while looking for those that are asked for.
 const READ_AHEAD: u32 = 100;
 
@@ -109,16 +105,10 @@ async fn list(State(shared): State<Arc<Shared>>, request: Request) -> Result<Res
         }),
         search: parameters.take("search", |text| short(text).map(|text| text.to_lowercase())),
     };
-    let limit = parameters.take("limit", |text| match text.parse::<u32>() {
-        Ok(limit) if (1..=LARGEST_LIMIT).contains(&limit) => Ok(limit),
-        _ => Err(format!("must be a number from 1 to {LARGEST_LIMIT}")),
-    });
-    let mut after = parameters.take("cursor", |text| {
-        let read = || String::from_utf8(hex::decode(text).ok()?).ok();
-        read().ok_or_else(|| "not a cursor of an earlier answer".to_owned())
-    });
+    let limit = parameters.limit();
+    let mut after = parameters.take("cursor", read_name_cursor);
     parameters.finish()?;
-    let limit = limit.unwrap_or(DEFAULT_LIMIT) as usize;
+    let limit = limit as usize;
 
     // There are few of them, and texts are compared here as people do, which databases do not do alike. One more
     // than asked for tells whether there is a next page.
@@ -134,7 +124,7 @@ async fn list(State(shared): State<Arc<Shared>>, request: Request) -> Result<Res
     }
     let more = found.len() > limit;
     found.truncate(limit);
-    let next_cursor = found.last().filter(|_| more).map(|last| hex::encode(&last.name));
+    let next_cursor = found.last().filter(|_| more).map(|last| write_name_cursor(&last.name));
     let items = found.iter().map(TemplateView::new).collect();
     Ok(Json(Page { items, next_cursor }).into_response())
 }

@@ -9,6 +9,7 @@ mod rows;
 mod sessions;
 mod templates;
 mod tokens;
+mod users;
 mod writer;
 
 #[cfg(test)]
@@ -83,6 +84,20 @@ impl Store for SqliteStore {
 
     async fn controller(&self, id: &ControllerId) -> Result<Option<Controller>, StoreError> {
         controllers::one(&mut *self.readers.acquire().await?, id).await
+    }
+
+    async fn change_controller(
+        &self,
+        id: &ControllerId,
+        change: ControllerChange,
+    ) -> Result<Option<Controller>, StoreError> {
+        let id = id.clone();
+        self.writer.run(move |db| Box::pin(controllers::change(db, id, change))).await
+    }
+
+    async fn delete_controller(&self, id: &ControllerId) -> Result<ControllerDeletion, StoreError> {
+        let id = id.clone();
+        self.writer.run(move |db| Box::pin(controllers::delete(db, id))).await
     }
 
     async fn record_probe(&self, id: &ControllerId, probe: ProbeRecord) -> Result<(), StoreError> {
@@ -197,6 +212,57 @@ impl Store for SqliteStore {
     async fn replace_admin_token(&self, name: &str, token_hash: &str) -> Result<(), StoreError> {
         let (name, token_hash) = (name.to_owned(), token_hash.to_owned());
         self.writer.run(move |db| Box::pin(tokens::replace_admin(db, name, token_hash))).await
+    }
+
+    async fn tokens(
+        &self,
+        user_id: Option<&str>,
+        after: Option<&Position>,
+        limit: u32,
+    ) -> Result<Vec<Token>, StoreError> {
+        tokens::list(&mut *self.readers.acquire().await?, user_id, after, limit).await
+    }
+
+    async fn create_token(
+        &self,
+        token: Token,
+        token_hash: &str,
+        most: u32,
+    ) -> Result<TokenCreated, StoreError> {
+        let token_hash = token_hash.to_owned();
+        self.writer.run(move |db| Box::pin(tokens::create(db, token, token_hash, most))).await
+    }
+
+    async fn delete_token(&self, id: &str, user_id: Option<&str>) -> Result<bool, StoreError> {
+        let (id, user_id) = (id.to_owned(), user_id.map(str::to_owned));
+        self.writer.run(move |db| Box::pin(tokens::delete(db, id, user_id))).await
+    }
+
+    async fn token_used(&self, id: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
+        let id = id.to_owned();
+        self.writer.run(move |db| Box::pin(tokens::used(db, id, at))).await
+    }
+
+    async fn user(&self, id: &str) -> Result<Option<User>, StoreError> {
+        users::one(&mut *self.readers.acquire().await?, id).await
+    }
+
+    async fn users(&self, after: Option<&str>, limit: u32) -> Result<Vec<User>, StoreError> {
+        users::page(&mut *self.readers.acquire().await?, after, limit).await
+    }
+
+    async fn create_user(&self, user: User) -> Result<UserChanged, StoreError> {
+        self.writer.run(move |db| Box::pin(users::create(db, user))).await
+    }
+
+    async fn change_user(&self, id: &str, change: UserChange) -> Result<UserChanged, StoreError> {
+        let id = id.to_owned();
+        self.writer.run(move |db| Box::pin(users::change(db, id, change))).await
+    }
+
+    async fn delete_user(&self, id: &str) -> Result<UserDeletion, StoreError> {
+        let id = id.to_owned();
+        self.writer.run(move |db| Box::pin(users::delete(db, id))).await
     }
 
     async fn grant_access(
