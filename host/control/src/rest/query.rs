@@ -2,16 +2,20 @@
 //! the caller would believe that it worked.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts as _, Query};
 use chrono::DateTime;
 use http::request::Parts;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::problem::{FieldError, Problem};
 use crate::domain::{GoDuration, InvalidDuration};
 use crate::store::Position;
 
+/// What stands for itself in a path (RFC 3986, unreserved); everything else is encoded.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Items on a page, if the caller does not say.
 const DEFAULT_LIMIT: u32 = 50;
 /// Items on a page at most.
@@ -117,12 +121,8 @@ pub(super) fn read_name_cursor(text: &str) -> Result<String, String> {
 }
 
 /// A name as a segment of a path.
-pub(super) fn encoded_segment(name: &str) -> String {
-    let encode = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    name.bytes().map(encode).collect()
+pub(super) fn encoded_segment(name: &str) -> impl Display {
+    utf8_percent_encode(name, SEGMENT)
 }
 
 #[cfg(test)]
