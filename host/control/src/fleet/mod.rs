@@ -85,6 +85,13 @@ impl Fleet {
         }
     }
 
+    /// Forgets a controller and stops probing it.
+    pub(crate) fn detach(&self, id: &ControllerId) {
+        if let Some(gone) = self.write().remove(id) {
+            gone.stop.cancel();
+        }
+    }
+
     /// The client of an attached controller.
     pub(crate) fn client(&self, id: &ControllerId) -> Option<ControllerClient> {
         self.read().get(id).map(|attached| attached.client.clone())

@@ -7,31 +7,10 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, header};
 
+use super::authenticator::{Authenticator, Identity};
 use super::problem::Problem;
 use crate::control::Shared;
-use crate::domain::sha256_hex;
-
-/// What a caller may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// Everything.
-    Admin,
-    /// Everything about sessions and controllers.
-    Operator,
-    /// Their own sessions.
-    User,
-}
-
-impl Role {
-    /// A role that is not known gets no rights beyond its own sessions.
-    fn parse(text: &str) -> Self {
-        match text {
-            "admin" => Self::Admin,
-            "operator" => Self::Operator,
-            _ => Self::User,
-        }
-    }
-}
+use crate::domain::{Role, Token};
 
 /// The authenticated caller.
 #[derive(Debug, Clone)]
@@ -40,12 +19,14 @@ pub(crate) struct Caller {
     pub(crate) user_id: String,
     /// What they may do.
     pub(crate) role: Role,
+    /// The token they call with.
+    pub(crate) token: Token,
 }
 
 impl Caller {
     /// Whether the caller may see and touch everything, and not only their own.
     pub(crate) fn sees_all(&self) -> bool {
-        self.role != Role::User
+        self.role >= Role::Operator
     }
 
     /// Whether a session of this user exists as far as the caller is concerned.
@@ -55,7 +36,16 @@ impl Caller {
 
     /// Refuses whoever is no operator.
     pub(crate) fn require_operator(&self) -> Result<(), Problem> {
-        if self.sees_all() { Ok(()) } else { Err(Problem::forbidden("only operators may see this")) }
+        if self.sees_all() { Ok(()) } else { Err(Problem::forbidden("only operators may do this")) }
+    }
+
+    /// Refuses whoever is no administrator.
+    pub(super) fn require_admin(&self) -> Result<(), Problem> {
+        if self.role == Role::Admin {
+            Ok(())
+        } else {
+            Err(Problem::forbidden("only administrators may do this"))
+        }
     }
 }
 
@@ -76,9 +66,8 @@ pub(crate) async fn authenticate(
 
 /// Whose token it is, if it is a valid one.
 pub(crate) async fn caller(shared: &Shared, token: &str) -> Result<Option<Caller>, Problem> {
-    // Only the hash is looked up: how long the search takes says nothing about the token.
-    let owner = shared.store.token_owner(&sha256_hex(token)).await?;
-    Ok(owner.map(|owner| Caller { user_id: owner.user_id, role: Role::parse(&owner.role) }))
+    let identity = Authenticator::new(&shared.store).identify(token).await?;
+    Ok(identity.map(|Identity { user_id, role, token }| Caller { user_id, role, token }))
 }
 
 /// The token of a request, if it carries exactly one.

@@ -1,6 +1,8 @@
 //! The REST API.
 
+mod accounts;
 pub(crate) mod auth;
+mod authenticator;
 mod body;
 mod controllers;
 mod create;
@@ -9,6 +11,7 @@ mod plugins;
 pub(crate) mod problem;
 mod query;
 mod sessions;
+mod templates;
 mod validate;
 mod view;
 mod wish;
@@ -44,9 +47,14 @@ pub(crate) fn router(shared: Arc<Shared>, beside: Router) -> Router {
         .route("/api/v1/sessions/{id}/wake", post(wish::wake))
         .route("/api/v1/sessions/{id}/heartbeat", post(wish::heartbeat))
         .route("/api/v1/admin/controllers", get(controllers::list))
-        .route("/api/v1/admin/controllers/{id}", get(controllers::get))
         .route("/api/v1/admin/plugins", get(plugins::list))
         .route("/api/v1/admin/plugins/{name}", get(plugins::get))
+        .route(
+            "/api/v1/admin/controllers/{id}",
+            get(controllers::get).patch(controllers::patch).delete(controllers::delete),
+        )
+        .merge(accounts::routes())
+        .merge(templates::routes())
         .route_layer(from_fn_with_state(Arc::clone(&shared), auth::authenticate));
     let layers = ServiceBuilder::new()
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))

@@ -65,6 +65,17 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
     }
 
+    /// The caller may not set a field to what they gave.
+    pub(super) fn forbidden_field(field: &str, message: &str) -> Self {
+        Self::forbidden("").with(vec![FieldError::new(field, message)])
+    }
+
+    /// The request is for another version of the thing than there is.
+    pub(super) fn precondition_failed(detail: &str) -> Self {
+        let status = StatusCode::PRECONDITION_FAILED;
+        Self::new(status, "precondition-failed", "Changed in the meantime", detail)
+    }
+
     /// The request cannot be read.
     pub(crate) fn bad_request(errors: Vec<FieldError>) -> Self {
         let problem = Self::new(StatusCode::BAD_REQUEST, "bad-request", "The request cannot be read", "");
@@ -83,7 +94,12 @@ impl Problem {
     }
 
     pub(crate) fn unsupported_media_type() -> Self {
-        let detail = "expected Content-Type: application/json";
+        Self::unsupported_media_type_but("application/json")
+    }
+
+    /// The body is not of the one type that is understood here.
+    pub(crate) fn unsupported_media_type_but(expected: &str) -> Self {
+        let detail = format!("expected Content-Type: {expected}");
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "Unsupported media type", detail)
     }
 
@@ -126,6 +142,11 @@ impl Problem {
     pub(crate) fn internal() -> Self {
         let detail = "the server failed; its log says more under this request's id";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail)
+    }
+
+    /// The fields at fault.
+    pub(super) fn into_errors(self) -> Vec<FieldError> {
+        self.errors
     }
 
     fn with(mut self, errors: Vec<FieldError>) -> Self {

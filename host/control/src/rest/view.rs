@@ -121,6 +121,7 @@ pub(super) struct ControllerView<'a> {
     message: &'a str,
     capabilities: Option<&'a Capabilities>,
     labels: BTreeMap<&'a str, &'a str>,
+    draining: bool,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
@@ -138,11 +139,13 @@ impl<'a> ControllerView<'a> {
             endpoint: &controller.endpoint,
             message: &controller.message,
             capabilities: controller.capabilities.as_ref(),
-            // Those of the registration come last and win.
+            // What comes later wins, as in [`Controller::label`].
             labels: own
                 .chain(&controller.labels)
+                .chain(&controller.operator_labels)
                 .map(|(key, value)| (key.as_str(), value.as_str()))
                 .collect(),
+            draining: controller.draining,
             created_at: controller.created_at,
             updated_at: controller.updated_at,
         }

@@ -1,11 +1,13 @@
 //! What the API server remembers: one trait, in the words of the domain.
 
+mod account;
 mod error;
 mod migrations;
 mod sqlite;
 mod transition;
+mod template;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +16,14 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::{
     Capabilities, Condition, Controller, ControllerId, ControllerStatus, Epoch, Generation, Operation, Phase,
-    Registration, Session, SessionId, Step, WishedState,
+    Registration, Role, Session, SessionId, Step, Template, Token, User, WishedState,
 };
 
+pub use account::{TokenCreated, UserChange, UserChanged, UserDeletion};
 pub use error::StoreError;
 pub use sqlite::SqliteStore;
 pub(crate) use transition::Applied;
+pub use template::{Expected, TemplateDeletion, TemplateWrite, TemplateWritten};
 
 /// A session with its operation: they live and die together.
 #[derive(Debug, Clone)]
@@ -35,10 +39,10 @@ pub struct SessionRecord {
 pub struct TokenOwner {
     /// The user.
     pub user_id: String,
-    /// `admin`, `operator` or `user`.
-    pub role: String,
-    /// The name of the token.
-    pub token_name: String,
+    /// What the token and its user both may do.
+    pub role: Role,
+    /// The token.
+    pub token: Token,
 }
 
 /// Chooses a controller. Called inside the transaction that stores the choice, so that the counts it sees are
@@ -173,6 +177,26 @@ pub struct Stray {
     pub deleted_at: Option<DateTime<Utc>>,
 }
 
+/// What an operator says about a controller; what is absent stays.
+#[derive(Debug, Clone, Default)]
+pub struct ControllerChange {
+    /// It gets no new sessions.
+    pub draining: Option<bool>,
+    /// Labels to set; `None` inside = the operator's label goes.
+    pub labels: BTreeMap<String, Option<String>>,
+}
+
+/// What became of the wish that a controller be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ControllerDeletion {
+    /// It is gone.
+    Deleted,
+    /// There is no such controller.
+    NoSuchController,
+    /// So many sessions are placed on it.
+    HasSessions(u64),
+}
+
 /// Which sessions to list.
 #[derive(Debug, Clone, Default)]
 pub struct SessionFilter {
@@ -182,6 +206,8 @@ pub struct SessionFilter {
     pub state: Option<WishedState>,
     /// In this phase.
     pub phase: Option<Phase>,
+    /// Made from this template.
+    pub template_id: Option<String>,
     /// Placed here.
     pub controller_id: Option<String>,
     /// Placed on this type.
@@ -357,11 +383,21 @@ pub trait Store: Send + Sync + 'static {
     async fn controllers(&self) -> Result<Vec<Controller>, StoreError>;
     /// One controller.
     async fn controller(&self, id: &ControllerId) -> Result<Option<Controller>, StoreError>;
+    /// Stores what an operator says about a controller. `None` = there is no such controller.
+    async fn change_controller(
+        &self,
+        id: &ControllerId,
+        change: ControllerChange,
+    ) -> Result<Option<Controller>, StoreError>;
+    /// Removes a controller without sessions.
+    async fn delete_controller(&self, id: &ControllerId) -> Result<ControllerDeletion, StoreError>;
     /// Stores what a probe found.
     async fn record_probe(&self, id: &ControllerId, probe: ProbeRecord) -> Result<(), StoreError>;
 
     /// Stores a session, its operation, its placement and its idempotency key, or nothing.
     async fn create_session(&self, new: NewSession) -> Result<Created, StoreError>;
+    /// What a request with this key was answered, if it was; changes nothing.
+    async fn earlier_answer(&self, key: &IdempotencyKey) -> Result<Option<Created>, StoreError>;
     /// One session.
     async fn session(&self, id: &SessionId) -> Result<Option<SessionRecord>, StoreError>;
     /// A page of sessions, newest first. What cannot be read is left out, here and in all lists of sessions.
@@ -419,10 +455,49 @@ pub trait Store: Send + Sync + 'static {
         condition: Condition,
     ) -> Result<Vec<SessionId>, StoreError>;
 
+    /// One template.
+    async fn template(&self, name: &str) -> Result<Option<Template>, StoreError>;
+    /// A page of templates, by name.
+    async fn templates(&self, after: Option<&str>, limit: u32) -> Result<Vec<Template>, StoreError>;
+    /// Stores templates, each as its condition says, all in one transaction.
+    async fn write_templates(&self, writes: Vec<TemplateWrite>) -> Result<Vec<TemplateWritten>, StoreError>;
+    /// Removes a template. Sessions made from it stay as they are.
+    async fn delete_template(&self, name: &str, expected: Expected) -> Result<TemplateDeletion, StoreError>;
+
     /// Who owns the token with this hash.
     async fn token_owner(&self, token_hash: &str) -> Result<Option<TokenOwner>, StoreError>;
     /// Makes this the one token of that name, for the built-in administrator.
     async fn replace_admin_token(&self, name: &str, token_hash: &str) -> Result<(), StoreError>;
+
+    /// The tokens of a user or of all, newest first.
+    async fn tokens(
+        &self,
+        user_id: Option<&str>,
+        after: Option<&Position>,
+        limit: u32,
+    ) -> Result<Vec<Token>, StoreError>;
+    /// Stores a token, unless its user has `most` already.
+    async fn create_token(
+        &self,
+        token: Token,
+        token_hash: &str,
+        most: u32,
+    ) -> Result<TokenCreated, StoreError>;
+    /// Makes a token void, of this user if one is named; whether there was one.
+    async fn delete_token(&self, id: &str, user_id: Option<&str>) -> Result<bool, StoreError>;
+    /// Remembers that a token was used.
+    async fn token_used(&self, id: &str, at: DateTime<Utc>) -> Result<(), StoreError>;
+
+    /// One user.
+    async fn user(&self, id: &str) -> Result<Option<User>, StoreError>;
+    /// A page of users, by id.
+    async fn users(&self, after: Option<&str>, limit: u32) -> Result<Vec<User>, StoreError>;
+    /// Stores a new user.
+    async fn create_user(&self, user: User) -> Result<UserChanged, StoreError>;
+    /// Changes a user.
+    async fn change_user(&self, id: &str, change: UserChange) -> Result<UserChanged, StoreError>;
+    /// Removes a user without sessions, and their tokens.
+    async fn delete_user(&self, id: &str) -> Result<UserDeletion, StoreError>;
 
     /// Stores a right to reach a session, under the hash of its token.
     async fn grant_access(

@@ -94,6 +94,8 @@ pub struct State {
     /// What the backend says about being ready, by session.
     pub ready: HashMap<String, Condition>,
     pub max_sessions: i32,
+    /// Absent = `docker`.
+    pub controller_type: Option<&'static str>,
     pub last_create: Option<CreateSessionRequest>,
     /// Where the services of a session are, by session and service.
     pub access: HashMap<(String, String), u16>,
@@ -412,8 +414,9 @@ impl ControllerService for Backend {
     ) -> Result<Response<CapabilitiesResponse>, Status> {
         let (max_sessions, hibernation, watch) =
             self.with(|state| (state.max_sessions, !state.no_hibernation, state.watchable));
+        let kind = self.with(|state| state.controller_type);
         Ok(Response::new(CapabilitiesResponse {
-            controller_type: "docker".into(),
+            controller_type: kind.unwrap_or("docker").into(),
             version: "1".into(),
             supports_networking: true,
             supports_hibernation: hibernation,
@@ -555,7 +558,7 @@ pub fn config(data: &Path) -> ControlConfig {
 
 pub async fn register(control: &Control, name: &str, backend: &Backend) -> ControllerId {
     let registration = Registration {
-        controller_type: "docker".into(),
+        controller_type: backend.with(|state| state.controller_type).unwrap_or("docker").into(),
         name: name.into(),
         endpoint: String::new(),
         labels: BTreeMap::from([("region".into(), "lab".into())]),
@@ -606,6 +609,40 @@ impl Server {
 
     pub fn request(&self, method: &str, path: &str) -> http::request::Builder {
         Request::builder().method(method).uri(path).header("authorization", format!("Bearer {}", self.token))
+    }
+
+    /// A request with a JSON body, by whoever has a token.
+    pub async fn call(&self, token: &str, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        self.call_with(token, method, path, &[], body).await
+    }
+
+    pub async fn call_with(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
+        let mut request =
+            Request::builder().method(method).uri(path).header("authorization", format!("Bearer {token}"));
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+        self.send(request.body(body).unwrap()).await
+    }
+
+    /// Makes a user and a token of theirs.
+    pub async fn user(&self, id: &str, role: &str) -> String {
+        let made = self.post("/api/v1/admin/users", &json!({"id": id, "role": role})).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+        let token = self.post("/api/v1/admin/tokens", &json!({"user_id": id, "name": "test"})).await;
+        assert_eq!(token.status, StatusCode::CREATED, "{}", token.text);
+        token.json()["secret"].as_str().unwrap().to_owned()
     }
 
     pub async fn get(&self, path: &str) -> Answer {

@@ -7,8 +7,10 @@ mod observed;
 mod operations;
 mod rows;
 mod sessions;
+mod templates;
 mod tokens;
 mod wishes;
+mod users;
 mod writer;
 
 #[cfg(test)]
@@ -85,6 +87,20 @@ impl Store for SqliteStore {
         controllers::one(&mut *self.readers.acquire().await?, id).await
     }
 
+    async fn change_controller(
+        &self,
+        id: &ControllerId,
+        change: ControllerChange,
+    ) -> Result<Option<Controller>, StoreError> {
+        let id = id.clone();
+        self.writer.run(move |db| Box::pin(controllers::change(db, id, change))).await
+    }
+
+    async fn delete_controller(&self, id: &ControllerId) -> Result<ControllerDeletion, StoreError> {
+        let id = id.clone();
+        self.writer.run(move |db| Box::pin(controllers::delete(db, id))).await
+    }
+
     async fn record_probe(&self, id: &ControllerId, probe: ProbeRecord) -> Result<(), StoreError> {
         let id = id.clone();
         self.writer.run(move |db| Box::pin(controllers::record_probe(db, id, probe))).await
@@ -92,6 +108,10 @@ impl Store for SqliteStore {
 
     async fn create_session(&self, new: NewSession) -> Result<Created, StoreError> {
         self.writer.run(move |db| Box::pin(create::create(db, new))).await
+    }
+
+    async fn earlier_answer(&self, key: &IdempotencyKey) -> Result<Option<Created>, StoreError> {
+        create::earlier_answer(&mut *self.readers.acquire().await?, key, crate::domain::now()).await
     }
 
     async fn session(&self, id: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
@@ -186,6 +206,23 @@ impl Store for SqliteStore {
         self.writer.run(move |db| Box::pin(observed::set_condition(db, controller, condition))).await
     }
 
+    async fn template(&self, name: &str) -> Result<Option<Template>, StoreError> {
+        templates::one(&mut *self.readers.acquire().await?, name).await
+    }
+
+    async fn templates(&self, after: Option<&str>, limit: u32) -> Result<Vec<Template>, StoreError> {
+        templates::page(&mut *self.readers.acquire().await?, after, limit).await
+    }
+
+    async fn write_templates(&self, writes: Vec<TemplateWrite>) -> Result<Vec<TemplateWritten>, StoreError> {
+        self.writer.run(move |db| Box::pin(templates::write_all(db, writes))).await
+    }
+
+    async fn delete_template(&self, name: &str, expected: Expected) -> Result<TemplateDeletion, StoreError> {
+        let name = name.to_owned();
+        self.writer.run(move |db| Box::pin(templates::delete(db, name, expected))).await
+    }
+
     async fn token_owner(&self, token_hash: &str) -> Result<Option<TokenOwner>, StoreError> {
         tokens::owner(&mut *self.readers.acquire().await?, token_hash).await
     }
@@ -193,6 +230,57 @@ impl Store for SqliteStore {
     async fn replace_admin_token(&self, name: &str, token_hash: &str) -> Result<(), StoreError> {
         let (name, token_hash) = (name.to_owned(), token_hash.to_owned());
         self.writer.run(move |db| Box::pin(tokens::replace_admin(db, name, token_hash))).await
+    }
+
+    async fn tokens(
+        &self,
+        user_id: Option<&str>,
+        after: Option<&Position>,
+        limit: u32,
+    ) -> Result<Vec<Token>, StoreError> {
+        tokens::list(&mut *self.readers.acquire().await?, user_id, after, limit).await
+    }
+
+    async fn create_token(
+        &self,
+        token: Token,
+        token_hash: &str,
+        most: u32,
+    ) -> Result<TokenCreated, StoreError> {
+        let token_hash = token_hash.to_owned();
+        self.writer.run(move |db| Box::pin(tokens::create(db, token, token_hash, most))).await
+    }
+
+    async fn delete_token(&self, id: &str, user_id: Option<&str>) -> Result<bool, StoreError> {
+        let (id, user_id) = (id.to_owned(), user_id.map(str::to_owned));
+        self.writer.run(move |db| Box::pin(tokens::delete(db, id, user_id))).await
+    }
+
+    async fn token_used(&self, id: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
+        let id = id.to_owned();
+        self.writer.run(move |db| Box::pin(tokens::used(db, id, at))).await
+    }
+
+    async fn user(&self, id: &str) -> Result<Option<User>, StoreError> {
+        users::one(&mut *self.readers.acquire().await?, id).await
+    }
+
+    async fn users(&self, after: Option<&str>, limit: u32) -> Result<Vec<User>, StoreError> {
+        users::page(&mut *self.readers.acquire().await?, after, limit).await
+    }
+
+    async fn create_user(&self, user: User) -> Result<UserChanged, StoreError> {
+        self.writer.run(move |db| Box::pin(users::create(db, user))).await
+    }
+
+    async fn change_user(&self, id: &str, change: UserChange) -> Result<UserChanged, StoreError> {
+        let id = id.to_owned();
+        self.writer.run(move |db| Box::pin(users::change(db, id, change))).await
+    }
+
+    async fn delete_user(&self, id: &str) -> Result<UserDeletion, StoreError> {
+        let id = id.to_owned();
+        self.writer.run(move |db| Box::pin(users::delete(db, id))).await
     }
 
     async fn grant_access(

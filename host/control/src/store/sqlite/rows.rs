@@ -140,6 +140,8 @@ pub(super) fn controller_row(row: &SqliteRow) -> Result<Controller, StoreError> 
         message: row.try_get("message")?,
         capabilities: capabilities.map(|Json(value)| value),
         labels: json(row, "labels")?,
+        operator_labels: json(row, "operator_labels")?,
+        draining: row.try_get("draining")?,
         sessions: counter(row, "current_sessions")?,
         last_heartbeat: row.try_get("last_heartbeat")?,
         created_at: row.try_get("created_at")?,
