@@ -78,6 +78,9 @@ pub struct ControlConfig {
     pub observe_interval: Duration,
     /// How long one controller may take to show all its sessions.
     pub observe_limit: Duration,
+    /// How long a session that its backend loses or changes again and again waits before it is set right the second
+    /// time; every further time doubles it.
+    pub repair_pause: Duration,
     /// How often a controller is probed.
     pub health_interval: Duration,
     /// How long a probe may take.
@@ -113,6 +116,7 @@ impl ControlConfig {
             drain_limit: Duration::from_secs(10),
             observe_interval: Duration::from_secs(30),
             observe_limit: Duration::from_secs(60),
+            repair_pause: Duration::from_secs(10),
             health_interval: Duration::from_secs(30),
             probe_timeout: Duration::from_secs(5),
             offline_after: 2,

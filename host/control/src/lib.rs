@@ -31,8 +31,10 @@ mod data_dir;
 mod domain;
 mod error;
 mod fleet;
+mod gateway;
 mod observe;
 mod placement;
+mod plugins;
 mod reconcile;
 mod rest;
 mod store;
@@ -42,4 +44,7 @@ pub use control::Control;
 pub use domain::{ControllerId, InvalidId, Registration, SessionId};
 pub use error::ControlError;
 pub use fleet::ControllerTransport;
+pub use plugins::{
+    AskedEndpoint, AskedLimits, PluginController, PluginDirectory, PluginState, PluginView, Replacement,
+};
 pub use store::StoreError;

@@ -10,6 +10,8 @@ const DEFAULT_TYPE: &str = "kubernetes";
 #[derive(Debug, Clone)]
 pub(crate) struct LeastLoaded {
     request: PlacementRequest,
+    /// The spec has an image that serves every type for which the template has none.
+    common_image: bool,
 }
 
 impl LeastLoaded {
@@ -20,90 +22,127 @@ impl LeastLoaded {
         if spec.persistent_home && !request.require.contains(&Requirement::PersistentStorage) {
             request.require.push(Requirement::PersistentStorage);
         }
-        Self { request }
+        Self { request, common_image: !spec.base_image.is_empty() }
     }
 }
 
 impl Placer for LeastLoaded {
     fn place(&self, controllers: &[Controller]) -> PlacementDecision {
-        place(&self.request, controllers)
+        self.choose(controllers)
     }
 }
 
 /// Why a controller does not take the session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Obstacle<'a> {
+    /// The session's template has nothing for its type; why.
+    Template(String),
     /// It lacks a label.
     Label(&'a str, &'a str),
     /// It cannot do what is required.
     Capability(Requirement),
     /// It does not answer, or is not well.
     Health,
+    /// It could, but is being emptied.
+    Draining,
     /// It could, but has no room now.
     Full,
 }
 
-fn place(request: &PlacementRequest, controllers: &[Controller]) -> PlacementDecision {
-    if let Some(invalid) = invalid_target(request, controllers) {
-        return invalid;
-    }
-    let default_type = request.controller_id.is_none()
-        && request.controller_type.is_none()
-        && controllers.iter().any(|controller| controller.controller_type == DEFAULT_TYPE);
-    let wanted_type = if default_type { Some(DEFAULT_TYPE) } else { request.controller_type.as_deref() };
-    let candidates: Vec<_> = controllers
-        .iter()
-        .filter(|controller| request.controller_id.as_ref().is_none_or(|id| *id == controller.id))
-        .filter(|controller| wanted_type.is_none_or(|wanted| wanted == controller.controller_type))
-        .map(|controller| (controller, obstacle(request, controller)))
-        .collect();
+impl LeastLoaded {
+    fn choose(&self, controllers: &[Controller]) -> PlacementDecision {
+        let request = &self.request;
+        if let Some(invalid) = self.invalid_target(controllers) {
+            return invalid;
+        }
+        let wanted_type = self.wanted_type(controllers);
+        let candidates: Vec<_> = controllers
+            .iter()
+            .filter(|controller| request.controller_id.as_ref().is_none_or(|id| *id == controller.id))
+            .filter(|controller| wanted_type.is_none_or(|wanted| wanted == controller.controller_type))
+            .map(|controller| (controller, self.obstacle(controller)))
+            .collect();
 
-    let best = candidates
-        .iter()
-        .filter(|(_, obstacle)| obstacle.is_none())
-        .map(|(controller, _)| controller)
-        .min_by_key(|controller| (controller.sessions, &controller.id));
-    if let Some(best) = best {
-        return PlacementDecision::On(best.id.clone(), best.controller_type.clone());
-    }
-    let reasons = reasons(&candidates, wanted_type);
-    if candidates.iter().any(|(_, obstacle)| *obstacle == Some(Obstacle::Full)) {
-        PlacementDecision::Later(reasons)
-    } else {
-        PlacementDecision::Nobody(reasons)
-    }
-}
-
-/// A target that does not exist is the caller's mistake.
-fn invalid_target(request: &PlacementRequest, controllers: &[Controller]) -> Option<PlacementDecision> {
-    let id = request.controller_id.as_ref()?;
-    let Some(target) = controllers.iter().find(|controller| controller.id == *id) else {
-        let message = "no controller with this id is registered".to_owned();
-        return Some(PlacementDecision::Invalid { field: "controller_id", message });
-    };
-    let wanted = request.controller_type.as_deref()?;
-    (wanted != target.controller_type).then(|| PlacementDecision::Invalid {
-        field: "controller_type",
-        message: format!("the controller named by controller_id is of type {:?}", target.controller_type),
-    })
-}
-
-/// The first thing in the way. Room comes last: only what could take the session is called full.
-fn obstacle<'a>(request: &'a PlacementRequest, controller: &Controller) -> Option<Obstacle<'a>> {
-    for (key, value) in &request.labels {
-        if controller.label(key) != Some(value) {
-            return Some(Obstacle::Label(key, value));
+        let best = candidates
+            .iter()
+            .filter(|(_, obstacle)| obstacle.is_none())
+            .map(|(controller, _)| controller)
+            .min_by_key(|controller| (controller.sessions, &controller.id));
+        if let Some(best) = best {
+            return PlacementDecision::On(best.id.clone(), best.controller_type.clone());
+        }
+        let reasons = reasons(&candidates, wanted_type);
+        let later =
+            |obstacle: &Option<Obstacle<'_>>| matches!(obstacle, Some(Obstacle::Draining | Obstacle::Full));
+        if candidates.iter().any(|(_, obstacle)| later(obstacle)) {
+            PlacementDecision::Later(reasons)
+        } else {
+            PlacementDecision::Nobody(reasons)
         }
     }
-    if controller.status != ControllerStatus::Healthy {
-        return Some(Obstacle::Health);
-    }
-    for requirement in &request.require {
-        if !controller.supports(*requirement) {
-            return Some(Obstacle::Capability(*requirement));
+
+    /// The type that is named; or the one that the template prefers, or else the default, if such a controller was
+    /// ever registered: one that is down is waited for, and not silently replaced by another type.
+    fn wanted_type<'a>(&'a self, controllers: &[Controller]) -> Option<&'a str> {
+        let request = &self.request;
+        if request.controller_id.is_some() || request.controller_type.is_some() {
+            return request.controller_type.as_deref();
         }
+        let preferred = request.template.as_ref().and_then(|offer| offer.preferred.as_deref());
+        [preferred, Some(DEFAULT_TYPE)].into_iter().flatten().find(|wanted| {
+            self.template_obstacle(wanted).is_none()
+                && controllers.iter().any(|controller| controller.controller_type == *wanted)
+        })
     }
-    if controller.has_room() { None } else { Some(Obstacle::Full) }
+
+    fn template_obstacle(&self, controller_type: &str) -> Option<String> {
+        self.request.template.as_ref()?.obstacle(controller_type, self.common_image)
+    }
+
+    /// A target that does not exist, or that the template is not for, is the caller's mistake.
+    fn invalid_target(&self, controllers: &[Controller]) -> Option<PlacementDecision> {
+        let request = &self.request;
+        let invalid = |field, message| Some(PlacementDecision::Invalid { field, message });
+        if let Some(obstacle) =
+            request.controller_type.as_deref().and_then(|kind| self.template_obstacle(kind))
+        {
+            return invalid("controller_type", obstacle);
+        }
+        let id = request.controller_id.as_ref()?;
+        let Some(target) = controllers.iter().find(|controller| controller.id == *id) else {
+            return invalid("controller_id", "no controller with this id is registered".to_owned());
+        };
+        let kind = &target.controller_type;
+        if request.controller_type.as_ref().is_some_and(|wanted| wanted != kind) {
+            let message = format!("the controller named by controller_id is of type {kind:?}");
+            return invalid("controller_type", message);
+        }
+        self.template_obstacle(kind).and_then(|obstacle| invalid("controller_id", obstacle))
+    }
+
+    /// The first thing in the way. Room comes last: only what could take the session is called draining or full.
+    fn obstacle(&self, controller: &Controller) -> Option<Obstacle<'_>> {
+        if let Some(why) = self.template_obstacle(&controller.controller_type) {
+            return Some(Obstacle::Template(why));
+        }
+        for (key, value) in &self.request.labels {
+            if controller.label(key) != Some(value) {
+                return Some(Obstacle::Label(key, value));
+            }
+        }
+        if controller.status != ControllerStatus::Healthy {
+            return Some(Obstacle::Health);
+        }
+        for requirement in &self.request.require {
+            if !controller.supports(*requirement) {
+                return Some(Obstacle::Capability(*requirement));
+            }
+        }
+        if controller.draining {
+            return Some(Obstacle::Draining);
+        }
+        if controller.has_room() { None } else { Some(Obstacle::Full) }
+    }
 }
 
 fn reasons(candidates: &[(&Controller, Option<Obstacle<'_>>)], wanted_type: Option<&str>) -> String {
@@ -118,6 +157,8 @@ fn reasons(candidates: &[(&Controller, Option<Obstacle<'_>>)], wanted_type: Opti
         .map(|(controller, obstacle)| {
             let why = match obstacle {
                 None => "takes it".to_owned(),
+                Some(Obstacle::Template(why)) => format!("cannot: {why}"),
+                Some(Obstacle::Draining) => "is draining".to_owned(),
                 Some(Obstacle::Label(key, value)) => format!("has no label {key}={value}"),
                 Some(Obstacle::Capability(requirement)) => {
                     format!("does not support {}", requirement.as_str())
@@ -141,7 +182,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::domain::{Capabilities, Capacity, ControllerId, now};
+    use crate::domain::{Capabilities, Capacity, ControllerId, TemplateOffer, now};
 
     fn controller(controller_type: &str, name: &str, status: ControllerStatus, sessions: u32) -> Controller {
         Controller {
@@ -157,6 +198,8 @@ mod tests {
                 ..Capabilities::default()
             }),
             labels: BTreeMap::from([("region".into(), "lab".into())]),
+            operator_labels: BTreeMap::new(),
+            draining: false,
             sessions,
             last_heartbeat: None,
             created_at: now(),
@@ -166,6 +209,22 @@ mod tests {
 
     fn on(name: &str, controller_type: &str) -> PlacementDecision {
         PlacementDecision::On(ControllerId::parse(&format!("ctrl-{name}")).unwrap(), controller_type.into())
+    }
+
+    /// For a spec with an image.
+    fn place(request: &PlacementRequest, controllers: &[Controller]) -> PlacementDecision {
+        LeastLoaded { request: request.clone(), common_image: true }.choose(controllers)
+    }
+
+    /// For a template with images for some types.
+    fn offered(images: &[&str], preferred: Option<&str>) -> LeastLoaded {
+        let template = TemplateOffer {
+            images: images.iter().map(|kind| ((*kind).to_owned(), format!("{kind}-image"))).collect(),
+            preferred: preferred.map(str::to_owned),
+            ..TemplateOffer::default()
+        };
+        let request = PlacementRequest { template: Some(template), ..Default::default() };
+        LeastLoaded { request, common_image: false }
     }
 
     const HEALTHY: ControllerStatus = ControllerStatus::Healthy;
@@ -236,6 +295,59 @@ mod tests {
         // Full, but it could never take it: waiting would be in vain.
         let gpu = PlacementRequest { require: vec![Requirement::Gpu], ..Default::default() };
         assert!(matches!(place(&gpu, &[full]), PlacementDecision::Nobody(_)));
+    }
+
+    #[test]
+    fn a_draining_controller_takes_nothing() {
+        let mut all = [controller("docker", "a", HEALTHY, 0), controller("docker", "b", HEALTHY, 5)];
+        all[0].draining = true;
+        let request = PlacementRequest::default();
+        assert_eq!(place(&request, &all), on("b", "docker"));
+        let PlacementDecision::Later(why) = place(&request, &all[..1]) else { panic!() };
+        assert!(why.contains("is draining"), "{why}");
+        // It could never take it: waiting would be in vain.
+        let gpu = PlacementRequest { require: vec![Requirement::Gpu], ..Default::default() };
+        assert!(matches!(place(&gpu, &all[..1]), PlacementDecision::Nobody(_)));
+    }
+
+    #[test]
+    fn only_types_that_the_template_has_an_image_for() {
+        let all = [
+            controller("kubernetes", "k", HEALTHY, 0),
+            controller("docker", "d", HEALTHY, 9),
+            controller("kvm", "v", HEALTHY, 0),
+        ];
+        // Not even the default type, if there is no image for it.
+        assert_eq!(offered(&["docker"], None).choose(&all), on("d", "docker"));
+        assert_eq!(offered(&["docker", "kubernetes"], None).choose(&all), on("k", "kubernetes"));
+        assert_eq!(offered(&["docker", "kubernetes"], Some("docker")).choose(&all), on("d", "docker"));
+        // A preferred type that was never there does not count; one that is down does.
+        assert_eq!(offered(&["esxi", "kvm"], Some("esxi")).choose(&all), on("v", "kvm"));
+        let mut down = all.clone();
+        down[2].status = OFFLINE;
+        let decision = offered(&["docker", "kvm"], Some("kvm")).choose(&down);
+        assert!(matches!(decision, PlacementDecision::Nobody(_)), "{decision:?}");
+        let PlacementDecision::Nobody(why) = offered(&["esxi"], None).choose(&all) else { panic!() };
+        assert!(why.contains("the template has no image for type kvm"), "{why}");
+    }
+
+    #[test]
+    fn a_target_that_the_template_is_not_for() {
+        let all = [controller("docker", "d", HEALTHY, 0), controller("kvm", "v", HEALTHY, 0)];
+        let mut placer = offered(&["docker"], None);
+        placer.request.controller_type = Some("kvm".into());
+        let PlacementDecision::Invalid { field: "controller_type", message } = placer.choose(&all) else {
+            panic!()
+        };
+        assert_eq!(message, "the template has no image for type kvm");
+        placer.request.controller_type = None;
+        placer.request.controller_id = Some(all[1].id.clone());
+        assert!(matches!(placer.choose(&all), PlacementDecision::Invalid { field: "controller_id", .. }));
+        // An image of the request serves every type that the template is for.
+        placer.common_image = true;
+        assert_eq!(placer.choose(&all), on("v", "kvm"));
+        placer.request.template.as_mut().unwrap().compatible = vec!["docker".into()];
+        assert!(matches!(placer.choose(&all), PlacementDecision::Invalid { field: "controller_id", .. }));
     }
 
     #[test]

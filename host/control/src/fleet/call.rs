@@ -10,7 +10,7 @@ use futures::{FutureExt as _, TryFutureExt as _};
 use streamspace_proto::controller::v1 as proto;
 use streamspace_proto::controller::v1::controller_service_client::ControllerServiceClient;
 use tonic::body::Body;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::StatusExt as _;
 use tower::Service;
 
@@ -143,7 +143,20 @@ impl ControllerClient {
     rpc!(hibernate, hibernate_session, proto::HibernateSessionRequest, proto::HibernateSessionResponse);
     rpc!(wake, wake_session, proto::WakeSessionRequest, proto::WakeSessionResponse);
     rpc!(status, get_session_status, proto::GetSessionStatusRequest, proto::SessionStatusResponse);
+    rpc!(access, get_session_access, proto::GetSessionAccessRequest, proto::SessionAccessResponse);
     rpc!(list, list_sessions, proto::ListSessionsRequest, proto::ListSessionsResponse);
+
+    rpc!(get, get_session, proto::GetSessionRequest, proto::GetSessionResponse);
+
+    /// Opens the stream of events. The time limit is for its beginning; it has no end of its own.
+    pub(crate) async fn watch(
+        &self,
+        request: proto::WatchSessionsRequest,
+        timeout: Duration,
+    ) -> Result<Streaming<proto::SessionEvent>, CallError> {
+        let mut client = self.inner.clone();
+        bounded(timeout, Box::pin(async move { client.watch_sessions(request).await })).await
+    }
 
     pub(super) async fn health_check(
         &self,

@@ -1,15 +1,20 @@
 //! The REST API.
 
-mod auth;
+mod accounts;
+pub(crate) mod auth;
+mod authenticator;
 mod body;
 mod controllers;
 mod create;
 mod health;
-mod problem;
+mod plugins;
+pub(crate) mod problem;
 mod query;
 mod sessions;
+mod templates;
 mod validate;
 mod view;
+mod wish;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -18,7 +23,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::{HeaderName, Request};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -32,13 +37,24 @@ use problem::Problem;
 /// Follows a request through logs and answers.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-pub(crate) fn router(shared: Arc<Shared>) -> Router {
+/// All of the API, and beside it what else is served.
+pub(crate) fn router(shared: Arc<Shared>, beside: Router) -> Router {
     let limit = shared.config.body_limit;
     let authenticated = Router::new()
         .route("/api/v1/sessions", get(sessions::list).post(create::create))
-        .route("/api/v1/sessions/{id}", get(sessions::get).delete(sessions::delete))
+        .route("/api/v1/sessions/{id}", get(sessions::get).patch(wish::patch).delete(sessions::delete))
+        .route("/api/v1/sessions/{id}/hibernate", post(wish::hibernate))
+        .route("/api/v1/sessions/{id}/wake", post(wish::wake))
+        .route("/api/v1/sessions/{id}/heartbeat", post(wish::heartbeat))
         .route("/api/v1/admin/controllers", get(controllers::list))
-        .route("/api/v1/admin/controllers/{id}", get(controllers::get))
+        .route("/api/v1/admin/plugins", get(plugins::list))
+        .route("/api/v1/admin/plugins/{name}", get(plugins::get))
+        .route(
+            "/api/v1/admin/controllers/{id}",
+            get(controllers::get).patch(controllers::patch).delete(controllers::delete),
+        )
+        .merge(accounts::routes())
+        .merge(templates::routes())
         .route_layer(from_fn_with_state(Arc::clone(&shared), auth::authenticate));
     let layers = ServiceBuilder::new()
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
@@ -52,8 +68,9 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/readyz", get(health::ready))
         .fallback(|| async { Problem::not_found("there is nothing under this path") })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
-        .layer(layers)
         .with_state(shared)
+        .merge(beside)
+        .layer(layers)
 }
 
 fn span<B>(request: &Request<B>) -> Span {

@@ -5,8 +5,12 @@ use sqlx::{SqlSafeStr as _, SqliteConnection};
 
 use super::StoreError;
 
-const SQLITE: &[(i64, &str, &str)] =
-    &[(1, "start", include_str!("../../../../migrations/sqlite/0001_start.sql"))];
+const SQLITE: &[(i64, &str, &str)] = &[
+    (1, "start", include_str!("../../../../migrations/sqlite/0001_start.sql")),
+    (2, "wishes", include_str!("../../../../migrations/sqlite/0002_wishes.sql")),
+    (4, "accounts", include_str!("../../../../migrations/sqlite/0004_accounts.sql")),
+    (5, "access_grants", include_str!("../../../../migrations/sqlite/0005_access_grants.sql")),
+];
 
 /// The highest schema version that this build knows.
 fn known_version() -> i64 {

@@ -5,7 +5,7 @@ use sqlx::{Row as _, SqliteConnection};
 
 use super::rows::controller_row;
 use crate::domain::{Controller, ControllerId, Epoch, Registration, now};
-use crate::store::{ProbeRecord, StoreError};
+use crate::store::{ControllerChange, ControllerDeletion, ProbeRecord, StoreError};
 
 pub(super) async fn register(
     db: &mut SqliteConnection,
@@ -52,6 +52,48 @@ pub(super) async fn one(
     let row =
         sqlx::query("SELECT * FROM controllers WHERE id = $1").bind(id.as_str()).fetch_optional(db).await?;
     row.as_ref().map(controller_row).transpose()
+}
+
+pub(super) async fn change(
+    db: &mut SqliteConnection,
+    id: ControllerId,
+    change: ControllerChange,
+) -> Result<Option<Controller>, StoreError> {
+    let Some(mut controller) = one(db, &id).await? else { return Ok(None) };
+    controller.draining = change.draining.unwrap_or(controller.draining);
+    for (key, value) in change.labels {
+        match value {
+            Some(value) => drop(controller.operator_labels.insert(key, value)),
+            None => drop(controller.operator_labels.remove(&key)),
+        }
+    }
+    controller.updated_at = now();
+    sqlx::query("UPDATE controllers SET draining = $2, operator_labels = $3, updated_at = $4 WHERE id = $1")
+        .bind(id.as_str())
+        .bind(controller.draining)
+        .bind(Json(&controller.operator_labels))
+        .bind(controller.updated_at)
+        .execute(db)
+        .await?;
+    Ok(Some(controller))
+}
+
+pub(super) async fn delete(
+    db: &mut SqliteConnection,
+    id: ControllerId,
+) -> Result<ControllerDeletion, StoreError> {
+    let sessions: i64 = sqlx::query_scalar("SELECT count(*) FROM sessions WHERE controller_id = $1")
+        .bind(id.as_str())
+        .fetch_one(&mut *db)
+        .await?;
+    if sessions > 0 {
+        return Ok(ControllerDeletion::HasSessions(sessions.unsigned_abs()));
+    }
+    let done = sqlx::query("DELETE FROM controllers WHERE id = $1").bind(id.as_str()).execute(db).await?;
+    Ok(match done.rows_affected() {
+        0 => ControllerDeletion::NoSuchController,
+        _ => ControllerDeletion::Deleted,
+    })
 }
 
 pub(super) async fn record_probe(
