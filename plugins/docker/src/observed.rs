@@ -59,7 +59,9 @@ pub(crate) fn state(container: &Container) -> SessionState {
 fn phase(container: &Container) -> (Phase, Condition) {
     use ConditionStatus::{No, Yes};
     let ready = |status, reason: &str, message: String| condition("Ready", status, reason, message);
-    let ended = || match (container.oom_killed, container.exit_code) {
+    // While it runs the engine gives 0, and has forgotten how the last life ended.
+    let exit_code = container.exit_code.filter(|_| container.state != ContainerState::Running);
+    let ended = || match (container.oom_killed, exit_code) {
         (true, _) => "it ran out of memory".to_owned(),
         (false, Some(code)) => format!("its main process ended with code {code}"),
         (false, None) => "its main process ended".to_owned(),
