@@ -9,6 +9,7 @@ mod deadline;
 mod service;
 mod slot;
 mod status;
+mod streams;
 
 pub use breaker::Failing;
 pub use service::{Service, Shell, Transport};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _, stream};
+use futures::Stream;
 use streamspace_proto::controller::v1::controller_service_server::{
     ControllerService, ControllerServiceServer,
 };
@@ -18,7 +18,6 @@ use streamspace_proto::controller::v1::{
     SessionMetricsResponse, SessionStatusResponse, TunnelFrame, WakeSessionRequest, WakeSessionResponse,
     WatchSessionsRequest,
 };
-use streamspace_runtime::contract::observe::LogQuery;
 use streamspace_runtime::{Backend, CallOptions};
 use tonic::body::Body;
 use tonic::{Request, Response, Status, Streaming};
@@ -28,16 +27,10 @@ use tower::util::BoxCloneSyncService;
 use crate::breaker::Subject;
 use crate::convert::{self, Mutation, home_key, session_ref, session_request, some_unless_empty};
 use crate::slot::{Closed, Slot};
-use crate::{deadline, status};
+use crate::{deadline, status, streams};
 
 /// Sessions of a page, unless the caller says otherwise.
 const PAGE: u32 = 500;
-
-/// Lines of one page of logs.
-const LOG_PAGE: u32 = 500;
-
-/// How long the plugin waits for the next line of a log that is followed.
-const LOG_WAIT: Duration = Duration::from_secs(20);
 
 /// What serves a [`Shell`]: on a socket, or in memory as the transport of a client.
 pub type Service = ControllerServiceServer<Shell>;
@@ -258,37 +251,12 @@ impl ControllerService for Shell {
         &self,
         request: Request<GetSessionLogsRequest>,
     ) -> Result<Response<Self::GetSessionLogsStream>, Status> {
+        let timeout = deadline::of_request(request.metadata());
         let request = request.into_inner();
         let session = session_ref(request.session_id, request.node_id)?;
         let tail = u32::try_from(request.tail_lines).ok().filter(|lines| *lines > 0);
-        let first = LogQuery { cursor: some_unless_empty(request.cursor), tail, limit: LOG_PAGE, wait_ms: 0 };
-        let slot = Arc::clone(&self.slot);
-        // Page after page; the plugin is asked anew for each, so that a follower holds no instance while it waits
-        // for its reader, and does not hold on to a plugin that is replaced.
-        let pages = stream::try_unfold(Some(first), move |query| {
-            let (slot, session) = (Arc::clone(&slot), session.clone());
-            async move {
-                let Some(query) = query else { return Ok::<_, Status>(None) };
-                let options = CallOptions::read(LOG_WAIT * 2);
-                let (subject, asked) = (session.session_id.clone(), query.clone());
-                let call = |backend: Backend| async move { backend.logs(options, session, asked).await };
-                let page = slot.call(Subject::Session(&subject), call).await?;
-                let full = page.entries.len() >= LOG_PAGE as usize;
-                let next = (full || (request.follow && !page.ended)).then(|| LogQuery {
-                    cursor: page.cursor.or(query.cursor),
-                    tail: None,
-                    limit: LOG_PAGE,
-                    wait_ms: if request.follow { LOG_WAIT.as_millis() as u32 } else { 0 },
-                });
-                Ok(Some((page.entries, next)))
-            }
-        });
-        let lines = pages.flat_map(|page| match page {
-            Ok(entries) => stream::iter(
-                entries.into_iter().map(|entry| Ok(convert::log_entry(entry))).collect::<Vec<_>>(),
-            ),
-            Err(status) => stream::iter(vec![Err(status)]),
-        });
+        let cursor = some_unless_empty(request.cursor);
+        let lines = streams::logs(&self.slot, timeout, session, cursor, tail, request.follow).await?;
         Ok(Response::new(Box::pin(lines)))
     }
 
@@ -339,9 +307,12 @@ impl ControllerService for Shell {
 
     async fn watch_sessions(
         &self,
-        _request: Request<WatchSessionsRequest>,
+        request: Request<WatchSessionsRequest>,
     ) -> Result<Response<Self::WatchSessionsStream>, Status> {
-        Err(Status::unimplemented("watching is not offered by this controller"))
+        let timeout = deadline::of_request(request.metadata());
+        let cursor = some_unless_empty(request.into_inner().cursor);
+        let events = streams::watch(&self.slot, timeout, cursor).await?;
+        Ok(Response::new(Box::pin(events)))
     }
 
     async fn get_session_access(
