@@ -334,8 +334,7 @@ mod tests {
             {"verb": "box.create", "name": "ss-*", "skip": 1, "count": 2, "fault": "lost_reply"},
             {"verb": "box.list", "later_pages": true, "fault": {"error": {"status": 500}}},
         ]));
-        let mut cut =
-            |verb, name, later| knobs.plan(verb, name, later) != Plan::default();
+        let mut cut = |verb, name, later| knobs.plan(verb, name, later) != Plan::default();
         assert!(!cut(Verb::BoxGet, "ss-1", false));
         assert!(!cut(Verb::BoxCreate, "other", false));
         let hits: Vec<bool> = (0..4).map(|_| cut(Verb::BoxCreate, "ss-1", false)).collect();
@@ -358,7 +357,8 @@ mod tests {
 
     #[test]
     fn a_rule_for_nothing_is_refused() {
-        let setup = serde_json::from_value(serde_json::json!({"rules": [{"verb": "box.crate", "fault": "hang"}]}));
+        let setup =
+            serde_json::from_value(serde_json::json!({"rules": [{"verb": "box.crate", "fault": "hang"}]}));
         assert!(matches!(Knobs::new(0).replace(setup.unwrap()), Err(Refusal::Invalid(_))));
         assert!(serde_json::from_value::<Setup>(serde_json::json!({"rule": []})).is_err());
     }

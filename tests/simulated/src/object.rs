@@ -64,8 +64,6 @@ pub(crate) enum JobKind {
     Start,
     Stop,
     Delete,
-    /// Not asked for by anybody: the box is going to crash.
-    Crash,
 }
 
 /// A box: a machine, a container, whatever runs a session.

@@ -10,7 +10,7 @@ const KEPT: usize = 1000;
 /// One line.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Line {
-    /// Counts from 1 over the life of the box.
+    /// Grows from line to line, also over boxes that follow each other under one name.
     pub(crate) seq: u64,
     /// Milliseconds since 1970 (UTC).
     pub(crate) at_ms: u64,
@@ -32,13 +32,11 @@ pub(crate) struct LinePage {
 #[derive(Default)]
 pub(crate) struct Output {
     lines: VecDeque<Line>,
-    last: u64,
 }
 
 impl Output {
-    pub(crate) fn push(&mut self, at_ms: u64, source: &str, message: String) {
-        self.last += 1;
-        self.lines.push_back(Line { seq: self.last, at_ms, source: source.to_owned(), message });
+    pub(crate) fn push(&mut self, line: Line) {
+        self.lines.push_back(line);
         if self.lines.len() > KEPT {
             self.lines.pop_front();
         }
@@ -52,13 +50,14 @@ impl Output {
         limit: usize,
         ended: bool,
     ) -> LinePage {
-        let first = after.unwrap_or_else(|| match tail {
-            Some(tail) => self.last.saturating_sub(u64::try_from(tail).unwrap_or(u64::MAX)),
-            None => 0,
-        });
-        let lines: Vec<Line> =
-            self.lines.iter().filter(|line| line.seq > first).take(limit).cloned().collect();
-        let next = lines.last().map_or(first, |line| line.seq);
-        LinePage { lines, next, ended: ended && next >= self.last }
+        let skip = match (after, tail) {
+            (Some(after), _) => self.lines.partition_point(|line| line.seq <= after),
+            (None, Some(tail)) => self.lines.len().saturating_sub(tail),
+            (None, None) => 0,
+        };
+        let lines: Vec<Line> = self.lines.iter().skip(skip).take(limit).cloned().collect();
+        let all = skip + lines.len() == self.lines.len();
+        let next = lines.last().map(|line| line.seq).or(after).unwrap_or(0);
+        LinePage { lines, next, ended: ended && all }
     }
 }

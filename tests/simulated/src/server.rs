@@ -49,9 +49,8 @@ pub(crate) async fn serve(
     let tcp = match listen {
         Some(address) => {
             ensure!(address.ip().is_loopback(), "--listen: {address} is not a loopback address");
-            let listener = TcpListener::bind(address)
-                .await
-                .with_context(|| format!("{address} cannot be served on"))?;
+            let listener =
+                TcpListener::bind(address).await.with_context(|| format!("{address} cannot be served on"))?;
             println!("serving on http://{}", listener.local_addr()?);
             Either::Left(serve_tcp(listener, router))
         }

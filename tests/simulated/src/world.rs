@@ -13,7 +13,7 @@ use crate::feed::Feed;
 use crate::journal::{Change, Journal, Kept};
 use crate::knobs::{Knobs, Plan, Verb};
 use crate::object::{BoxRecord, CONTROLLER, Home, Job, JobKind, Labels, NewBox, SESSION, State, label};
-use crate::output::{LinePage, Output};
+use crate::output::{Line, LinePage, Output};
 use crate::page::Pages;
 
 /// Why something is not done. The client's fault or the state of things; knobs are no refusals.
@@ -89,12 +89,22 @@ pub(crate) enum Deed {
     Crash,
 }
 
-/// A job whose time has to be waited for.
+/// Something that happens to a box later.
 #[derive(Debug)]
 pub(crate) struct Timer {
-    pub(crate) name: String,
-    pub(crate) uid: u64,
+    name: String,
+    uid: u64,
     pub(crate) due_ms: u64,
+    then: Then,
+}
+
+/// What happens.
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    /// Its job takes effect.
+    Job,
+    /// It crashes, if this life of it lasts so long.
+    Crash { starts: u32 },
 }
 
 /// Everything.
@@ -108,6 +118,8 @@ pub(crate) struct World {
     /// Boxes by controller.
     counts: HashMap<String, usize>,
     last_uid: u64,
+    /// Lines are numbered over all boxes and all lives of the process, so that a number is never used again.
+    last_line: u64,
     timers: Vec<Timer>,
     changed: bool,
 }
@@ -125,6 +137,8 @@ impl World {
             pages: Pages::default(),
             counts: HashMap::new(),
             last_uid,
+            // More than any earlier process can have written.
+            last_line: now_ms().saturating_mul(1000),
             timers: Vec::new(),
             changed: false,
             kept,
@@ -132,11 +146,8 @@ impl World {
         for record in world.kept.boxes.values() {
             *world.counts.entry(label(&record.labels, CONTROLLER).to_owned()).or_default() += 1;
             if let Some(job) = &record.job {
-                world.timers.push(Timer {
-                    name: record.name.clone(),
-                    uid: record.uid,
-                    due_ms: job.due_ms,
-                });
+                let (name, uid) = (record.name.clone(), record.uid);
+                world.timers.push(Timer { name, uid, due_ms: job.due_ms, then: Then::Job });
             }
         }
         world
@@ -257,7 +268,7 @@ impl World {
     ) -> Result<(Progress, Arc<BoxRecord>), Refusal> {
         let found = self.get_box(name)?;
         match (found.state, found.job.as_ref().map(|job| job.kind)) {
-            (State::Running, None | Some(JobKind::Crash)) => return Ok((Progress::Already, found)),
+            (State::Running, None) => return Ok((Progress::Already, found)),
             (_, Some(JobKind::Start)) => return Ok((Progress::Accepted, found)),
             (State::Creating | State::Deleting | State::Running, _) | (_, Some(_)) => {
                 return Err(Refusal::Busy(name.to_owned()));
@@ -289,7 +300,7 @@ impl World {
         match (found.state, found.job.as_ref().map(|job| job.kind)) {
             (State::Stopped, None) => return Ok((Progress::Already, found)),
             (_, Some(JobKind::Stop)) => return Ok((Progress::Accepted, found)),
-            (State::Running | State::Failed, None | Some(JobKind::Crash)) => {}
+            (State::Running | State::Failed, None) => {}
             _ => return Err(Refusal::Busy(name.to_owned())),
         }
         let mut record = BoxRecord::clone(&found);
@@ -368,12 +379,8 @@ impl World {
                 Err(Refusal::Taken(name.to_owned()))
             };
         }
-        let home = Arc::new(Home {
-            name: name.to_owned(),
-            uid: self.next_uid(),
-            labels,
-            made_at_ms: now_ms(),
-        });
+        let home =
+            Arc::new(Home { name: name.to_owned(), uid: self.next_uid(), labels, made_at_ms: now_ms() });
         self.commit(Change::Home(Arc::clone(&home)), Some(Cause::api(EffectKind::HomeMade, caller)));
         Ok((Progress::Done, home))
     }
@@ -431,8 +438,7 @@ impl World {
 
     pub(crate) fn speak(&mut self, name: &str, source: &str, message: String) -> Result<(), Refusal> {
         self.get_box(name)?;
-        self.outputs.entry(name.to_owned()).or_default().push(now_ms(), source, message);
-        self.changed = true;
+        self.write_line(name, source, message);
         Ok(())
     }
 
@@ -449,12 +455,19 @@ impl World {
 
     // ---- what time does ----
 
-    /// Finishes the job of a box, if it is still the one that was waited for.
+    /// Does what was to be done later, if it is still the same box and the same job.
     pub(crate) fn finish(&mut self, timer: &Timer) {
         let Some(found) = self.kept.boxes.get(&timer.name).filter(|found| found.uid == timer.uid) else {
             return;
         };
         let mut record = BoxRecord::clone(found);
+        if let Then::Crash { starts } = timer.then {
+            if record.state == State::Running && record.starts == starts {
+                record.job = None;
+                self.crashed(record);
+            }
+            return;
+        }
         let Some(job) = record.job.take_if(|job| job.due_ms == timer.due_ms) else { return };
         match job.kind {
             JobKind::Create => {
@@ -464,7 +477,6 @@ impl World {
             JobKind::Start => drop(self.started(record, Origin::Api, job.caller, None)),
             JobKind::Stop => drop(self.stopped(record, Cause::api(EffectKind::BoxStopped, job.caller))),
             JobKind::Delete => self.removed(record, Cause::api(EffectKind::BoxRemoved, job.caller)),
-            JobKind::Crash => self.crashed(record),
         }
     }
 
@@ -483,7 +495,9 @@ impl World {
         record.starts += 1;
         record.port = self.knobs.settings.pages.then(|| self.pages.open(&record.name)).flatten();
         if let Some(after_ms) = crash_after_ms {
-            self.begin(&mut record, JobKind::Crash, after_ms, Caller::default());
+            let then = Then::Crash { starts: record.starts };
+            let due_ms = now_ms() + after_ms;
+            self.timers.push(Timer { name: record.name.clone(), uid: record.uid, due_ms, then });
         }
         self.say(&record.name, "the box is started");
         self.put(record, Some(Cause { kind: EffectKind::BoxStarted, origin, caller }))
@@ -505,8 +519,7 @@ impl World {
         record.ended_at_ms = Some(now_ms());
         self.close_page(&mut record);
         self.say(&record.name, "the box crashed");
-        let cause =
-            Cause { kind: EffectKind::BoxCrashed, origin: Origin::Itself, caller: Caller::default() };
+        let cause = Cause { kind: EffectKind::BoxCrashed, origin: Origin::Itself, caller: Caller::default() };
         self.put(record, Some(cause));
     }
 
@@ -571,11 +584,17 @@ impl World {
     fn begin(&mut self, record: &mut BoxRecord, kind: JobKind, after_ms: u64, caller: Caller) {
         let due_ms = now_ms() + after_ms;
         record.job = Some(Job { kind, due_ms, caller });
-        self.timers.push(Timer { name: record.name.clone(), uid: record.uid, due_ms });
+        self.timers.push(Timer { name: record.name.clone(), uid: record.uid, due_ms, then: Then::Job });
     }
 
     fn say(&mut self, name: &str, message: &str) {
-        self.outputs.entry(name.to_owned()).or_default().push(now_ms(), "console", message.to_owned());
+        self.write_line(name, "console", message.to_owned());
+    }
+
+    fn write_line(&mut self, name: &str, source: &str, message: String) {
+        self.last_line += 1;
+        let line = Line { seq: self.last_line, at_ms: now_ms(), source: source.to_owned(), message };
+        self.outputs.entry(name.to_owned()).or_default().push(line);
         self.changed = true;
     }
 

@@ -55,8 +55,7 @@ pub(super) async fn list(State(service): Shared, Query(query): Query<Listing>) -
     let Listing { controller, after, limit } = query;
     service
         .perform(Verb::BoxList, "", after.is_some(), move |world, plan| {
-            let page =
-                world.list_boxes(controller.as_deref(), after.as_deref(), page_size(limit), plan);
+            let page = world.list_boxes(controller.as_deref(), after.as_deref(), page_size(limit), plan);
             Ok((StatusCode::OK, Some(page)))
         })
         .await
