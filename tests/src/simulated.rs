@@ -32,8 +32,11 @@ impl Simulated {
     /// Starts a certain program.
     pub fn start_program(program: &Path) -> Self {
         let dir = TempDir::new().unwrap();
-        let process = spawn(program, dir.path());
+        // Whoever comes first installs it; the others find it there.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().unix_socket(dir.path().join("socket")).no_proxy().build().unwrap();
+        // Last: what fails before leaves no process behind.
+        let process = spawn(program, dir.path());
         Self { program: program.to_owned(), dir, process, client }
     }
 
@@ -153,7 +156,7 @@ fn spawn(program: &Path, dir: &Path) -> Child {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    // Ends with the process, if that does not come to serve.
+    // The pipe ends with the process, if that does not come to serve.
     BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert!(line.starts_with("serving on"), "the simulated infrastructure does not serve: {line}");
     process

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 /// A misbehaving plugin that only the tests of the sandbox load.
 pub const HOSTILE_PACKAGE: &str = "streamspace-hostile-plugin";
 
+/// The plugin of the simulated backend: for tests, and to look around where there is no real backend.
+pub const SIMULATED_PACKAGE: &str = "streamspace-plugin-simulated";
+
 /// A built component.
 pub struct Plugin {
     /// Its short name, such as `docker`.
@@ -63,12 +66,12 @@ pub fn build(paths: &Paths, into: &Path) -> Result<Vec<Plugin>> {
     Ok(plugins)
 }
 
-/// Builds the hostile plugin.
-pub fn build_hostile(paths: &Paths, file: &Path) -> Result<()> {
+/// Builds a plugin that is not released.
+pub fn build_one(paths: &Paths, package: &str, file: &Path) -> Result<()> {
     wasm_target::ensure(paths)?;
-    progress("building the hostile plugin");
-    compile(paths, [HOSTILE_PACKAGE.to_owned()].into_iter())?;
-    place(&component(paths, HOSTILE_PACKAGE), file)
+    progress(format_args!("building {package}"));
+    compile(paths, [package.to_owned()].into_iter())?;
+    place(&component(paths, package), file)
 }
 
 fn compile(paths: &Paths, packages: impl Iterator<Item = String>) -> Result<()> {

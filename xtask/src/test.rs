@@ -5,7 +5,7 @@ use crate::dist::knowing;
 use crate::docker_engine::{self, Engine, Ready};
 use crate::images::{self, TEST};
 use crate::paths::Paths;
-use crate::plugins::{self, HOSTILE_PACKAGE, Plugin};
+use crate::plugins::{self, HOSTILE_PACKAGE, Plugin, SIMULATED_PACKAGE};
 use crate::registry::{self, Registry};
 use crate::{command, progress, signals};
 use anyhow::{Context, Result, bail};
@@ -117,9 +117,11 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
         report.step("format", || command::run(cargo(paths).args(["fmt", "--all", "--check"])));
     }
     let hostile = paths.testbed().join("plugins/hostile.wasm");
+    let simulated = paths.testbed().join("plugins/simulated.wasm");
     let built = report.step("build the plugins", || {
         let plugins = plugins::build(paths, &paths.cache.join("plugins"))?;
-        plugins::build_hostile(paths, &hostile)?;
+        plugins::build_one(paths, HOSTILE_PACKAGE, &hostile)?;
+        plugins::build_one(paths, SIMULATED_PACKAGE, &simulated)?;
         Ok(plugins)
     });
     // Lints and unit tests need no built component, only the same variable in their environment so that
@@ -147,6 +149,8 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
                 .env("STREAMSPACE_TEST_BIN", paths.target.join("debug/streamspace"))
                 .env("STREAMSPACE_TEST_PLUGINS", paths.cache.join("plugins"))
                 .env("STREAMSPACE_TEST_HOSTILE", &hostile)
+                .env("STREAMSPACE_TEST_SIMULATED", paths.target.join("debug/streamspace-simulated"))
+                .env("STREAMSPACE_TEST_SIMULATED_PLUGIN", &simulated)
                 .env("STREAMSPACE_TEST_RUN", &run.id);
             backends.describe(&mut test);
             command::run(&mut test)
@@ -177,7 +181,8 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
 /// The packages that are built for WebAssembly.
 fn wasm_packages(paths: &Paths) -> Result<Vec<String>> {
     let plugins = plugins::names(paths)?.into_iter().map(|name| plugins::package(&name));
-    Ok(plugins.chain([HOSTILE_PACKAGE.to_owned(), "streamspace-sdk".to_owned()]).collect())
+    let others = [HOSTILE_PACKAGE, SIMULATED_PACKAGE, "streamspace-sdk"].map(str::to_owned);
+    Ok(plugins.chain(others).collect())
 }
 
 fn lint(paths: &Paths, plugins: &[Plugin], report: &mut Report) -> Result<()> {

@@ -309,6 +309,7 @@ async fn a_running_box_serves_a_page_on_a_port_of_its_own() {
     assert_eq!(simulated.get("/boxes/ss-1").await["port"], Value::Null);
     post(&simulated, "/boxes/ss-1/start").await;
     let port = simulated.get("/boxes/ss-1").await["port"].as_u64().unwrap();
+    // The TLS that this client does not need was set up by the one above.
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let page = client.get(format!("http://127.0.0.1:{port}/")).send().await.unwrap().text().await.unwrap();
     assert!(page.contains("ss-1"), "{page}");
