@@ -165,13 +165,24 @@ mod tests {
             limits = { memory = "32MiB", calls = 4 }
             [controller.endpoints.engine]
             docker = "unix:///var/run/docker.sock"
+            [controller.endpoints.api]
+            http = "https://pve:8006"
+            tls = { sha256 = "AB:CD" }
+            credential = { header = "Authorization", format = "PVEAPIToken={secret}", secret = { env = "PVE_TOKEN" } }
+            allow = ["GET /api2/json/**"]
             [controller.secrets.token]
             file = "/etc/token"
             "#,
         )
         .unwrap();
         let controller = &config.controllers[0];
-        assert_eq!(controller.endpoints["engine"].docker, "unix:///var/run/docker.sock");
+        let docker = EndpointConfig::Docker("unix:///var/run/docker.sock".to_owned());
+        assert_eq!(controller.endpoints["engine"], docker);
+        let EndpointConfig::Http(api) = &controller.endpoints["api"] else { panic!("{controller:?}") };
+        assert_eq!(api.url, "https://pve:8006");
+        assert_eq!(api.allow.as_deref(), Some(["GET /api2/json/**".to_owned()].as_slice()));
+        let secret = api.credential.as_ref().and_then(|credential| credential.secret.as_ref());
+        assert_eq!(secret, Some(&SecretSource::Env("PVE_TOKEN".to_owned())));
         assert_eq!(controller.config["pids"], 100);
         assert_eq!(controller.limits.memory.unwrap().bytes(), 32 << 20);
         assert_eq!(controller.secrets["token"], SecretSource::File("/etc/token".into()));
@@ -188,6 +199,14 @@ mod tests {
                 "two",
             ),
             ("[[controller]]\nname = \"a\"\nplugin = \"b\"\nlimits = { memory = \"64MB\" }", "MB"),
+            (
+                "[[controller]]\nname = \"a\"\nplugin = \"b\"\n[controller.endpoints.x]\nhttp = \"https://x\"\ncookie = true",
+                "unknown field: found `cookie`",
+            ),
+            (
+                "[[controller]]\nname = \"a\"\nplugin = \"b\"\n[controller.endpoints.x]\ncookies = true",
+                "`docker` or `http`",
+            ),
         ] {
             let error = format!("{:#}", load(toml).unwrap_err());
             assert!(error.contains(word), "{toml}: {error}");

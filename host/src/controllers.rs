@@ -80,6 +80,9 @@ fn lines_to_paste(plugin: &Plugin) -> String {
             endpoint.description.replace(char::is_control, " "),
             endpoint.kind.key()
         ));
+        if !endpoint.allow.is_empty() {
+            lines.push_str(&format!("allow = {:?}   # all that it asks for\n", endpoint.allow));
+        }
     }
     lines
 }

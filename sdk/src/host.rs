@@ -1,11 +1,12 @@
-//! What the host offers: configuration, secrets, a cache, a log, and the typed Docker Engine API.
+//! What the host offers: configuration, secrets, a cache, a log, the typed Docker Engine API, and HTTP
+//! (which [`crate::http`] makes pleasant).
 
 use serde::de::DeserializeOwned;
 
 use crate::bindings::streamspace::backend::config as imported;
 use crate::{Error, ErrorExt as _, Result};
 
-pub use crate::bindings::streamspace::backend::{docker, log, secret, state};
+pub use crate::bindings::streamspace::backend::{docker, http, log, secret, state};
 
 /// This controller's configuration, which fits the plugin's schema.
 pub fn config<T: DeserializeOwned>() -> Result<T> {

@@ -16,10 +16,13 @@
 //! credentials, only the host knows.
 
 mod backend;
+mod deadline;
 mod error;
 pub mod host;
+pub mod http;
 
 pub use backend::Backend;
+pub use deadline::Deadline;
 pub use error::ErrorExt;
 
 /// Generated guest side of the contract.

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 /// A misbehaving plugin that only the tests of the sandbox load.
 pub const HOSTILE_PACKAGE: &str = "streamspace-hostile-plugin";
 
+/// A plugin that only the tests of the http capability load.
+pub const HTTP_PROBE_PACKAGE: &str = "streamspace-http-probe-plugin";
+
 /// The plugin of the simulated backend: for tests, and to look around where there is no real backend.
 pub const SIMULATED_PACKAGE: &str = "streamspace-plugin-simulated";
 

@@ -5,7 +5,7 @@ use crate::dist::knowing;
 use crate::docker_engine::{self, Engine, Ready};
 use crate::images::{self, TEST};
 use crate::paths::Paths;
-use crate::plugins::{self, HOSTILE_PACKAGE, Plugin, SIMULATED_PACKAGE};
+use crate::plugins::{self, HOSTILE_PACKAGE, HTTP_PROBE_PACKAGE, Plugin, SIMULATED_PACKAGE};
 use crate::registry::{self, Registry};
 use crate::{command, progress, signals};
 use anyhow::{Context, Result, bail};
@@ -17,6 +17,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The label of everything that a controller makes in an engine.
 const CONTROLLER_LABEL: &str = "streamspace.controller";
+/// Plugins that only tests load.
+const TEST_PLUGINS: [&str; 2] = [HOSTILE_PACKAGE, HTTP_PROBE_PACKAGE];
 /// What the programs under test are compiled with.
 const FEATURES: [&str; 2] = ["--features", "streamspace/failpoints"];
 
@@ -117,10 +119,12 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
         report.step("format", || command::run(cargo(paths).args(["fmt", "--all", "--check"])));
     }
     let hostile = paths.testbed().join("plugins/hostile.wasm");
+    let http_probe = paths.testbed().join("plugins/http-probe.wasm");
     let simulated = paths.testbed().join("plugins/simulated.wasm");
     let built = report.step("build the plugins", || {
         let plugins = plugins::build(paths, &paths.cache.join("plugins"))?;
         plugins::build_one(paths, HOSTILE_PACKAGE, &hostile)?;
+        plugins::build_one(paths, HTTP_PROBE_PACKAGE, &http_probe)?;
         plugins::build_one(paths, SIMULATED_PACKAGE, &simulated)?;
         Ok(plugins)
     });
@@ -149,6 +153,7 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
                 .env("STREAMSPACE_TEST_BIN", paths.target.join("debug/streamspace"))
                 .env("STREAMSPACE_TEST_PLUGINS", paths.cache.join("plugins"))
                 .env("STREAMSPACE_TEST_HOSTILE", &hostile)
+                .env("STREAMSPACE_TEST_HTTP_PROBE", &http_probe)
                 .env("STREAMSPACE_TEST_SIMULATED", paths.target.join("debug/streamspace-simulated"))
                 .env("STREAMSPACE_TEST_SIMULATED_PLUGIN", &simulated)
                 .env("STREAMSPACE_TEST_RUN", &run.id);
@@ -181,8 +186,9 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
 /// The packages that are built for WebAssembly.
 fn wasm_packages(paths: &Paths) -> Result<Vec<String>> {
     let plugins = plugins::names(paths)?.into_iter().map(|name| plugins::package(&name));
-    let others = [HOSTILE_PACKAGE, SIMULATED_PACKAGE, "streamspace-sdk"].map(str::to_owned);
-    Ok(plugins.chain(others).collect())
+    let of_tests = TEST_PLUGINS.map(str::to_owned);
+    let others = [SIMULATED_PACKAGE, "streamspace-sdk"].map(str::to_owned);
+    Ok(plugins.chain(of_tests).chain(others).collect())
 }
 
 fn lint(paths: &Paths, plugins: &[Plugin], report: &mut Report) -> Result<()> {
@@ -212,7 +218,7 @@ fn unit_tests(paths: &Paths, arguments: &Arguments, report: &mut Report) -> Resu
     report.step("unit tests of the SDK and the plugins", || {
         let mut test = cargo(paths);
         test.args(["test", "--lib", "--no-fail-fast"]);
-        for package in packages.iter().filter(|&package| package != HOSTILE_PACKAGE) {
+        for package in packages.iter().filter(|&package| !TEST_PLUGINS.contains(&package.as_str())) {
             test.args(["-p", package]);
         }
         command::run(test.args(&arguments.filter))

@@ -9,6 +9,7 @@ wasmtime::component::bindgen!({
     world: "streamspace:backend/backend@1.0.0",
     imports: {
         "streamspace:backend/docker": async,
+        "streamspace:backend/http": async,
     },
     exports: { default: async },
     additional_derives: [PartialEq],

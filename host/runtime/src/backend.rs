@@ -16,6 +16,7 @@ use wasmtime::Store;
 
 use crate::call::{self, CallState, Context};
 use crate::capability::docker::DockerEndpoint;
+use crate::capability::http::{HttpEndpoint, OpenInController};
 use crate::error::{BindError, CallError};
 use crate::grants::{self, EndpointConfig, SecretSource};
 use crate::limits::{LimitOverrides, Limits};
@@ -99,10 +100,21 @@ impl Backend {
         ask_plugin(&plugin, limits, settings.clone()).await?;
 
         let mut docker = BTreeMap::new();
-        for (name, target) in &config.endpoints {
-            let endpoint = DockerEndpoint::new(&target.docker, &config.controller_id)
-                .map_err(|reason| BindError::Endpoint { name: name.clone(), reason })?;
-            docker.insert(name.clone(), Arc::new(endpoint));
+        let mut http = BTreeMap::new();
+        let open = OpenInController::default();
+        for asked in &manifest.endpoints {
+            let Some(target) = config.endpoints.get(&asked.name) else { continue };
+            let wrong = |reason| BindError::Endpoint { name: asked.name.clone(), reason };
+            match target {
+                EndpointConfig::Docker(target) => {
+                    let endpoint = DockerEndpoint::new(target, &config.controller_id).map_err(wrong)?;
+                    docker.insert(asked.name.clone(), Arc::new(endpoint));
+                }
+                EndpointConfig::Http(target) => {
+                    let endpoint = HttpEndpoint::new(asked, target, open.clone()).map_err(wrong)?;
+                    http.insert(asked.name.clone(), Arc::new(endpoint));
+                }
+            }
         }
         let context = Context {
             plugin: plugin.name().to_owned(),
@@ -111,6 +123,7 @@ impl Backend {
             limits,
             secrets: config.secrets,
             docker,
+            http,
             state: Default::default(),
         };
         Ok(Self {

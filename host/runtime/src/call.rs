@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use streamspace_bindings::{Backend as Instance, BackendPre, types};
@@ -11,6 +11,7 @@ use wasmtime::{Engine, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::capability::docker::DockerEndpoint;
+use crate::capability::http::{HttpEndpoint, OpenInCall};
 use crate::capability::state::StateCache;
 use crate::cpu_meter::CpuMeter;
 use crate::error::CallError;
@@ -27,6 +28,10 @@ const HOSTCALL_BYTES: usize = 16 << 20;
 /// Random bytes a guest may ask for at once.
 const RANDOM_BYTES: u64 = 64 << 10;
 
+/// What is left to a plugin of its time when a host call has given up waiting: this part of it, and no more than so
+/// much.
+const LAST_WORDS: (u32, Duration) = (10, Duration::from_millis(250));
+
 /// What a controller gives to the calls of its plugin.
 pub(crate) struct Context {
     pub(crate) plugin: String,
@@ -36,6 +41,7 @@ pub(crate) struct Context {
     pub(crate) limits: Limits,
     pub(crate) secrets: BTreeMap<String, SecretSource>,
     pub(crate) docker: BTreeMap<String, Arc<DockerEndpoint>>,
+    pub(crate) http: BTreeMap<String, Arc<HttpEndpoint>>,
     pub(crate) state: StateCache,
 }
 
@@ -44,8 +50,12 @@ pub(crate) struct CallState {
     pub(crate) context: Arc<Context>,
     /// Lines it has logged so far.
     pub(crate) log_lines: u32,
+    /// When host calls that wait give up: shortly before the call's end, so that the plugin can still say something.
+    pub(crate) answer_by: Instant,
+    /// Exchanges and connections that it holds.
+    pub(crate) http_open: OpenInCall,
+    pub(crate) table: ResourceTable,
     wasi: WasiCtx,
-    table: ResourceTable,
     limiter: MemoryLimiter,
 }
 
@@ -70,7 +80,9 @@ pub(crate) async fn run<T>(
     let limits = context.limits;
     let stderr = StderrTail::default();
     let meter = Arc::new(CpuMeter::new(limits.cpu));
-    let mut store = new_store(engine, context, stderr.clone(), Arc::clone(&meter));
+    let last_words = (timeout / LAST_WORDS.0).min(LAST_WORDS.1);
+    let answer_by = Instant::now() + timeout.saturating_sub(last_words);
+    let mut store = new_store(engine, context, answer_by, stderr.clone(), Arc::clone(&meter));
     let work = meter.measure(async {
         let instance = pre.instantiate_async(&mut store).await?;
         call(&instance, &mut store).await
@@ -86,6 +98,7 @@ pub(crate) async fn run<T>(
 fn new_store(
     engine: &Engine,
     context: Arc<Context>,
+    answer_by: Instant,
     stderr: StderrTail,
     meter: Arc<CpuMeter>,
 ) -> Store<CallState> {
@@ -95,8 +108,10 @@ fn new_store(
     let state = CallState {
         context,
         log_lines: 0,
-        wasi: WasiCtx::builder().stderr(stderr).max_random_size(RANDOM_BYTES).build(),
+        answer_by,
+        http_open: OpenInCall::default(),
         table,
+        wasi: WasiCtx::builder().stderr(stderr).max_random_size(RANDOM_BYTES).build(),
         limiter: MemoryLimiter::new(limits.memory),
     };
     let mut store = Store::new(engine, state);

@@ -103,6 +103,7 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<CallState>> {
     imports::state::add_to_linker::<_, HasSelf<_>>(l, |state| state)?;
     imports::log::add_to_linker::<_, HasSelf<_>>(l, |state| state)?;
     imports::docker::add_to_linker::<_, HasSelf<_>>(l, |state| state)?;
+    imports::http::add_to_linker::<_, HasSelf<_>>(l, |state| state)?;
 
     p2::add_to_linker_proxy_interfaces_async(l)?;
     random::insecure::add_to_linker::<CallState, WasiRandom>(l, |state| state.ctx().ctx.random())?;

@@ -7,14 +7,17 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::error::BindError;
+use crate::http_config::{CredentialConfig, HttpConfig, TlsConfig};
 use crate::manifest::{EndpointKind, Manifest};
 
 /// The target of one named endpoint.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
-pub struct EndpointConfig {
+#[serde(try_from = "EndpointKeys")]
+pub enum EndpointConfig {
     /// A Docker Engine: `unix:///path/to/docker.sock`, or `tcp://host:port` on the loopback interface.
-    pub docker: String,
+    Docker(String),
+    /// A server that is reached by HTTP.
+    Http(Box<HttpConfig>),
 }
 
 impl EndpointConfig {
@@ -22,13 +25,66 @@ impl EndpointConfig {
     /// host cannot serve the kind.
     pub fn of_kind(kind: EndpointKind, target: &str) -> Option<Self> {
         match kind {
-            EndpointKind::Docker => Some(Self { docker: target.to_owned() }),
-            EndpointKind::Http | EndpointKind::Socket => None,
+            EndpointKind::Docker => Some(Self::Docker(target.to_owned())),
+            EndpointKind::Http => Some(Self::Http(Box::new(HttpConfig::new(target)))),
+            EndpointKind::Socket => None,
         }
     }
 
     fn kind(&self) -> EndpointKind {
-        EndpointKind::Docker
+        match self {
+            Self::Docker(_) => EndpointKind::Docker,
+            Self::Http(_) => EndpointKind::Http,
+        }
+    }
+}
+
+/// The keys of an endpoint as they stand in the configuration. Which of them belong together depends on the kind.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndpointKeys {
+    docker: Option<String>,
+    http: Option<String>,
+    tls: Option<TlsConfig>,
+    credential: Option<CredentialConfig>,
+    cookies: Option<bool>,
+    proxy: Option<String>,
+    allow: Option<Vec<String>>,
+    insecure: Option<bool>,
+    http2: Option<bool>,
+}
+
+impl TryFrom<EndpointKeys> for EndpointConfig {
+    type Error = String;
+
+    fn try_from(keys: EndpointKeys) -> Result<Self, Self::Error> {
+        let of_http = [
+            ("tls", keys.tls.is_some()),
+            ("credential", keys.credential.is_some()),
+            ("cookies", keys.cookies.is_some()),
+            ("proxy", keys.proxy.is_some()),
+            ("allow", keys.allow.is_some()),
+            ("insecure", keys.insecure.is_some()),
+            ("http2", keys.http2.is_some()),
+        ];
+        match (keys.docker, keys.http) {
+            (Some(_), Some(_)) => Err("an endpoint has either `docker` or `http`, not both".to_owned()),
+            (None, None) => Err("an endpoint needs its target: `docker` or `http`".to_owned()),
+            (Some(target), None) => match of_http.iter().find(|(_, given)| *given) {
+                Some((key, _)) => Err(format!("`{key}` belongs to endpoints of kind `http`")),
+                None => Ok(Self::Docker(target)),
+            },
+            (None, Some(url)) => Ok(Self::Http(Box::new(HttpConfig {
+                url,
+                tls: keys.tls,
+                credential: keys.credential,
+                cookies: keys.cookies.unwrap_or_default(),
+                proxy: keys.proxy,
+                allow: keys.allow,
+                insecure: keys.insecure.unwrap_or_default(),
+                http2: keys.http2.unwrap_or_default(),
+            }))),
+        }
     }
 }
 
@@ -58,7 +114,10 @@ impl SecretSource {
 
 impl fmt::Display for EndpointConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.docker)
+        f.write_str(match self {
+            Self::Docker(target) => target,
+            Self::Http(http) => &http.url,
+        })
     }
 }
 
@@ -126,6 +185,7 @@ mod tests {
                 kind: EndpointKind::Docker,
                 description: String::new(),
                 default: None,
+                allow: vec![],
             }],
             secrets: vec![],
             limits: Default::default(),
@@ -133,7 +193,7 @@ mod tests {
     }
 
     fn granted(name: &str) -> BTreeMap<String, EndpointConfig> {
-        BTreeMap::from([(name.to_owned(), EndpointConfig { docker: "unix:///x".into() })])
+        BTreeMap::from([(name.to_owned(), EndpointConfig::Docker("unix:///x".into()))])
     }
 
     #[test]
@@ -150,5 +210,42 @@ mod tests {
         );
         let secrets = BTreeMap::from([("token".to_owned(), SecretSource::Env("TOKEN".into()))]);
         assert!(matches!(match_secrets(&manifest(), &secrets), Err(BindError::Secret { .. })));
+    }
+
+    fn read(toml: &str) -> Result<EndpointConfig, String> {
+        toml::from_str(toml).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_endpoint_is_of_one_kind() {
+        assert_eq!(read("docker = \"unix:///x\""), Ok(EndpointConfig::Docker("unix:///x".into())));
+        for (toml, word) in [
+            ("", "needs its target"),
+            ("docker = \"unix:///x\"\nhttp = \"https://x\"", "not both"),
+            ("docker = \"unix:///x\"\ncookies = true", "`cookies` belongs"),
+            ("https = \"https://x\"", "unknown field `https`"),
+            ("http = \"https://x\"\ntls = { sha1 = \"AB\" }", "unknown field `sha1`"),
+            ("http = \"https://x\"\ncredential = { token = \"AB\" }", "unknown field `token`"),
+        ] {
+            let message = read(toml).unwrap_err();
+            assert!(message.contains(word), "{toml}: {message}");
+        }
+    }
+
+    #[test]
+    fn an_http_endpoint_is_read_whole() {
+        let read = read(
+            r#"
+            http = "https://pve:8006"
+            tls = { sha256 = "AB:CD" }
+            credential = { header = "Authorization", format = "PVEAPIToken={secret}", secret = { file = "/t" } }
+            cookies = true
+            allow = ["GET /api2/json/*"]
+            "#,
+        );
+        let Ok(EndpointConfig::Http(http)) = read else { panic!("{read:?}") };
+        assert_eq!(http.tls.unwrap().sha256.as_deref(), Some("AB:CD"));
+        assert_eq!(http.credential.unwrap().secret, Some(SecretSource::File("/t".into())));
+        assert!(http.cookies && !http.insecure && http.proxy.is_none());
     }
 }

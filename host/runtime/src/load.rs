@@ -169,7 +169,14 @@ fn check_imports(component: &Component, engine: &Engine, manifest: &Manifest) ->
                 });
             }
             "docker" => {}
-            "http" | "socket" => return Err(LoadError::NotProvided(import.to_owned())),
+            "http" if !manifest.asks_for(EndpointKind::Http) => {
+                return Err(LoadError::UndeclaredImport {
+                    import: import.to_owned(),
+                    kind: "endpoint of kind http",
+                });
+            }
+            "http" => {}
+            "socket" => return Err(LoadError::NotProvided(import.to_owned())),
             _ => return Err(LoadError::ForbiddenImport(import.to_owned())),
         }
     }
@@ -206,6 +213,7 @@ impl Context {
             limits,
             secrets: BTreeMap::new(),
             docker: BTreeMap::new(),
+            http: BTreeMap::new(),
             state: Default::default(),
         }
     }

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use wasmparser::{Parser, Payload};
 
 use crate::error::LoadError;
+use crate::routes;
 
 /// Custom section of the core module in which the SDK puts the manifest (TOML text).
 const SECTION: &str = "streamspace:manifest";
@@ -54,6 +55,10 @@ pub struct EndpointRequest {
     /// Where it usually is. Used without asking only for plugins that this release knows.
     #[serde(default)]
     pub default: Option<String>,
+    /// Of an endpoint of kind `http`: the requests it wants to make, as methods and path patterns: `GET /api/*`. A
+    /// `*` is any method or one segment, `**` at the end is the rest.
+    #[serde(default)]
+    pub allow: Vec<String>,
 }
 
 /// The capability through which an endpoint is reached.
@@ -114,12 +119,30 @@ impl Manifest {
         if let Some(twice) = first_duplicate(manifest.endpoints.iter().map(|endpoint| &endpoint.name)) {
             return Err(LoadError::Manifest(format!("endpoint `{twice}` is asked for twice")));
         }
+        for endpoint in &manifest.endpoints {
+            endpoint.check_routes().map_err(|reason| {
+                LoadError::Manifest(format!("endpoint `{}`: allow: {reason}", endpoint.name))
+            })?;
+        }
         Ok(manifest)
     }
 
     /// Whether the plugin asks for an endpoint of this kind.
     pub(crate) fn asks_for(&self, kind: EndpointKind) -> bool {
         self.endpoints.iter().any(|endpoint| endpoint.kind == kind)
+    }
+}
+
+impl EndpointRequest {
+    fn check_routes(&self) -> Result<(), String> {
+        match (self.kind, self.allow.is_empty()) {
+            (EndpointKind::Http, true) => {
+                Err("it has to say what it wants to request, like `GET /api/*`; everything is `* /**`".to_owned())
+            }
+            (EndpointKind::Http, false) => routes::parse_all(&self.allow).map(drop),
+            (_, true) => Ok(()),
+            (_, false) => Err("only endpoints of kind http have it".to_owned()),
+        }
     }
 }
 
@@ -172,6 +195,15 @@ mod tests {
             (
                 format!("{HEAD}{}", "[[endpoint]]\nname = \"a\"\nkind = \"docker\"\n".repeat(2)),
                 "endpoint `a` is asked for twice",
+            ),
+            (format!("{HEAD}[[endpoint]]\nname = \"a\"\nkind = \"http\"\n"), "endpoint `a`: allow: it has to say"),
+            (
+                format!("{HEAD}[[endpoint]]\nname = \"a\"\nkind = \"http\"\nallow = [\"/x\"]\n"),
+                "endpoint `a`: allow: `/x` has no method",
+            ),
+            (
+                format!("{HEAD}[[endpoint]]\nname = \"a\"\nkind = \"docker\"\nallow = [\"GET /x\"]\n"),
+                "only endpoints of kind http",
             ),
         ] {
             let message = Manifest::parse(&text).unwrap_err().to_string();

@@ -153,7 +153,8 @@ async fn a_component_without_exactly_one_manifest_is_refused() {
 #[tokio::test]
 async fn an_import_that_the_manifest_does_not_ask_for_is_refused() {
     let Some(wasm) = original() else { return };
-    for asked in [String::new(), ENGINE.replace("docker", "http")] {
+    let http = ENGINE.replace("docker", "http") + "allow = [\"GET /\"]\n";
+    for asked in [String::new(), http] {
         let error = refused(with_manifest(&wasm, &manifest("hostile", &asked))).await;
         assert!(
             matches!(&error, LoadError::UndeclaredImport { import, .. } if import.contains("docker")),
@@ -219,7 +220,7 @@ async fn what_is_asked_for_and_what_is_granted_must_be_the_same() {
     assert!(matches!(&error, BindError::EndpointNotGranted { name, .. } if name == "engine"), "{error:?}");
 
     let mut more = config(NOWHERE);
-    more.endpoints.insert("motor".to_owned(), EndpointConfig { docker: NOWHERE.to_owned() });
+    more.endpoints.insert("motor".to_owned(), EndpointConfig::Docker(NOWHERE.to_owned()));
     let error = unbound(more).await.unwrap();
     assert!(matches!(&error, BindError::UnknownEndpoint { name, .. } if name == "motor"), "{error:?}");
 

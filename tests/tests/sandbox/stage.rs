@@ -45,7 +45,7 @@ pub fn config(engine: &str) -> BackendConfig {
     BackendConfig {
         controller_id: "ctrl-test".to_owned(),
         config: serde_json::Value::Null,
-        endpoints: BTreeMap::from([("engine".to_owned(), EndpointConfig { docker: engine.to_owned() })]),
+        endpoints: BTreeMap::from([("engine".to_owned(), EndpointConfig::Docker(engine.to_owned()))]),
         secrets: BTreeMap::new(),
         limits: limits(1000),
     }

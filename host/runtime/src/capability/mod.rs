@@ -3,6 +3,7 @@
 
 mod config;
 pub(crate) mod docker;
+pub(crate) mod http;
 mod log;
 mod secret;
 pub(crate) mod state;
