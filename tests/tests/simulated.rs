@@ -50,7 +50,11 @@ impl Stage {
         Some(Self { simulated, backend, client })
     }
 
-    async fn create_within(&self, request: CreateSessionRequest, time: Duration) -> Result<CreateSessionResponse, Status> {
+    async fn create_within(
+        &self,
+        request: CreateSessionRequest,
+        time: Duration,
+    ) -> Result<CreateSessionResponse, Status> {
         let mut request = Request::new(request);
         request.set_timeout(time);
         self.client.clone().create_session(request).await.map(tonic::Response::into_inner)
@@ -158,7 +162,10 @@ async fn a_session_lives_through_all_its_phases() {
     let health = client.health_check(HealthCheckRequest {}).await.unwrap().into_inner();
     assert_eq!(health.status, "healthy", "{}", health.message);
     let capabilities = client.get_capabilities(GetCapabilitiesRequest {}).await.unwrap().into_inner();
-    assert_eq!((capabilities.controller_type.as_str(), capabilities.supports_hibernation), ("simulated", true));
+    assert_eq!(
+        (capabilities.controller_type.as_str(), capabilities.supports_hibernation),
+        ("simulated", true)
+    );
 
     for _ in 0..2 {
         assert_eq!(stage.create("s1").await.unwrap().phase, "Running");
@@ -191,9 +198,8 @@ async fn a_session_lives_through_all_its_phases() {
 
     let effects = stage.simulated.effects().await;
     let kinds: Vec<_> = effects.iter().map(|effect| effect["kind"].as_str().unwrap()).collect();
-    let expected = [
-        "home.made", "box.made", "box.started", "box.stopped", "box.started", "box.removed", "home.removed",
-    ];
+    let expected =
+        ["home.made", "box.made", "box.started", "box.stopped", "box.started", "box.removed", "home.removed"];
     assert_eq!(kinds, expected);
     assert_eq!((&effects[1]["operation"], &effects[1]["session"]), (&json!("create-s1"), &json!("s1")));
     assert_eq!((&effects[5]["generation"], &effects[5]["epoch"]), (&json!(9), &json!(7)));
@@ -208,7 +214,11 @@ async fn a_lost_reply_and_a_retry_make_one_object() {
         let status = stage.create(&id).await.expect_err(verb);
         assert_eq!(status.code(), Code::Unavailable, "{verb}: {status:?}");
         assert_eq!(stage.create_until_done(&id).await.phase, "Running");
-        assert_eq!(stage.simulated.effects_on(&format!("ss-{id}")).await, ["box.made", "box.started"], "{verb}");
+        assert_eq!(
+            stage.simulated.effects_on(&format!("ss-{id}")).await,
+            ["box.made", "box.started"],
+            "{verb}"
+        );
     }
     stage.simulated.rules(json!([{"verb": "box.delete", "count": 1, "fault": "lost_reply"}])).await;
     assert_eq!(stage.delete("box-start", false).await.unwrap_err().code(), Code::Unavailable);
@@ -303,7 +313,10 @@ async fn what_others_made_or_did_is_seen_and_left_alone() {
     // A shell that has just been started has seen no epoch yet: the box itself knows one.
     let later = CreateSessionRequest { epoch: 9, ..session("s3") };
     stage.create_within(later, PATIENCE).await.unwrap();
-    let fresh = Stage { client: ControllerServiceClient::new(Shell::new(stage.backend.clone()).into_transport()), ..stage };
+    let fresh = Stage {
+        client: ControllerServiceClient::new(Shell::new(stage.backend.clone()).into_transport()),
+        ..stage
+    };
     assert_eq!(fresh.delete("s3", false).await.unwrap_err().code(), Code::Aborted);
 }
 
@@ -321,7 +334,9 @@ async fn ten_thousand_sessions_are_listed_in_pages_or_not_at_all() {
     assert_eq!(stage.list(1000).await.unwrap(), expected);
     stage
         .simulated
-        .rules(json!([{"verb": "box.list", "later_pages": true, "skip": 3, "count": 1, "fault": "torn_body"}]))
+        .rules(
+            json!([{"verb": "box.list", "later_pages": true, "skip": 3, "count": 1, "fault": "torn_body"}]),
+        )
         .await;
     assert_eq!(stage.list(1000).await.unwrap_err().code(), Code::Unavailable);
     assert_eq!(stage.list(1000).await.unwrap(), expected);

@@ -105,7 +105,9 @@ fn instead_of_docker(
             Some("simulated")
         }
         Err(error) => {
-            eprintln!("warning: there is no simulated backend either: {error:#}. Sessions wait for a backend.");
+            eprintln!(
+                "warning: there is no simulated backend either: {error:#}. Sessions wait for a backend."
+            );
             None
         }
     }

@@ -31,7 +31,8 @@ pub fn ensure(paths: &Paths, plugin_folder: &Path) -> Result<Ready> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let socket = folder.join("socket");
     let config = folder.join("streamspace.toml");
-    fs::write(&config, configuration(&socket)).with_context(|| format!("cannot write {}", config.display()))?;
+    fs::write(&config, configuration(&socket))
+        .with_context(|| format!("cannot write {}", config.display()))?;
     if UnixStream::connect(&socket).is_ok() {
         progress(format_args!("using the simulated backend at {}", socket.display()));
         return Ok(Ready { config, started: None });

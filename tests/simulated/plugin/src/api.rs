@@ -172,7 +172,8 @@ impl<'a> Api<'a> {
 
     /// Whether a box bears this controller's marks.
     pub(crate) fn owns(&self, found: &Box) -> bool {
-        found.label(names::CONTROLLER) == self.controller && names::of_box(found.session()).is_ok_and(|name| name == found.name)
+        found.label(names::CONTROLLER) == self.controller
+            && names::of_box(found.session()).is_ok_and(|name| name == found.name)
     }
 
     pub(crate) fn info(&self) -> Result<Info> {

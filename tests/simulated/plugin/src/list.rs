@@ -9,7 +9,9 @@ use crate::observed;
 pub(crate) fn page(api: &Api<'_>, cursor: Option<&str>, limit: u32) -> Result<SessionPage> {
     let page = api.list(cursor, limit)?;
     if page.next.is_some() && page.next.as_deref() <= cursor {
-        return Err(Error::internal("the listing does not come to an end: its next page starts before this one"));
+        return Err(Error::internal(
+            "the listing does not come to an end: its next page starts before this one",
+        ));
     }
     let entries = page.boxes.iter().filter(|found| api.owns(found)).map(observed::entry).collect();
     Ok(SessionPage { entries, next_cursor: page.next, ext: Vec::new() })

@@ -1,7 +1,8 @@
 //! What can be seen of a session, and how it is reached.
 
 use streamspace_sdk::{
-    AccessPoint, Error, ErrorExt as _, ErrorKind, HttpTarget, LogEntry, LogPage, LogQuery, Result, Target, Usage,
+    AccessPoint, Error, ErrorExt as _, ErrorKind, HttpTarget, LogEntry, LogPage, LogQuery, Result, Target,
+    Usage,
 };
 
 use crate::api::{Api, Box, State};

@@ -31,8 +31,12 @@ pub(crate) fn entry(found: &Box) -> SessionEntry {
 pub(crate) fn state(found: &Box) -> SessionState {
     let (phase, ready, reason, message) = explain(found);
     let status = if ready { ConditionStatus::Yes } else { ConditionStatus::No };
-    let condition =
-        Condition { kind: "Ready".to_owned(), status, reason: reason.to_owned(), message: message.to_owned() };
+    let condition = Condition {
+        kind: "Ready".to_owned(),
+        status,
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    };
     SessionState {
         session_id: found.session().to_owned(),
         node_id: Some(format!("{}/{}", found.name, found.uid)),
