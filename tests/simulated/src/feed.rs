@@ -70,7 +70,7 @@ impl Feed {
         let page = |events, next, lost| EventPage { instance: self.instance.clone(), events, next, lost };
         let Some((instance, after)) = position else { return page(Vec::new(), self.last, false) };
         let oldest = self.events.front().map_or(self.last + 1, |event| event.seq);
-        if instance != self.instance || after + 1 < oldest || after > self.last {
+        if instance != self.instance || after > self.last || after + 1 < oldest {
             return page(Vec::new(), self.last, true);
         }
         // Numbers have no gaps in the buffer.

@@ -213,8 +213,11 @@ impl Knobs {
                     rule.verb
                 )));
             }
-            let (Fault::Omit(probability) | Fault::Duplicate(probability)) = rule.fault else { continue };
-            if !(0.0..=1.0).contains(&probability) || !(0.0..=1.0).contains(&rule.probability) {
+            let of_fault = match rule.fault {
+                Fault::Omit(probability) | Fault::Duplicate(probability) => probability,
+                _ => 1.0,
+            };
+            if [rule.probability, of_fault].iter().any(|probability| !(0.0..=1.0).contains(probability)) {
                 return Err(Refusal::Invalid(format!("rules[{index}]: a probability is from 0 to 1")));
             }
         }
@@ -238,7 +241,7 @@ impl Knobs {
                 && matches(&rule.name, name)
                 && (!rule.later_pages || later_page)
                 && rule.count != Some(0);
-            if !concerned || (rule.probability < 1.0 && !self.rng.random_bool(rule.probability.max(0.0))) {
+            if !concerned || (rule.probability < 1.0 && !self.rng.random_bool(rule.probability)) {
                 continue;
             }
             if rule.skip > 0 {
@@ -254,7 +257,7 @@ impl Knobs {
 
     /// Whether something with this probability happens now.
     pub(crate) fn happens(&mut self, probability: f64) -> bool {
-        probability > 0.0 && self.rng.random_bool(probability.min(1.0))
+        probability > 0.0 && self.rng.random_bool(probability)
     }
 }
 

@@ -328,6 +328,8 @@ async fn wrong_knobs_are_named() {
     for (knobs, word) in [
         (json!({"rules": [{"verb": "box.crate", "fault": "hang"}]}), "box.crate"),
         (json!({"rules": [{"fault": "hung"}]}), "hung"),
+        (json!({"rules": [{"fault": "hang", "probability": 1.5}]}), "probability"),
+        (json!({"rules": [{"fault": {"omit": -1}}]}), "probability"),
         (json!({"setting": {}}), "setting"),
     ] {
         let response = simulated.send(Method::PUT, "/knobs", Some(&knobs)).await;
