@@ -237,7 +237,9 @@ impl Knobs {
             plan.error = Some((503, Some(1), "the infrastructure is down for maintenance".to_owned()));
         }
         for rule in &mut self.rules {
-            let concerned = matches(&rule.verb, verb.name())
+            // A pattern for requests must not be used up by changes that are told, nor the other way round.
+            let concerned = (rule.fault == Fault::Drop) == (verb == Verb::Event)
+                && matches(&rule.verb, verb.name())
                 && matches(&rule.name, name)
                 && (!rule.later_pages || later_page)
                 && rule.count != Some(0);
