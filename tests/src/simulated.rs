@@ -32,9 +32,7 @@ impl Simulated {
     /// Starts a certain program.
     pub fn start_program(program: &Path) -> Self {
         let dir = TempDir::new().unwrap();
-        // Whoever comes first installs it; the others find it there.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder().unix_socket(dir.path().join("socket")).no_proxy().build().unwrap();
+        let client = client(dir.path());
         // Last: what fails before leaves no process behind.
         let process = spawn(program, dir.path());
         Self { program: program.to_owned(), dir, process, client }
@@ -55,6 +53,8 @@ impl Simulated {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         self.process = spawn(&self.program, self.dir.path());
+        // The old one keeps connections to the dead process.
+        self.client = client(self.dir.path());
     }
 
     /// Sends a request; fails without an answer.
@@ -141,6 +141,12 @@ impl Simulated {
             }
         }
     }
+}
+
+fn client(dir: &Path) -> Client {
+    // Whoever comes first installs it; the others find it there.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder().unix_socket(dir.join("socket")).no_proxy().build().unwrap()
 }
 
 fn spawn(program: &Path, dir: &Path) -> Child {

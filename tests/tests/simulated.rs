@@ -347,7 +347,7 @@ async fn changes_are_watched_and_lost_ones_are_told() {
     let Some(mut stage) = Stage::new().await else { return };
     let watch = async |stage: &Stage, cursor: Option<String>| {
         let options = CallOptions::read(Duration::from_secs(30));
-        stage.backend.watch(options, cursor, 10_000).await.unwrap()
+        stage.backend.watch(options, cursor, Duration::from_secs(10)).await.unwrap()
     };
     let start = watch(&stage, None).await;
     assert!(start.events.is_empty() && !start.resync);
