@@ -8,6 +8,7 @@
 pub mod api;
 pub mod docker;
 pub mod server;
+pub mod simulated;
 
 use std::time::Duration;
 

@@ -16,6 +16,7 @@ mod plugins;
 mod registry;
 mod run;
 mod signals;
+mod simulated;
 mod test;
 mod wasm_target;
 

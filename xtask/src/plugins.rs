@@ -14,6 +14,9 @@ pub const HOSTILE_PACKAGE: &str = "streamspace-hostile-plugin";
 /// A plugin that only the tests of the http capability load.
 pub const HTTP_PROBE_PACKAGE: &str = "streamspace-http-probe-plugin";
 
+/// The plugin of the simulated backend: for tests, and to look around where there is no real backend.
+pub const SIMULATED_PACKAGE: &str = "streamspace-plugin-simulated";
+
 /// A built component.
 pub struct Plugin {
     /// Its short name, such as `docker`.
@@ -66,8 +69,8 @@ pub fn build(paths: &Paths, into: &Path) -> Result<Vec<Plugin>> {
     Ok(plugins)
 }
 
-/// Builds a plugin that only tests load.
-pub fn build_for_tests(paths: &Paths, package: &str, file: &Path) -> Result<()> {
+/// Builds a plugin that is not released.
+pub fn build_one(paths: &Paths, package: &str, file: &Path) -> Result<()> {
     wasm_target::ensure(paths)?;
     progress(format_args!("building {package}"));
     compile(paths, [package.to_owned()].into_iter())?;

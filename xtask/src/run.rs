@@ -4,18 +4,18 @@ use crate::dist::{self, Profile};
 use crate::docker_engine::{self, Ready};
 use crate::images::{self, SAMPLE};
 use crate::paths::Paths;
-use crate::{plugins, progress, signals};
+use crate::{plugins, progress, signals, simulated};
 use anyhow::{Context, Result};
 use std::convert::Infallible;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Build everything, make sure of a Docker engine and a sample image, and serve
 ///
 /// Uses the Docker engine that DOCKER_HOST (unix:///…) or /var/run/docker.sock leads to. If there is none,
-/// and this runs as root on Debian or Ubuntu, installs and starts one; it keeps running afterwards. Without
-/// one it serves all the same, and sessions wait for a backend.
+/// and this runs as root on Debian or Ubuntu, installs and starts one; it keeps running afterwards. Where
+/// none can be had, sessions run on a simulated backend: everything can be tried but the desktops themselves.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Build the server with optimisation
@@ -45,6 +45,7 @@ pub fn run(paths: &Paths, arguments: &Arguments) -> Result<Infallible> {
     }
 
     let mut serve = Command::new(&server);
+    serve.arg("serve");
     let image = match docker_engine::ensure(paths, !arguments.no_install) {
         Ok(ready) => {
             // For an engine that is not at the default place.
@@ -54,7 +55,7 @@ pub fn run(paths: &Paths, arguments: &Arguments) -> Result<Infallible> {
         Err(error) => {
             signals::check()?;
             eprintln!("warning: serving without Docker: {error:#}.");
-            None
+            instead_of_docker(paths, arguments, &folder, &mut serve)
         }
     };
 
@@ -76,11 +77,40 @@ pub fn run(paths: &Paths, arguments: &Arguments) -> Result<Infallible> {
         println!("        -d '{{\"user_id\":\"me\",\"spec\":{{\"base_image\":\"{image}\"}}}}' \\");
         println!("        http://{}/api/v1/sessions", arguments.listen);
     }
-    serve.args(["serve", "--listen", &arguments.listen, "--data"]).arg(&data).arg("--plugins").arg(&folder);
+    serve.args(["--listen", &arguments.listen, "--data"]).arg(&data).arg("--plugins").arg(&folder);
     serve.args(&arguments.serve);
     signals::check()?;
     // In our place: Ctrl-C and the exit code are then the server's own.
     Err(serve.exec()).with_context(|| format!("cannot start {}", server.display()))
+}
+
+/// Serves a simulated backend and names an image for it. A configuration of the user's own is left alone.
+fn instead_of_docker(
+    paths: &Paths,
+    arguments: &Arguments,
+    plugins: &Path,
+    serve: &mut Command,
+) -> Option<&'static str> {
+    if arguments.serve.iter().any(|argument| argument == "--config" || argument.starts_with("--config=")) {
+        return None;
+    }
+    match simulated::ensure(paths, plugins) {
+        Ok(ready) => {
+            serve.arg("--config").arg(&ready.config);
+            println!("    sessions are simulated: boxes with a small page, made at once and of nothing");
+            println!("    for real ones make Docker answer (see the warning) and start this again");
+            if let Some(pid) = ready.started {
+                println!("    the simulated backend keeps running after this; `kill {pid}` ends it");
+            }
+            Some("simulated")
+        }
+        Err(error) => {
+            eprintln!(
+                "warning: there is no simulated backend either: {error:#}. Sessions wait for a backend."
+            );
+            None
+        }
+    }
 }
 
 /// Puts the sample image into the engine and names it.

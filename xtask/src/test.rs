@@ -5,7 +5,7 @@ use crate::dist::knowing;
 use crate::docker_engine::{self, Engine, Ready};
 use crate::images::{self, TEST};
 use crate::paths::Paths;
-use crate::plugins::{self, HOSTILE_PACKAGE, HTTP_PROBE_PACKAGE, Plugin};
+use crate::plugins::{self, HOSTILE_PACKAGE, HTTP_PROBE_PACKAGE, Plugin, SIMULATED_PACKAGE};
 use crate::registry::{self, Registry};
 use crate::{command, progress, signals};
 use anyhow::{Context, Result, bail};
@@ -117,10 +117,12 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
     }
     let hostile = paths.testbed().join("plugins/hostile.wasm");
     let http_probe = paths.testbed().join("plugins/http-probe.wasm");
+    let simulated = paths.testbed().join("plugins/simulated.wasm");
     let built = report.step("build the plugins", || {
         let plugins = plugins::build(paths, &paths.cache.join("plugins"))?;
-        plugins::build_for_tests(paths, HOSTILE_PACKAGE, &hostile)?;
-        plugins::build_for_tests(paths, HTTP_PROBE_PACKAGE, &http_probe)?;
+        plugins::build_one(paths, HOSTILE_PACKAGE, &hostile)?;
+        plugins::build_one(paths, HTTP_PROBE_PACKAGE, &http_probe)?;
+        plugins::build_one(paths, SIMULATED_PACKAGE, &simulated)?;
         Ok(plugins)
     });
     // Lints and unit tests need no built component, only the same variable in their environment so that
@@ -149,6 +151,8 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
                 .env("STREAMSPACE_TEST_PLUGINS", paths.cache.join("plugins"))
                 .env("STREAMSPACE_TEST_HOSTILE", &hostile)
                 .env("STREAMSPACE_TEST_HTTP_PROBE", &http_probe)
+                .env("STREAMSPACE_TEST_SIMULATED", paths.target.join("debug/streamspace-simulated"))
+                .env("STREAMSPACE_TEST_SIMULATED_PLUGIN", &simulated)
                 .env("STREAMSPACE_TEST_RUN", &run.id);
             backends.describe(&mut test);
             command::run(&mut test)
@@ -180,7 +184,8 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
 fn wasm_packages(paths: &Paths) -> Result<Vec<String>> {
     let plugins = plugins::names(paths)?.into_iter().map(|name| plugins::package(&name));
     let of_tests = TEST_PLUGINS.map(str::to_owned);
-    Ok(plugins.chain(of_tests).chain(["streamspace-sdk".to_owned()]).collect())
+    let others = [SIMULATED_PACKAGE, "streamspace-sdk"].map(str::to_owned);
+    Ok(plugins.chain(of_tests).chain(others).collect())
 }
 
 fn lint(paths: &Paths, plugins: &[Plugin], report: &mut Report) -> Result<()> {

@@ -249,7 +249,7 @@ impl Stage {
 }
 
 pub fn endpoint(socket: &str) -> EndpointConfig {
-    EndpointConfig { docker: format!("unix://{socket}") }
+    EndpointConfig::Docker(format!("unix://{socket}"))
 }
 
 pub fn secret(path: PathBuf) -> SecretSource {
