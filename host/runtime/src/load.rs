@@ -63,6 +63,7 @@ pub(crate) struct PluginInner {
     pub(crate) pre: BackendPre<CallState>,
     pub(crate) digest: Digest,
     pub(crate) manifest: Manifest,
+    pub(crate) imports: Vec<String>,
     pub(crate) info: Info,
 }
 
@@ -85,6 +86,16 @@ impl Plugin {
     /// Its version.
     pub fn version(&self) -> &str {
         &self.inner.info.version
+    }
+
+    /// JSON Schema of its configuration.
+    pub fn config_schema(&self) -> &str {
+        &self.inner.info.config_schema
+    }
+
+    /// The interfaces that it imports: its true wish list.
+    pub fn imports(&self) -> &[String] {
+        &self.inner.imports
     }
 
     /// The type of controller it makes.
@@ -123,7 +134,9 @@ impl Runtime {
         check_schema(&info.config_schema)?;
         tracing::info!(plugin = info.name, version = info.version, %digest, "plugin loaded");
         let engine = self.inner.engine.clone();
-        Ok(Plugin { inner: Arc::new(PluginInner { engine, pre, digest, manifest, info }) })
+        let types = component.component_type();
+        let imports = types.imports(&engine).map(|(import, _)| import.to_owned()).collect();
+        Ok(Plugin { inner: Arc::new(PluginInner { engine, pre, digest, manifest, imports, info }) })
     }
 
     fn compile(&self, wasm: &[u8]) -> Result<(Digest, Manifest, Component), LoadError> {
