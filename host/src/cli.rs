@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
+use crate::controller_command::ControllerCommand;
+use crate::plugin_command::PluginCommand;
+
 /// One API that runs desktops and web applications on the infrastructure you own.
 #[derive(Debug, Parser)]
 #[command(name = "streamspace", version, about, arg_required_else_help = true)]
@@ -22,6 +25,12 @@ pub(crate) enum Command {
     /// (for Docker: DOCKER_HOST, or /var/run/docker.sock). Every setting can stand in a file (--config), in the
     /// environment (STREAMSPACE_LISTEN, …) or on the command line; the last one wins.
     Serve(ServeArgs),
+    /// Look at plugins.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Run controllers of their own.
+    #[command(subcommand)]
+    Controller(ControllerCommand),
 }
 
 /// Settings given on the command line. They have the names of the keys in the configuration.

@@ -5,9 +5,13 @@
 
 mod cli;
 mod config;
+mod controller_command;
 mod controllers;
+mod output;
+mod plugin_command;
 mod plugins;
 mod serve;
+mod targets;
 mod telemetry;
 
 use std::process::ExitCode;
@@ -18,7 +22,7 @@ use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("streamspace: {error:#}");
             ExitCode::FAILURE
@@ -26,8 +30,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Plugin(command) => plugin_command::run(command),
+        Command::Controller(command) => controller_command::run(command),
     }
 }

@@ -22,6 +22,9 @@ use tonic::{Request, Response, Status};
 
 use crate::link::{Link, Loss};
 
+/// How much longer than twice its time a call is waited for.
+const GRACE: Duration = Duration::from_secs(5);
+
 type Client = ControllerServiceClient<Transport>;
 
 /// Where the secret of the run's sessions was seen, although nobody but the session may see it.
@@ -194,7 +197,13 @@ impl Controller {
         A: Message,
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        match call(self.client.clone(), self.limited(request)).await {
+        let answer = call(self.client.clone(), self.limited(request));
+        // In memory nobody but the controller keeps the time.
+        let answer = match tokio::time::timeout(self.limit * 2 + GRACE, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Status::unknown(format!("{rpc} goes on long after its time is up"))),
+        };
+        match answer {
             Ok(answer) => {
                 let answer = answer.into_inner();
                 self.leaks.search(&format!("the answer of {rpc}"), &answer.encode_to_vec());

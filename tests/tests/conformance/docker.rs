@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use streamspace_conformance::{DockerFixture, Format, InProcess, Options, Runner, Target, Verdict};
-use streamspace_runtime::{BackendConfig, EndpointConfig, Runtime, RuntimeConfig};
+use streamspace_runtime::{BackendConfig, EndpointConfig, EndpointKind, Runtime, RuntimeConfig};
 use streamspace_tests::provided;
 
 /// Checks that mean nothing on Docker, with the reason that has to be given.
@@ -27,9 +27,10 @@ async fn the_docker_plugin_conforms() {
 
     let runtime = Runtime::new(RuntimeConfig::default()).unwrap();
     let plugin = runtime.load_file(&Path::new(&plugins).join("docker.wasm")).await.unwrap();
+    let endpoint = EndpointConfig::of_kind(EndpointKind::Docker, &fixture.endpoint()).unwrap();
     let config = BackendConfig {
         controller_id: controller,
-        endpoints: BTreeMap::from([("engine".to_owned(), EndpointConfig { docker: fixture.endpoint() })]),
+        endpoints: BTreeMap::from([("engine".to_owned(), endpoint)]),
         ..Default::default()
     };
     let process = Arc::new(InProcess::bind(plugin, config).await.unwrap());
