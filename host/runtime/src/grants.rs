@@ -98,7 +98,7 @@ pub(crate) fn match_secrets(
     granted: &BTreeMap<String, SecretSource>,
 ) -> Result<(), BindError> {
     for asked in &manifest.secrets {
-        if !granted.contains_key(&asked.name) {
+        if !asked.optional && !granted.contains_key(&asked.name) {
             let reason = "the plugin needs it, and it is not granted".to_owned();
             return Err(BindError::Secret { name: asked.name.clone(), reason });
         }
@@ -115,7 +115,7 @@ pub(crate) fn match_secrets(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::{EndpointRequest, Identity};
+    use crate::manifest::{EndpointRequest, Identity, SecretRequest};
 
     fn manifest() -> Manifest {
         Manifest {
@@ -150,5 +150,13 @@ mod tests {
         );
         let secrets = BTreeMap::from([("token".to_owned(), SecretSource::Env("TOKEN".into()))]);
         assert!(matches!(match_secrets(&manifest(), &secrets), Err(BindError::Secret { .. })));
+        let asks = |optional| Manifest {
+            secrets: vec![SecretRequest { name: "token".into(), description: String::new(), optional }],
+            ..manifest()
+        };
+        assert!(match_secrets(&asks(false), &secrets).is_ok());
+        assert!(match_secrets(&asks(true), &secrets).is_ok());
+        assert!(matches!(match_secrets(&asks(false), &BTreeMap::new()), Err(BindError::Secret { .. })));
+        assert!(match_secrets(&asks(true), &BTreeMap::new()).is_ok());
     }
 }

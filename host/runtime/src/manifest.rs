@@ -77,6 +77,9 @@ pub struct SecretRequest {
     /// For the operator: what it is and why the plugin has to see it.
     #[serde(default)]
     pub description: String,
+    /// Whether the plugin works without it.
+    #[serde(default)]
+    pub optional: bool,
 }
 
 impl Manifest {

@@ -7,5 +7,6 @@ mod convert;
 mod deadline;
 mod service;
 mod status;
+mod streams;
 
 pub use service::{Service, Shell, Transport};

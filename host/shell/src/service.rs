@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _, stream};
+use futures::Stream;
 use streamspace_proto::controller::v1::controller_service_server::{
     ControllerService, ControllerServiceServer,
 };
@@ -17,7 +17,6 @@ use streamspace_proto::controller::v1::{
     SessionMetricsResponse, SessionStatusResponse, TunnelFrame, WakeSessionRequest, WakeSessionResponse,
     WatchSessionsRequest,
 };
-use streamspace_runtime::contract::observe::LogQuery;
 use streamspace_runtime::{Backend, CallError, CallOptions};
 use tonic::body::Body;
 use tonic::{Request, Response, Status, Streaming};
@@ -25,16 +24,10 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
 use crate::convert::{self, Mutation, home_key, session_ref, session_request, some_unless_empty};
-use crate::{deadline, status};
+use crate::{deadline, status, streams};
 
 /// Sessions of a page, unless the caller says otherwise.
 const PAGE: u32 = 500;
-
-/// Lines of one page of logs.
-const LOG_PAGE: u32 = 500;
-
-/// How long the plugin waits for the next line of a log that is followed.
-const LOG_WAIT: Duration = Duration::from_secs(20);
 
 /// What serves a [`Shell`]: on a socket, or in memory as the transport of a client.
 pub type Service = ControllerServiceServer<Shell>;
@@ -245,35 +238,12 @@ impl ControllerService for Shell {
         &self,
         request: Request<GetSessionLogsRequest>,
     ) -> Result<Response<Self::GetSessionLogsStream>, Status> {
+        let timeout = deadline::of_request(request.metadata());
         let request = request.into_inner();
         let session = session_ref(request.session_id, request.node_id)?;
         let tail = u32::try_from(request.tail_lines).ok().filter(|lines| *lines > 0);
-        let first = LogQuery { cursor: some_unless_empty(request.cursor), tail, limit: LOG_PAGE, wait_ms: 0 };
-        let backend = self.backend.clone();
-        // Page after page; the plugin is asked anew for each, so that a follower holds no instance while it waits
-        // for its reader.
-        let pages = stream::try_unfold(Some(first), move |query| {
-            let (backend, session) = (backend.clone(), session.clone());
-            async move {
-                let Some(query) = query else { return Ok::<_, Status>(None) };
-                let options = CallOptions::read(LOG_WAIT * 2);
-                let page = backend.logs(options, session, query.clone()).await.map_err(refused)?;
-                let full = page.entries.len() >= LOG_PAGE as usize;
-                let next = (full || (request.follow && !page.ended)).then(|| LogQuery {
-                    cursor: page.cursor.or(query.cursor),
-                    tail: None,
-                    limit: LOG_PAGE,
-                    wait_ms: if request.follow { LOG_WAIT.as_millis() as u32 } else { 0 },
-                });
-                Ok(Some((page.entries, next)))
-            }
-        });
-        let lines = pages.flat_map(|page| match page {
-            Ok(entries) => stream::iter(
-                entries.into_iter().map(|entry| Ok(convert::log_entry(entry))).collect::<Vec<_>>(),
-            ),
-            Err(status) => stream::iter(vec![Err(status)]),
-        });
+        let cursor = some_unless_empty(request.cursor);
+        let lines = streams::logs(&self.backend, timeout, session, cursor, tail, request.follow).await?;
         Ok(Response::new(Box::pin(lines)))
     }
 
@@ -314,9 +284,12 @@ impl ControllerService for Shell {
 
     async fn watch_sessions(
         &self,
-        _request: Request<WatchSessionsRequest>,
+        request: Request<WatchSessionsRequest>,
     ) -> Result<Response<Self::WatchSessionsStream>, Status> {
-        Err(Status::unimplemented("watching is not offered by this controller"))
+        let timeout = deadline::of_request(request.metadata());
+        let cursor = some_unless_empty(request.into_inner().cursor);
+        let events = streams::watch(&self.backend, timeout, cursor).await?;
+        Ok(Response::new(Box::pin(events)))
     }
 
     async fn get_session_access(

@@ -1,23 +1,35 @@
 //! Making a session, from wherever an earlier try left off.
 
 use streamspace_sdk::host::docker::{self, Container, ContainerState, NetworkOptions, Pull, PullPhase};
-use streamspace_sdk::host::log;
+use streamspace_sdk::host::{log, state};
 use streamspace_sdk::{
     Call, ConditionStatus, Error, ErrorExt as _, ErrorKind, Outcome, Progress, Result, SessionRequest,
 };
 
-use crate::settings::Settings;
-use crate::{ENGINE, labels, names, observed, spec};
+use crate::settings::{OPTIONS, Settings};
+use crate::{ENGINE, hibernate, labels, names, observed, spec};
 
-/// Milliseconds between two looks at a pull.
+/// Milliseconds until the first look at a pull, and by how much each further one is later.
 const PULL_POLL_MS: u32 = 500;
 
-/// What the next step gets. There is nothing to remember: every step looks at the engine first.
-const PULL_HANDLE: &[u8] = b"pull";
+/// Milliseconds between two looks at a pull at most.
+const PULL_POLL_LONGEST_MS: u32 = 2000;
+
+/// Start of what the next step gets; the number of looks follows. There is nothing more to remember: every step looks
+/// at the engine first.
+const PULL_HANDLE: &str = "pull:";
+
+/// Name of the secret with the logins of private registries.
+const LOGINS: &str = "registry";
+
+/// Where the kind of engine is kept between calls, and for how many milliseconds: asking takes longer than most of
+/// what a create does.
+const OS_KEY: &str = "engine-os";
+const OS_TTL_MS: u64 = 60_000;
 
 /// Makes the container and starts it, or goes on with the one that is there.
-pub(crate) fn create(call: &Call, request: &SessionRequest) -> Result<Outcome> {
-    make(call, request).map_err(|error| match error.kind {
+pub(crate) fn create(call: &Call, request: &SessionRequest, handle: Option<&[u8]>) -> Result<Outcome> {
+    make(call, request, handle).map_err(|error| match error.kind {
         // Something that was there a moment ago: an image, a network, the container itself was removed by hand. The
         // next try makes it anew, while `not-found` would end the session.
         ErrorKind::NotFound => Error { kind: ErrorKind::Unavailable, ..error },
@@ -25,15 +37,15 @@ pub(crate) fn create(call: &Call, request: &SessionRequest) -> Result<Outcome> {
     })
 }
 
-fn make(call: &Call, request: &SessionRequest) -> Result<Outcome> {
+fn make(call: &Call, request: &SessionRequest, handle: Option<&[u8]>) -> Result<Outcome> {
     let settings = Settings::load()?;
-    let wanted = spec::container(request, call.epoch, &settings)?;
+    let wanted = spec::container(request, call.epoch, &settings, engine_os()? == "windows")?;
     let name = wanted.name.clone();
     let existing = match docker::container_inspect(ENGINE, &name) {
         Ok(container) => container,
         Err(error) if error.is_not_found() => {
-            if let Some(pull) = pull_if_missing(&wanted.image)? {
-                return Ok(Outcome::InProgress(pulling(&wanted.image, &pull)));
+            if let Some(pull) = pull_if_missing(&wanted.image, &settings)? {
+                return Ok(Outcome::InProgress(pulling(&wanted.image, &pull, looks(handle))));
             }
             prepare(request)?;
             match docker::container_create(ENGINE, &wanted) {
@@ -48,11 +60,22 @@ fn make(call: &Call, request: &SessionRequest) -> Result<Outcome> {
     };
     expect_same_spec(&existing, request)?;
     match existing.state {
-        ContainerState::Created => start_new(&name)?,
+        ContainerState::Created => start_new(&name).map_err(|error| blame_graphics(error, request))?,
         ContainerState::Exited => docker::container_start(ENGINE, &name)?,
+        ContainerState::Removing | ContainerState::Dead => return Err(hibernate::on_its_way_out(&existing)),
         _ => {}
     }
     Ok(Outcome::Done(observed::state(&docker::container_inspect(ENGINE, &name)?)))
+}
+
+fn engine_os() -> Result<String> {
+    if let Some(known) = state::get(OS_KEY).and_then(|bytes| String::from_utf8(bytes).ok()) {
+        return Ok(known);
+    }
+    let os = docker::engine_inspect(ENGINE)?.os_type;
+    // A cache that is full costs time only.
+    let _ = state::put(OS_KEY, os.as_bytes(), Some(OS_TTL_MS));
+    Ok(os)
 }
 
 /// Network and volumes. All of them are found again, so that order and repetition do not matter.
@@ -102,20 +125,31 @@ fn expect_same_spec(container: &Container, request: &SessionRequest) -> Result<(
 }
 
 /// None once the image is there.
-fn pull_if_missing(image: &str) -> Result<Option<Pull>> {
+fn pull_if_missing(image: &str, settings: &Settings) -> Result<Option<Pull>> {
     match docker::image_inspect(ENGINE, image) {
         Ok(_) => return Ok(None),
         Err(error) if !error.is_not_found() => return Err(error),
         Err(_) => {}
     }
     let pull = match docker::pull_status(ENGINE, image) {
-        Err(error) if error.is_not_found() => docker::pull_start(ENGINE, image, None)?,
+        Err(error) if error.is_not_found() => {
+            let login = settings.registries.iter().any(|name| name == registry(image)).then_some(LOGINS);
+            docker::pull_start(ENGINE, image, login)?
+        }
         other => other?,
     };
     match (pull.phase, pull.failure) {
         (PullPhase::Failed, Some(failure)) => Err(pull_failed(image, failure)),
         // It is done, and yet the image was not there a moment ago: the next step sees it, or pulls again.
         (phase, failure) => Ok(Some(Pull { phase, failure, ..pull })),
+    }
+}
+
+/// The registry of an image, as references name it.
+fn registry(image: &str) -> &str {
+    match image.split_once('/') {
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
+        _ => "docker.io",
     }
 }
 
@@ -135,15 +169,21 @@ fn pull_failed(image: &str, failure: Error) -> Error {
     }
 }
 
-fn pulling(image: &str, pull: &Pull) -> Progress {
+/// How often an earlier step has looked already.
+fn looks(handle: Option<&[u8]>) -> u32 {
+    let text = handle.and_then(|handle| std::str::from_utf8(handle).ok());
+    text.and_then(|text| text.strip_prefix(PULL_HANDLE)?.parse().ok()).unwrap_or_default()
+}
+
+fn pulling(image: &str, pull: &Pull, looks: u32) -> Progress {
     let message = match pull.total_bytes {
         0 => format!("pulling {image}: {}", pull.message),
         total => format!("pulling {image}: {} of {} MB", pull.done_bytes / 1_000_000, total / 1_000_000),
     };
     let condition = observed::condition("ImagePulled", ConditionStatus::No, "Pulling", message.clone());
     Progress {
-        handle: PULL_HANDLE.to_vec(),
-        poll_after_ms: PULL_POLL_MS,
+        handle: format!("{PULL_HANDLE}{}", looks.saturating_add(1)).into_bytes(),
+        poll_after_ms: PULL_POLL_MS.saturating_mul(looks.saturating_add(1)).min(PULL_POLL_LONGEST_MS),
         message,
         conditions: vec![condition],
         ext: Vec::new(),
@@ -165,9 +205,53 @@ fn blame_fields(error: Error) -> Error {
     }
 }
 
+/// Of graphics processors the engine says only at the start that it has none.
+fn blame_graphics(error: Error, request: &SessionRequest) -> Error {
+    let asked = if request.spec.resources.gpus > 0 {
+        "spec.resources.gpus".to_owned()
+    } else {
+        format!("{OPTIONS}.gpus")
+    };
+    match error.message.contains("device driver") {
+        true => Error { field: Some(asked), ..error },
+        false => error,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pull_is_looked_at_less_and_less_often() {
+        let pull = Pull {
+            phase: PullPhase::Running,
+            message: "x".into(),
+            done_bytes: 42_000_000,
+            total_bytes: 120_000_000,
+            failure: None,
+        };
+        let mut handle: Option<Vec<u8>> = None;
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            let progress = pulling("a:1", &pull, looks(handle.as_deref()));
+            assert_eq!(progress.message, "pulling a:1: 42 of 120 MB");
+            assert_eq!(progress.conditions[0].reason, "Pulling");
+            waits.push(progress.poll_after_ms);
+            handle = Some(progress.handle);
+        }
+        assert_eq!(waits, [500, 1000, 1500, 2000, 2000, 2000]);
+        assert_eq!(looks(Some(b"pull")), 0, "of an earlier version");
+    }
+
+    #[test]
+    fn the_registry_of_an_image_is_known() {
+        for (image, host) in
+            [("busybox", "docker.io"), ("a/b:1", "docker.io"), ("127.0.0.1:5000/a", "127.0.0.1:5000")]
+        {
+            assert_eq!(registry(image), host);
+        }
+    }
 
     #[test]
     fn the_field_at_fault_is_named() {

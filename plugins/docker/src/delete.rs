@@ -1,7 +1,9 @@
 //! Removing everything of a session.
 
 use streamspace_sdk::host::docker;
-use streamspace_sdk::{ErrorExt as _, Outcome, Phase, Progress, Result, SessionRef, SessionState};
+use streamspace_sdk::{
+    Error, ErrorExt as _, ErrorKind, Outcome, Phase, Progress, Result, SessionRef, SessionState,
+};
 
 use crate::{ENGINE, labels, names};
 
@@ -13,12 +15,13 @@ const REMOVAL_POLL_MS: u32 = 250;
 pub(crate) fn delete(session: &SessionRef, purge_home: Option<&str>) -> Result<Outcome> {
     let name = names::container(&session.session_id)?;
     match docker::container_remove(ENGINE, &name) {
-        Err(error) if error.is_not_found() => {}
+        // Busy with an earlier removal, or not reached: the look below tells which.
+        Err(error) if is_gone(&error) || error.kind == ErrorKind::Unavailable => {}
         other => other?,
     }
     // Only the engine's own word counts.
     match docker::container_inspect(ENGINE, &name) {
-        Err(error) if error.is_not_found() => {}
+        Err(error) if is_gone(&error) => {}
         Err(error) => return Err(error),
         Ok(_) => return Ok(still_there()),
     }
@@ -39,6 +42,11 @@ pub(crate) fn delete(session: &SessionRef, purge_home: Option<&str>) -> Result<O
         usage: None,
         ext: Vec::new(),
     }))
+}
+
+/// There is nothing of ours: no container, or one that somebody else made under this name.
+fn is_gone(error: &Error) -> bool {
+    matches!(error.kind, ErrorKind::NotFound | ErrorKind::Conflict)
 }
 
 fn still_there() -> Outcome {

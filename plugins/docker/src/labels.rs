@@ -12,6 +12,8 @@ pub(crate) const SPEC_HASH: &str = "streamspace.spec_hash";
 pub(crate) const EPOCH: &str = "streamspace.epoch";
 /// Limits that were asked for and that the engine cannot enforce, by field, separated by commas.
 pub(crate) const UNENFORCED: &str = "streamspace.unenforced";
+/// The ways into the session, as JSON.
+pub(crate) const SERVICES: &str = "streamspace.services";
 /// Marks a home; the value is its key.
 pub(crate) const HOME: &str = "streamspace.home";
 

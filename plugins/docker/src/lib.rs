@@ -9,20 +9,39 @@
 //!
 //! The host adds `streamspace.controller` to all of them. Every name is known before the first call, so that a lost
 //! answer costs nothing: the next call finds what is there and goes on from it.
+//!
+//! | seen in the engine | phase | why (condition `Ready`) |
+//! |---|---|---|
+//! | `created` | pending, failed | `NotStarted`; `StartFailed` in the engine's words |
+//! | `running` | running | `Running`, or `Starting`, `Unhealthy` by its health check |
+//! | `running`, `restarting` for the third time within seconds | failed | `OOMKilled`, `CrashLoop` |
+//! | `restarting` | pending | `Restarting`, with how it ended |
+//! | `paused`, `removing` | pending | `Paused`, `Removing` |
+//! | `exited` | hibernated | `Stopped`, by us or by hand; `StartFailed` after a wake in vain |
+//! | `dead` | failed | `Dead` |
+//!
+//! Containers are made with the policy `unless-stopped`, so that one which ends by itself is started again, and one that
+//! is `exited` was stopped by somebody. Hibernating stops a container and keeps its files; /tmp, where desktops leave
+//! their locks, is in memory and new at every start. Ports are published on the loopback address only, and are other
+//! ones after every start.
 
 mod create;
 mod delete;
+mod hibernate;
 mod labels;
 mod list;
 mod names;
+mod observe;
 mod observed;
 mod report;
+mod services;
 mod settings;
 mod spec;
 
 use streamspace_sdk::host::docker;
 use streamspace_sdk::{
-    Backend, Call, Info, Outcome, Report, Result, SessionEntry, SessionPage, SessionRef, SessionRequest,
+    AccessPoint, Backend, Call, EventPage, Info, LogPage, LogQuery, Outcome, Report, Result, SessionEntry,
+    SessionPage, SessionRef, SessionRequest, Usage,
 };
 
 /// The endpoint that the manifest asks for.
@@ -49,8 +68,8 @@ impl Backend for Docker {
         report::check()
     }
 
-    fn create(call: &Call, request: SessionRequest, _handle: Option<Vec<u8>>) -> Result<Outcome> {
-        create::create(call, &request)
+    fn create(call: &Call, request: SessionRequest, handle: Option<Vec<u8>>) -> Result<Outcome> {
+        create::create(call, &request, handle.as_deref())
     }
 
     fn get(_call: &Call, session: SessionRef) -> Result<SessionEntry> {
@@ -70,6 +89,30 @@ impl Backend for Docker {
         _handle: Option<Vec<u8>>,
     ) -> Result<Outcome> {
         delete::delete(&session, purge_home.as_deref())
+    }
+
+    fn watch(call: &Call, cursor: Option<String>, wait_ms: u32) -> Result<EventPage> {
+        observe::watch(call, cursor.as_deref(), wait_ms)
+    }
+
+    fn hibernate(call: &Call, session: SessionRef, _handle: Option<Vec<u8>>) -> Result<Outcome> {
+        hibernate::hibernate(call, &session)
+    }
+
+    fn wake(_call: &Call, session: SessionRef, _handle: Option<Vec<u8>>) -> Result<Outcome> {
+        hibernate::wake(&session)
+    }
+
+    fn metrics(_call: &Call, session: SessionRef) -> Result<Usage> {
+        observe::metrics(&session)
+    }
+
+    fn logs(call: &Call, session: SessionRef, query: LogQuery) -> Result<LogPage> {
+        observe::logs(call, &session, query)
+    }
+
+    fn access(_call: &Call, session: SessionRef, service: Option<String>) -> Result<Vec<AccessPoint>> {
+        services::access(&session, service.as_deref())
     }
 }
 

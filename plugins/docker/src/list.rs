@@ -3,7 +3,7 @@
 use streamspace_sdk::host::docker::{self, Container, ContainerState};
 use streamspace_sdk::{ErrorExt as _, Result, SessionEntry, SessionPage};
 
-use crate::{ENGINE, labels, names};
+use crate::{ENGINE, labels, names, observed};
 
 /// All containers that are sessions.
 pub(crate) fn all() -> Result<Vec<Container>> {
@@ -15,20 +15,28 @@ pub(crate) fn all() -> Result<Vec<Container>> {
         if !names::container(session).is_ok_and(|name| name == container.name) {
             continue;
         }
-        match container.state {
-            // A listing does not say why; of the few that are in trouble one has to know.
-            ContainerState::Created | ContainerState::Restarting | ContainerState::Dead => {
-                match docker::container_inspect(ENGINE, &container.name) {
-                    Ok(container) => sessions.push(container),
-                    // It went in between.
-                    Err(error) if error.is_not_found() => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            _ => sessions.push(container),
+        if !has_more_to_tell(&container) {
+            sessions.push(container);
+            continue;
+        }
+        match docker::container_inspect(ENGINE, &container.name) {
+            Ok(container) => sessions.push(container),
+            // It went in between.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(sessions)
+}
+
+/// Whether it is one of the few that are, or may be, in trouble: a listing does not say why.
+fn has_more_to_tell(container: &Container) -> bool {
+    match container.state {
+        ContainerState::Created | ContainerState::Restarting | ContainerState::Dead => true,
+        // It may have been started again after a crash.
+        ContainerState::Running => container.started_at_ms.is_some_and(observed::is_recent),
+        _ => false,
+    }
 }
 
 /// Cuts a page out of a whole listing: the engine gives everything at once.

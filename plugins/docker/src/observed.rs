@@ -95,7 +95,12 @@ fn phase(container: &Container) -> (Phase, Condition) {
         ContainerState::Unknown => {
             (Phase::Pending, ready(No, "Unknown", "the engine reports a state that is not known".to_owned()))
         }
-        // The engine restarts whatever ends by itself, so that somebody has stopped this one.
+        // It could not be started again; what it wrote is still there.
+        ContainerState::Exited if !container.failure.is_empty() => {
+            (Phase::Hibernated, ready(No, "StartFailed", container.failure.clone()))
+        }
+        // The engine restarts whatever ends by itself, so that somebody has stopped this one: we, or somebody by hand.
+        // The engine does not tell which; whoever knows what is wanted can.
         ContainerState::Exited => (Phase::Hibernated, ready(No, "Stopped", ended())),
         ContainerState::Dead => {
             (Phase::Failed, ready(No, "Dead", "the engine could not remove the container whole".to_owned()))
@@ -108,10 +113,15 @@ fn is_crash_loop(container: &Container) -> bool {
     let short_lived = match (container.state, container.started_at_ms, container.finished_at_ms) {
         // Between two lives: how long was the last one?
         (ContainerState::Restarting, Some(start), Some(end)) => end.saturating_sub(start) < STEADY_MS,
-        (ContainerState::Running, Some(start), _) => now_ms().saturating_sub(start) < STEADY_MS,
+        (ContainerState::Running, Some(start), _) => is_recent(start),
         _ => true,
     };
     container.restart_count >= CRASH_LOOP && short_lived
+}
+
+/// Whether a container that was started then may still turn out to end again and again.
+pub(crate) fn is_recent(started_at_ms: u64) -> bool {
+    now_ms().saturating_sub(started_at_ms) < STEADY_MS
 }
 
 fn now_ms() -> u64 {
@@ -125,10 +135,10 @@ pub(crate) fn condition(kind: &str, status: ConditionStatus, reason: &str, messa
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn container(state: ContainerState) -> Container {
+    pub(crate) fn container(state: ContainerState) -> Container {
         Container {
             id: "c".into(),
             name: "ss-s1".into(),
@@ -187,6 +197,11 @@ mod tests {
             (container(ContainerState::Paused), Phase::Pending, "Paused"),
             (container(ContainerState::Removing), Phase::Pending, "Removing"),
             (container(ContainerState::Exited), Phase::Hibernated, "Stopped"),
+            (
+                Container { failure: "port is taken".into(), ..container(ContainerState::Exited) },
+                Phase::Hibernated,
+                "StartFailed",
+            ),
             (container(ContainerState::Dead), Phase::Failed, "Dead"),
         ] {
             let seen = state(&found);

@@ -26,6 +26,7 @@ fn look() -> Result<(EngineInfo, usize)> {
 fn healthy(engine: &EngineInfo, sessions: usize, settings: &Settings) -> Report {
     let report = report(settings);
     Report {
+        capabilities: Capabilities { gpu: has_gpu(engine), ..report.capabilities },
         backend_version: format!("{} (API {})", engine.version, engine.api_version),
         current_sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
         capacity: Capacity {
@@ -41,6 +42,12 @@ fn healthy(engine: &EngineInfo, sessions: usize, settings: &Settings) -> Report 
     }
 }
 
+/// Whether the engine says that it can give graphics processors to containers: by NVIDIA's runtime or by CDI.
+fn has_gpu(engine: &EngineInfo) -> bool {
+    engine.runtimes.iter().any(|runtime| runtime == "nvidia")
+        || engine.devices.iter().any(|device| device.starts_with("nvidia.com/gpu="))
+}
+
 fn report(settings: &Settings) -> Report {
     Report {
         health: Health::Healthy,
@@ -48,13 +55,13 @@ fn report(settings: &Settings) -> Report {
         backend_version: String::new(),
         current_sessions: 0,
         capabilities: Capabilities {
-            hibernation: false,
+            hibernation: true,
             gpu: false,
             persistent_storage: true,
             networking: true,
-            metrics: false,
-            logs: false,
-            watch: false,
+            metrics: true,
+            logs: true,
+            watch: true,
             ext: Vec::new(),
         },
         capacity: Capacity {
@@ -68,5 +75,33 @@ fn report(settings: &Settings) -> Report {
         },
         labels: Vec::new(),
         ext: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn graphics_processors_are_offered_only_where_the_engine_has_them() {
+        let engine = |runtimes: &[&str], devices: &[&str]| EngineInfo {
+            version: "29".into(),
+            api_version: "1.52".into(),
+            os_type: "linux".into(),
+            architecture: "x86_64".into(),
+            cpus: 2,
+            memory_bytes: 1 << 30,
+            runtimes: runtimes.iter().map(|name| (*name).to_owned()).collect(),
+            storage_driver: "overlay2".into(),
+            devices: devices.iter().map(|name| (*name).to_owned()).collect(),
+            ext: vec![],
+        };
+        let gpu = |engine| healthy(&engine, 3, &Settings::default()).capabilities.gpu;
+        assert!(!gpu(engine(&["runc"], &["vendor.com/net=0"])));
+        assert!(gpu(engine(&["nvidia", "runc"], &[])));
+        assert!(gpu(engine(&["runc"], &["nvidia.com/gpu=all"])));
+        let report = healthy(&engine(&[], &[]), 3, &Settings::default());
+        assert_eq!((report.current_sessions, report.capacity.total_cpu_millis), (3, Some(2000)));
+        assert!(report.capabilities.hibernation && report.capabilities.watch);
     }
 }

@@ -2,7 +2,9 @@
 
 use prost_types::Timestamp;
 use streamspace_proto::controller::v1 as proto;
-use streamspace_runtime::contract::lifecycle::{Ownership, SessionEntry, Wish};
+use streamspace_runtime::contract::lifecycle::{
+    Change, EventPage, Ownership, SessionEntry, SessionEvent, Wish,
+};
 use streamspace_runtime::contract::observe::{self, Target};
 use streamspace_runtime::contract::plugin::{Capacity, Health, Report};
 use streamspace_runtime::contract::types::{Condition, ConditionStatus, Outcome, Phase, SessionState, Usage};
@@ -153,6 +155,35 @@ pub(crate) fn log_entry(entry: observe::LogEntry) -> proto::LogEntry {
     }
 }
 
+/// A page of events. Only the last message bears the page's cursor: behind any other one nobody could go on.
+pub(crate) fn session_events(page: EventPage) -> Vec<proto::SessionEvent> {
+    let resync = || proto::SessionEvent { resync: true, ..Default::default() };
+    let lost = page.resync.then(resync);
+    let mut events: Vec<_> =
+        lost.into_iter().chain(page.events.into_iter().map(|event| session_event(event, resync))).collect();
+    if let Some(last) = events.last_mut() {
+        last.cursor = page.cursor;
+    }
+    events
+}
+
+fn session_event(event: SessionEvent, resync: impl Fn() -> proto::SessionEvent) -> proto::SessionEvent {
+    let named = |session_id| proto::SessionStatusResponse { session_id, ..Default::default() };
+    match event.change {
+        Change::Seen(entry) => {
+            proto::SessionEvent { status: Some(status(entry.state)), ..Default::default() }
+        }
+        // An object that bears no id of ours: only a listing can show it.
+        _ if event.session_id.is_empty() => resync(),
+        Change::Touched => {
+            proto::SessionEvent { status: Some(named(event.session_id)), ..Default::default() }
+        }
+        Change::Gone => {
+            proto::SessionEvent { status: Some(named(event.session_id)), gone: true, ..Default::default() }
+        }
+    }
+}
+
 /// What the controller can do.
 pub(crate) fn capabilities(backend_type: &str, report: Report) -> proto::CapabilitiesResponse {
     proto::CapabilitiesResponse {
@@ -225,4 +256,43 @@ fn timestamp_ns(ns: u64) -> Timestamp {
     const SECOND: u64 = 1_000_000_000;
     // Both fit: 2^64 ns are 585 years.
     Timestamp { seconds: (ns / SECOND) as i64, nanos: (ns % SECOND) as i32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(session_id: &str, change: Change) -> SessionEvent {
+        SessionEvent { session_id: session_id.into(), external_ref: None, change }
+    }
+
+    #[test]
+    fn only_the_last_event_of_a_page_bears_its_cursor() {
+        let page = EventPage {
+            events: vec![event("a", Change::Touched), event("", Change::Gone), event("b", Change::Gone)],
+            cursor: "7".into(),
+            resync: true,
+            ext: vec![],
+        };
+        let seen: Vec<_> = session_events(page)
+            .into_iter()
+            .map(|event| {
+                let status = event.status.unwrap_or_default();
+                assert!(status.phase.is_empty(), "a get tells");
+                (status.session_id, event.resync, event.gone, event.cursor)
+            })
+            .collect();
+        let row = |id: &str, resync, gone, cursor: &str| (id.to_owned(), resync, gone, cursor.to_owned());
+        assert_eq!(
+            seen,
+            [
+                row("", true, false, ""),
+                row("a", false, false, ""),
+                row("", true, false, ""),
+                row("b", false, true, "7"),
+            ]
+        );
+        let quiet = EventPage { events: vec![], cursor: "7".into(), resync: false, ext: vec![] };
+        assert!(session_events(quiet).is_empty());
+    }
 }

@@ -1,14 +1,15 @@
 //! Containers: making them within the rules, and touching only our own.
 
 use bollard::models::{
-    ContainerCreateBody, DeviceRequest, HealthConfig, HostConfig, HostConfigIsolationEnum,
-    HostConfigLogConfig, Mount, MountType, MountVolumeOptions, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, ContainerInspectResponse, DeviceRequest, HealthConfig, HostConfig,
+    HostConfigIsolationEnum, HostConfigLogConfig, Mount, MountType, MountVolumeOptions, RestartPolicy,
+    RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{
     CreateContainerOptions, ListContainersOptions, RemoveContainerOptions, StopContainerOptions,
 };
 use streamspace_bindings::imports::docker::{
-    Container, ContainerSpec, HealthCheck, RestartPolicy as Restart, TmpfsMount,
+    Container, ContainerSpec, ContainerState, HealthCheck, RestartPolicy as Restart, TmpfsMount,
 };
 use streamspace_bindings::types::{Error, ErrorKind};
 
@@ -28,7 +29,7 @@ impl DockerEndpoint {
             self.check_volume(&mount.volume).await?;
         }
         let options = CreateContainerOptions { name: Some(spec.name.clone()), platform: String::new() };
-        let body = create_body(spec, &self.controller)?;
+        let body = create_body(spec, &self.controller, self.is_windows().await?)?;
         let made = self.client().await?.create_container(Some(options), body).await.map_err(translate)?;
         for warning in &made.warnings {
             tracing::warn!(container = made.id, "the engine warns: {warning}");
@@ -47,6 +48,15 @@ impl DockerEndpoint {
         let grace = i32::try_from(timeout_s).unwrap_or(i32::MAX);
         let options = StopContainerOptions { t: Some(grace), ..Default::default() };
         self.client().await?.stop_container(&id, Some(options)).await.map_err(translate)
+    }
+
+    pub(super) async fn unpause_container(&self, name: &str) -> Result<(), Error> {
+        let container = self.own_container(name).await?;
+        if container.state != ContainerState::Paused {
+            // The engine would answer with an internal error.
+            return Err(error(ErrorKind::Conflict, format!("the container `{name}` is not paused")));
+        }
+        self.client().await?.unpause_container(&container.id).await.map_err(translate)
     }
 
     pub(super) async fn remove_container(&self, name: &str) -> Result<(), Error> {
@@ -77,7 +87,12 @@ impl DockerEndpoint {
 
     /// The container under this name, if it is ours. A foreign one is a conflict: its name is taken, and nothing of
     /// it is told.
-    async fn own_container(&self, name: &str) -> Result<Container, Error> {
+    pub(super) async fn own_container(&self, name: &str) -> Result<Container, Error> {
+        self.inspect_own(name).await.map(convert::inspected)
+    }
+
+    /// The same in the engine's own words.
+    pub(super) async fn inspect_own(&self, name: &str) -> Result<ContainerInspectResponse, Error> {
         policy::check_name(name)?;
         let found = self.client().await?.inspect_container(name, None).await.map_err(translate)?;
         let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
@@ -87,11 +102,15 @@ impl DockerEndpoint {
                 format!("the container `{name}` does not belong to this controller"),
             ));
         }
-        Ok(convert::inspected(found))
+        Ok(found)
     }
 }
 
-fn create_body(spec: ContainerSpec, controller: &str) -> Result<ContainerCreateBody, Error> {
+fn create_body(
+    spec: ContainerSpec,
+    controller: &str,
+    is_windows: bool,
+) -> Result<ContainerCreateBody, Error> {
     if let Some((key, _)) = spec.ext.first() {
         return Err(error(ErrorKind::Invalid, format!("`{key}` is no wish that this host knows")));
     }
@@ -103,7 +122,7 @@ fn create_body(spec: ContainerSpec, controller: &str) -> Result<ContainerCreateB
     let host_config = HostConfig {
         memory: spec.limits.memory_bytes.map(signed),
         // Equal to the memory: no swap on top of it.
-        memory_swap: spec.limits.memory_bytes.map(signed),
+        memory_swap: spec.limits.memory_bytes.filter(|_| !is_windows).map(signed),
         nano_cpus: spec.limits.nano_cpus.map(signed),
         pids_limit: spec.limits.pids.map(i64::from),
         shm_size: spec.limits.shm_bytes.map(signed),
@@ -126,7 +145,7 @@ fn create_body(spec: ContainerSpec, controller: &str) -> Result<ContainerCreateB
                 })
                 .collect(),
         ),
-        tmpfs: Some(spec.tmpfs.iter().map(tmpfs).collect()),
+        tmpfs: (!spec.tmpfs.is_empty()).then(|| spec.tmpfs.iter().map(tmpfs).collect()),
         device_requests: (spec.gpus > 0).then(|| {
             vec![DeviceRequest {
                 driver: Some("nvidia".to_owned()),
@@ -142,9 +161,9 @@ fn create_body(spec: ContainerSpec, controller: &str) -> Result<ContainerCreateB
             }),
             maximum_retry_count: None,
         }),
-        init: Some(spec.init),
+        init: spec.init.then_some(true),
         // Sessions share a bridge: with raw sockets one could pose as another's gateway.
-        cap_drop: Some(vec!["NET_RAW".to_owned()]),
+        cap_drop: (!is_windows).then(|| vec!["NET_RAW".to_owned()]),
         isolation: spec.isolation.as_deref().map(isolation).transpose()?,
         log_config: Some(HostConfigLogConfig {
             typ: Some("json-file".to_owned()),
@@ -231,7 +250,7 @@ mod tests {
 
     #[test]
     fn nothing_dangerous_is_ever_set_and_memory_has_no_swap() {
-        let body = create_body(spec(), "ctrl-a").unwrap();
+        let body = create_body(spec(), "ctrl-a", false).unwrap();
         assert_eq!(body.image.as_deref(), Some("busybox:latest"));
         assert_eq!(body.env.as_deref(), Some(["A=b=c".to_owned()].as_slice()));
         assert_eq!(body.labels.unwrap()[policy::CONTROLLER_LABEL], "ctrl-a");
@@ -244,12 +263,45 @@ mod tests {
     }
 
     #[test]
+    fn graphics_checks_and_log_limits_reach_the_engine() {
+        let check = HealthCheck {
+            command: vec!["true".into()],
+            interval_ms: 1000,
+            timeout_ms: 500,
+            retries: 2,
+            start_period_ms: 0,
+        };
+        let spec = ContainerSpec { gpus: 2, health_check: Some(check), user: Some("1000".into()), ..spec() };
+        let body = create_body(spec, "ctrl-a", false).unwrap();
+        let health = body.healthcheck.unwrap();
+        assert_eq!(health.test.unwrap(), ["CMD", "true"]);
+        assert_eq!((health.interval, health.timeout), (Some(1_000_000_000), Some(500_000_000)));
+        assert_eq!(body.user.as_deref(), Some("1000"));
+        let host = body.host_config.unwrap();
+        let device = &host.device_requests.unwrap()[0];
+        assert_eq!((device.driver.as_deref(), device.count), (Some("nvidia"), Some(2)));
+        let log = host.log_config.unwrap();
+        assert_eq!(log.typ.as_deref(), Some("json-file"));
+        let limits = log.config.unwrap();
+        assert_eq!((limits["max-size"].as_str(), limits["max-file"].as_str()), ("10m", "3"));
+    }
+
+    #[test]
+    fn a_windows_engine_is_not_asked_for_what_it_refuses() {
+        let spec = ContainerSpec { tmpfs: vec![], init: false, isolation: Some("hyperv".into()), ..spec() };
+        let host = create_body(spec, "ctrl-a", true).unwrap().host_config.unwrap();
+        assert_eq!(host.isolation, Some(HostConfigIsolationEnum::HYPERV));
+        assert!(host.memory.is_some() && host.memory_swap.is_none());
+        assert!(host.cap_drop.is_none() && host.tmpfs.is_none() && host.init.is_none());
+    }
+
+    #[test]
     fn unknown_wishes_are_refused_and_not_ignored() {
         let profile = ContainerSpec { profile: Some("root".into()), ..spec() };
-        assert_eq!(create_body(profile, "ctrl-a").unwrap_err().kind, ErrorKind::Denied);
+        assert_eq!(create_body(profile, "ctrl-a", false).unwrap_err().kind, ErrorKind::Denied);
         let ext = ContainerSpec { ext: vec![("privileged".into(), "true".into())], ..spec() };
-        assert_eq!(create_body(ext, "ctrl-a").unwrap_err().kind, ErrorKind::Invalid);
+        assert_eq!(create_body(ext, "ctrl-a", false).unwrap_err().kind, ErrorKind::Invalid);
         let isolation = ContainerSpec { isolation: Some("none".into()), ..spec() };
-        assert_eq!(create_body(isolation, "ctrl-a").unwrap_err().kind, ErrorKind::Invalid);
+        assert_eq!(create_body(isolation, "ctrl-a", false).unwrap_err().kind, ErrorKind::Invalid);
     }
 }

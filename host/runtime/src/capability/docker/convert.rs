@@ -24,6 +24,13 @@ pub(super) fn engine_info(info: SystemInfo, api_version: String) -> EngineInfo {
         memory_bytes: info.mem_total.and_then(|n| u64::try_from(n).ok()).unwrap_or_default(),
         runtimes,
         storage_driver: info.driver.unwrap_or_default(),
+        devices: info
+            .discovered_devices
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|device| device.source.as_deref() == Some("cdi"))
+            .filter_map(|device| device.id)
+            .collect(),
         ext: Vec::new(),
     }
 }
@@ -127,6 +134,7 @@ fn published(network: &NetworkSettings) -> Vec<PublishedPort> {
 pub(super) fn listed(found: ContainerSummary) -> Container {
     let state = found.state.unwrap_or(ContainerSummaryStateEnum::EMPTY);
     let health = found.health.and_then(|health| health.status);
+    let status = found.status.unwrap_or_default();
     Container {
         id: found.id.unwrap_or_default(),
         name: found
@@ -149,7 +157,7 @@ pub(super) fn listed(found: ContainerSummary) -> Container {
             ContainerSummaryStateEnum::EXITED => ContainerState::Exited,
             ContainerSummaryStateEnum::DEAD => ContainerState::Dead,
         },
-        exit_code: None,
+        exit_code: exit_code_in_text(&status),
         oom_killed: false,
         restart_count: 0,
         // Engines before API 1.52 tell it only in the status text: `Up 3 seconds (health: starting)`.
@@ -157,7 +165,7 @@ pub(super) fn listed(found: ContainerSummary) -> Container {
             Some(ContainerSummaryHealthStatusEnum::STARTING) => ContainerHealth::Starting,
             Some(ContainerSummaryHealthStatusEnum::HEALTHY) => ContainerHealth::Healthy,
             Some(ContainerSummaryHealthStatusEnum::UNHEALTHY) => ContainerHealth::Unhealthy,
-            _ => health_in_text(found.status.as_deref().unwrap_or_default()),
+            _ => health_in_text(&status),
         },
         failure: String::new(),
         ports: listed_ports(found.ports.unwrap_or_default()),
@@ -169,10 +177,31 @@ pub(super) fn listed(found: ContainerSummary) -> Container {
             .filter_map(|endpoint| endpoint.ip_address)
             .find(|address| !address.is_empty()),
         created_at_ms: found.created.and_then(|s| u64::try_from(s).ok()).map(|s| s.saturating_mul(1000)),
-        started_at_ms: None,
+        started_at_ms: young_in_text(&status)
+            .map(|seconds| now_ms().saturating_sub(seconds.saturating_mul(1000))),
         finished_at_ms: None,
         ext: Vec::new(),
     }
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or_default()
+}
+
+/// The exit code in `Exited (137) 2 seconds ago` and `Restarting (1) …`.
+fn exit_code_in_text(status: &str) -> Option<i64> {
+    let rest = status.strip_prefix("Exited (").or_else(|| status.strip_prefix("Restarting ("))?;
+    rest.split_once(')')?.0.parse().ok()
+}
+
+/// Seconds that a container has run for, where the text tells them: `Up 3 seconds`, `Up Less than a second`.
+fn young_in_text(status: &str) -> Option<u64> {
+    let rest = status.strip_prefix("Up ")?;
+    if rest.starts_with("Less than a second") {
+        return Some(0);
+    }
+    let (number, unit) = rest.split_once(' ')?;
+    number.parse().ok().filter(|_| unit.starts_with("second"))
 }
 
 fn health_in_text(status: &str) -> ContainerHealth {
@@ -226,6 +255,23 @@ mod tests {
         assert_eq!(exposed_port("53/udp").unwrap().transport, Transport::Udp);
         assert!(exposed_port("1/sctp").is_none());
         assert!(exposed_port("70000/tcp").is_none());
+    }
+
+    #[test]
+    fn a_listing_tells_how_long_and_how_it_ended() {
+        assert_eq!(exit_code_in_text("Exited (137) 2 seconds ago"), Some(137));
+        assert_eq!(exit_code_in_text("Restarting (1) Less than a second ago"), Some(1));
+        assert_eq!(exit_code_in_text("Up 2 seconds"), None);
+        for (status, young) in [
+            ("Up Less than a second", Some(0)),
+            ("Up 1 second", Some(1)),
+            ("Up 9 seconds (health: starting)", Some(9)),
+            ("Up About a minute", None),
+            ("Up 2 minutes", None),
+            ("Exited (0) 1 second ago", None),
+        ] {
+            assert_eq!(young_in_text(status), young, "{status}");
+        }
     }
 
     #[test]

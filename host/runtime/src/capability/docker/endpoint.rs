@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, OnceCell};
 
 use super::convert;
 use super::error;
+use super::events::Events;
 use super::failure::translate;
 use super::policy;
 use super::pull::Pulls;
@@ -30,6 +31,8 @@ pub(crate) struct DockerEndpoint {
     client: OnceCell<Docker>,
     pub(super) controller: String,
     pub(super) pulls: Pulls,
+    pub(super) events: Events,
+    is_windows: OnceCell<bool>,
     /// Network names are not unique in the engine: one look-then-make at a time.
     pub(super) network_lock: Mutex<()>,
 }
@@ -42,6 +45,8 @@ impl DockerEndpoint {
             client: OnceCell::new(),
             controller: controller.to_owned(),
             pulls: Pulls::default(),
+            events: Events::default(),
+            is_windows: OnceCell::new(),
             network_lock: Mutex::new(()),
         })
     }
@@ -58,6 +63,15 @@ impl DockerEndpoint {
             Target::Tcp(address) => Docker::connect_with_http(address, timeout, API_DEFAULT_VERSION)?,
         };
         client.negotiate_version().await
+    }
+
+    /// Whether it runs Windows containers, which lack much of what others have.
+    pub(super) async fn is_windows(&self) -> Result<bool, Error> {
+        let ask = async || {
+            let version = self.client().await?.version().await.map_err(translate)?;
+            Ok(version.os.as_deref() == Some("windows"))
+        };
+        self.is_windows.get_or_try_init(ask).await.copied()
     }
 
     pub(super) async fn inspect_engine(&self) -> Result<EngineInfo, Error> {
@@ -119,6 +133,12 @@ impl crate::call::CallState {
             username: String,
             password: String,
         }
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Logins {
+            One(Login),
+            Many(Vec<Login>),
+        }
         let Some(source) = self.context.secrets.get(name) else {
             return Err(error(ErrorKind::Denied, format!("no secret `{name}` is granted")));
         };
@@ -126,14 +146,17 @@ impl crate::call::CallState {
             error(ErrorKind::FailedPrecondition, format!("the secret `{name}` cannot be used: {reason}"))
         };
         let text = source.read().map_err(broken)?;
-        let login: Login = serde_json::from_str(&text)
+        let logins = match serde_json::from_str(&text) {
+            Ok(Logins::One(login)) => vec![login],
+            Ok(Logins::Many(logins)) => logins,
             // The parser's own message could quote the value.
-            .map_err(|_| broken("it is not JSON with registry, username and password".to_owned()))?;
+            Err(_) => return Err(broken("it is not JSON with registry, username and password".to_owned())),
+        };
         let registry = policy::registry(reference);
-        if login.registry != registry {
+        let Some(login) = logins.into_iter().find(|login| login.registry == registry) else {
             let message = format!("the secret `{name}` is not for the registry {registry}");
             return Err(error(ErrorKind::Denied, message));
-        }
+        };
         Ok(bollard::auth::DockerCredentials {
             username: Some(login.username),
             password: Some(login.password),

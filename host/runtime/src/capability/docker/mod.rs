@@ -3,16 +3,20 @@
 mod container;
 mod convert;
 mod endpoint;
+mod events;
 mod failure;
+mod logs;
 mod policy;
 mod pull;
 mod storage;
+mod usage;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use streamspace_bindings::imports::docker::{
-    Container, ContainerSpec, EngineInfo, Host, Image, NetworkOptions, Pull, Volume,
+    Container, ContainerSpec, ContainerUsage, EngineInfo, EventPage, Host, Image, LogPage, LogQuery,
+    NetworkOptions, Pull, Volume,
 };
 use streamspace_bindings::types::{Error, ErrorKind};
 
@@ -33,7 +37,12 @@ impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         if self.armed {
             let (operation, object) = (self.operation, self.object);
-            tracing::warn!(operation, object, "host call given up; its effect is unknown");
+            // Whoever waits for lines or events may leave at any time.
+            if matches!(operation, "docker.container-logs" | "docker.events") {
+                tracing::debug!(operation, object, "host call given up");
+            } else {
+                tracing::warn!(operation, object, "host call given up; its effect is unknown");
+            }
         }
     }
 }
@@ -178,6 +187,44 @@ impl Host for CallState {
     async fn container_remove(&mut self, endpoint: String, name: String) -> Result<(), Error> {
         self.docker("docker.container-remove", &endpoint, &name, async |engine| {
             engine.remove_container(&name).await
+        })
+        .await
+    }
+
+    async fn container_unpause(&mut self, endpoint: String, name: String) -> Result<(), Error> {
+        self.docker("docker.container-unpause", &endpoint, &name, async |engine| {
+            engine.unpause_container(&name).await
+        })
+        .await
+    }
+
+    async fn container_stats(&mut self, endpoint: String, name: String) -> Result<ContainerUsage, Error> {
+        self.docker("docker.container-stats", &endpoint, &name, async |engine| {
+            engine.container_stats(&name).await
+        })
+        .await
+    }
+
+    async fn container_logs(
+        &mut self,
+        endpoint: String,
+        name: String,
+        query: LogQuery,
+    ) -> Result<LogPage, Error> {
+        self.docker("docker.container-logs", &endpoint, &name, async |engine| {
+            engine.container_logs(&name, query).await
+        })
+        .await
+    }
+
+    async fn events(
+        &mut self,
+        endpoint: String,
+        cursor: Option<String>,
+        wait_ms: u32,
+    ) -> Result<EventPage, Error> {
+        self.docker("docker.events", &endpoint, "", async |engine| {
+            engine.watch_events(cursor.as_deref(), wait_ms).await
         })
         .await
     }

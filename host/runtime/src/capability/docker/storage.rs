@@ -72,10 +72,11 @@ impl DockerEndpoint {
         policy::check_name(name)?;
         let _one_at_a_time = self.network_lock.lock().await;
         let wanted = options.inter_container.to_string();
+        let is_windows = self.is_windows().await?;
         if self.our_networks(name).await?.is_empty() {
             let request = NetworkCreateRequest {
                 name: name.to_owned(),
-                driver: Some("bridge".to_owned()),
+                driver: Some(if is_windows { "nat" } else { "bridge" }.to_owned()),
                 labels: Some(policy::mark(&self.controller)),
                 options: Some(HashMap::from([(INTER_CONTAINER.to_owned(), wanted.clone())])),
                 ..Default::default()
