@@ -38,10 +38,15 @@ pub(crate) fn endpoints(
     for one in given {
         let asked = manifest.endpoints.iter().find(|asked| asked.name == one.name).ok_or_else(|| {
             let names: Vec<&str> = manifest.endpoints.iter().map(|asked| asked.name.as_str()).collect();
-            anyhow!("--endpoint {}: the plugin asks for no such endpoint (it asks for: {})", one.name, names.join(", "))
+            anyhow!(
+                "--endpoint {}: the plugin asks for no such endpoint (it asks for: {})",
+                one.name,
+                names.join(", ")
+            )
         })?;
-        let target = EndpointConfig::of_kind(asked.kind, &one.target)
-            .with_context(|| format!("--endpoint {}: endpoints of this kind need a configuration file", one.name))?;
+        let target = EndpointConfig::of_kind(asked.kind, &one.target).with_context(|| {
+            format!("--endpoint {}: endpoints of this kind need a configuration file", one.name)
+        })?;
         endpoints.insert(one.name.clone(), target);
     }
     for asked in &manifest.endpoints {

@@ -157,10 +157,20 @@ fn backend_config(plugin: &Plugin, args: &ControllerServeArgs) -> anyhow::Result
     };
     let controller = read_controller(file)?;
     if controller.plugin != plugin.name() {
-        bail!("{}: the section is for the plugin `{}`, not `{}`", file.display(), controller.plugin, plugin.name());
+        bail!(
+            "{}: the section is for the plugin `{}`, not `{}`",
+            file.display(),
+            controller.plugin,
+            plugin.name()
+        );
     }
     if controller.name != args.name {
-        bail!("{}: the section is for the controller `{}`, not `{}`", file.display(), controller.name, args.name);
+        bail!(
+            "{}: the section is for the controller `{}`, not `{}`",
+            file.display(),
+            controller.name,
+            args.name
+        );
     }
     Ok(BackendConfig {
         controller_id,
@@ -210,7 +220,11 @@ mod tests {
         let one = "[[controller]]\nname = \"a\"\nplugin = \"docker\"\nconfig = { pids = 64 }\n";
         std::fs::write(&file, one).unwrap();
         assert_eq!(read_controller(&file).unwrap().config["pids"], 64);
-        for (text, words) in [(one.repeat(2), "has 2"), (format!("listen = \"x\"\n{one}"), "not valid"), ("controller = []".to_owned(), "has 0")] {
+        for (text, words) in [
+            (one.repeat(2), "has 2"),
+            (format!("listen = \"x\"\n{one}"), "not valid"),
+            ("controller = []".to_owned(), "has 0"),
+        ] {
             std::fs::write(&file, text).unwrap();
             let error = format!("{:#}", read_controller(&file).unwrap_err());
             assert!(error.contains(words), "{error}");

@@ -120,9 +120,10 @@ async fn target(plugin: Plugin, args: &CheckArgs) -> anyhow::Result<Target> {
                 .get(&asked.name)
                 .with_context(|| format!("--endpoint {}=… is missing", asked.name))?
                 .to_string();
-            let fixture = DockerFixture::start(&engine, &config.controller_id, &args.image)
-                .await
-                .with_context(|| format!("the engine at {engine} cannot be used with the image {}", args.image))?;
+            let fixture =
+                DockerFixture::start(&engine, &config.controller_id, &args.image).await.with_context(
+                    || format!("the engine at {engine} cannot be used with the image {}", args.image),
+                )?;
             let endpoint = EndpointConfig::of_kind(EndpointKind::Docker, &fixture.endpoint())
                 .context("this host serves no Docker endpoints")?;
             config.endpoints.insert(asked.name.clone(), endpoint);
@@ -143,7 +144,11 @@ fn plain_recipe(args: &CheckArgs) -> Recipe {
             cpu: "1".to_owned(),
             storage: String::new(),
         }),
-        ports: vec![Port { name: "web".to_owned(), container_port: args.port.into(), protocol: String::new() }],
+        ports: vec![Port {
+            name: "web".to_owned(),
+            container_port: args.port.into(),
+            protocol: String::new(),
+        }],
         ..Default::default()
     };
     let running = Variation { spec, controller_config: String::new() };

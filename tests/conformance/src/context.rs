@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
+use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use streamspace_proto::controller::v1::{
     CapabilitiesResponse, CreateSessionRequest, CreateSessionResponse, DeleteSessionRequest,
@@ -12,7 +13,6 @@ use streamspace_proto::controller::v1::{
     HibernateSessionResponse, ListSessionsRequest, SessionEntry, SessionSpec, SessionStatusResponse,
     WakeSessionRequest, WakeSessionResponse,
 };
-use prost::Message as _;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
@@ -444,9 +444,10 @@ impl Context {
 
     /// The entries of a session in the listing.
     pub(crate) async fn entries_of(&self, session: &Session) -> Result<Vec<SessionEntry>, Stop> {
-        let all = self.list_all(0).await.map_err(|status| {
-            Stop::expected("ListSessions to succeed", show::<()>(&Err(status)))
-        })?;
+        let all = self
+            .list_all(0)
+            .await
+            .map_err(|status| Stop::expected("ListSessions to succeed", show::<()>(&Err(status))))?;
         let is_it = |entry: &SessionEntry| {
             entry.status.as_ref().is_some_and(|status| status.session_id == session.id())
         };

@@ -56,7 +56,12 @@ impl Process for InProcess {
     }
 
     fn undeclared_imports(&self) -> Vec<String> {
-        self.plugin.imports().iter().filter(|import| !is_declared(import, self.plugin.manifest())).cloned().collect()
+        self.plugin
+            .imports()
+            .iter()
+            .filter(|import| !is_declared(import, self.plugin.manifest()))
+            .cloned()
+            .collect()
     }
 }
 

@@ -79,15 +79,19 @@ impl Runner {
             return Err(RunError::NoSuchCheck(self.options.filter.clone()));
         }
         let offer = Arc::new(self.ask_offer().await?);
-        let secret = hex::encode(Sha256::new().chain_update("secret").chain_update(self.options.seed.to_le_bytes()).finalize());
+        let secret = hex::encode(
+            Sha256::new().chain_update("secret").chain_update(self.options.seed.to_le_bytes()).finalize(),
+        );
         let leaks = Arc::new(Leaks::of(secret));
         // Two runs with one seed differ in nothing but their ids.
         let run: Arc<str> = format!("cf{:06x}", run_number()).into();
 
         let mut rows = Vec::new();
-        for (isolation, at_once) in
-            [(Isolation::Shared, self.options.concurrency.max(1)), (Isolation::Alone, 1), (Isolation::Last, 1)]
-        {
+        for (isolation, at_once) in [
+            (Isolation::Shared, self.options.concurrency.max(1)),
+            (Isolation::Alone, 1),
+            (Isolation::Last, 1),
+        ] {
             let phase = chosen.iter().filter(|check| check.isolation == isolation);
             let done = stream::iter(phase)
                 .map(|check| self.judge(check, &run, &offer, &leaks))
@@ -120,7 +124,8 @@ impl Runner {
         let capabilities =
             controller.capabilities(GetCapabilitiesRequest {}).await.map_err(RunError::NoCapabilities)?;
         let nobody = GetSessionAccessRequest { session_id: "cf-nobody".to_owned(), ..Default::default() };
-        let access = !matches!(controller.access(nobody).await, Err(status) if status.code() == Code::Unimplemented);
+        let access =
+            !matches!(controller.access(nobody).await, Err(status) if status.code() == Code::Unimplemented);
         Ok(Offer { capabilities, access })
     }
 
@@ -193,17 +198,18 @@ impl Runner {
         let known = |there, what: &str| (there, format!("the recipe names no {what}"));
         match need {
             Need::Hibernation => offered(capabilities.supports_hibernation, "hibernation"),
-            Need::PersistentStorage => offered(capabilities.supports_persistent_storage, "persistent storage"),
+            Need::PersistentStorage => {
+                offered(capabilities.supports_persistent_storage, "persistent storage")
+            }
             Need::Metrics => offered(capabilities.supports_metrics, "metrics"),
             Need::Logs => offered(capabilities.supports_logs, "logs"),
             Need::Watch => offered(capabilities.supports_watch, "watch"),
             Need::Access => offered(offer.access, "access"),
             Need::Fixture(ability) => match &self.target.fixture {
                 None => (false, "there is no fixture for this backend".to_owned()),
-                Some(fixture) => (
-                    fixture.offers().contains(&ability),
-                    format!("the fixture cannot do this: {ability}"),
-                ),
+                Some(fixture) => {
+                    (fixture.offers().contains(&ability), format!("the fixture cannot do this: {ability}"))
+                }
             },
             Need::Process => {
                 (self.target.process.is_some(), "the controller does not run in this process".to_owned())

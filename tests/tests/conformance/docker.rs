@@ -41,7 +41,8 @@ async fn the_docker_plugin_conforms() {
         process: Some(process),
     };
     let filter = std::env::var("STREAMSPACE_TEST_CHECKS").unwrap_or_default();
-    let report = Runner::new(target, Options { filter: filter.clone(), ..Options::default() }).run().await.unwrap();
+    let report =
+        Runner::new(target, Options { filter: filter.clone(), ..Options::default() }).run().await.unwrap();
     let text = report.render(Format::Text).unwrap();
     println!("{text}");
     assert!(report.passed(), "{text}");

@@ -36,8 +36,47 @@ macro_rules! faults {
 
 faults! {
     a_right_controller_passes: None => [];
-    objects_that_are_doubled: DoublesObjects => [];
-    deletes_claimed_early: ClaimsDeleteEarly => [];
+    objects_that_are_doubled: DoublesObjects => [
+        "B07-same-spec-twice",
+        "B09-ten-concurrent-creates",
+        "B09-two-concurrent-creates",
+        "B13-refused-backend-call",
+        "B14-cancelled-create-then-retry",
+        "B14-lost-answer-then-retry",
+        "B14-lost-backend-answer",
+        "F39-fresh-shell-sees-all"
+    ];
+    // Whatever looks after a delete.
+    deletes_claimed_early: ClaimsDeleteEarly => [
+        "A04-secrets-stay-secret",
+        "B10-any-user-id",
+        "B13-refused-backend-call",
+        "B14-cancelled-create-then-retry",
+        "B14-lost-backend-answer",
+        "B15-cancelled-create-then-delete",
+        "C19-lists-all-and-only-owned",
+        "C19-pages-stable-under-churn",
+        "D30-delete-during-wake",
+        "E32-delete-at-once",
+        "E32-delete-failed",
+        "E32-delete-hibernated",
+        "E32-delete-mid-create",
+        "E32-delete-mid-hibernate",
+        "E32-delete-paused",
+        "E32-delete-running",
+        "E34-concurrent-deletes",
+        "E34-lost-answer",
+        "E35-success-means-gone",
+        "E36-delete-through-failing-calls",
+        "E36-nothing-left",
+        "E37-home-kept",
+        "E37-home-purged",
+        "E38-delete-while-down",
+        "F39-fresh-shell-sees-all",
+        "F39-state-wiped-between-calls",
+        "G44-deadline-kept",
+        "G46-serial-per-session"
+    ];
     not_found_instead_of_unreachable: NotFoundWhenUnreachable => ["C18-unreachable-is-unavailable"];
     metrics_that_are_zeros: ZeroMetrics => ["G47-metrics-are-measured"];
     another_spec_that_is_accepted: AcceptsOtherSpec => ["B08-other-spec-conflict"];

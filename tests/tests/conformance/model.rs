@@ -138,7 +138,10 @@ impl Model {
 
     fn transport(&self) -> Transport {
         let service = ControllerServiceServer::new(self.clone());
-        Transport::new(ServiceExt::<http::Request<tonic::body::Body>>::map_err(service, |never| match never {}))
+        Transport::new(ServiceExt::<http::Request<tonic::body::Body>>::map_err(
+            service,
+            |never| match never {},
+        ))
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -210,7 +213,8 @@ impl Model {
             return Err(self.invalid("spec.base_image"));
         }
         let resources = spec.resources.clone().unwrap_or_default();
-        let fits = |text: &str| text.is_empty() || ByteQuantity::parse(text).is_ok_and(|q| q.bytes() < 1 << 40);
+        let fits =
+            |text: &str| text.is_empty() || ByteQuantity::parse(text).is_ok_and(|q| q.bytes() < 1 << 40);
         if !fits(&resources.memory) {
             return Err(self.invalid("spec.resources.memory"));
         }
@@ -220,14 +224,17 @@ impl Model {
     async fn create_one(&self, limit: Duration, request: CreateSessionRequest) -> Result<Object, Status> {
         let _one_at_a_time = self.mutations.lock().await;
         let id = request.session_id.clone();
-        let found = self.call(limit, |world| (world.objects.get(&id).cloned(), world.foreign.contains_key(&id))).await?;
+        let found = self
+            .call(limit, |world| (world.objects.get(&id).cloned(), world.foreign.contains_key(&id)))
+            .await?;
         let spec = request.spec.clone().unwrap_or_default();
         match found {
             (None, true) if !self.is(Fault::TakesForeign) => {
                 return Err(Status::already_exists("somebody else's"));
             }
             (Some(object), _) if object.hash != request.spec_hash && !self.is(Fault::AcceptsOtherSpec) => {
-                let secrets = if self.is(Fault::LeaksSecret) { format!("{:?}", spec.env) } else { String::new() };
+                let secrets =
+                    if self.is(Fault::LeaksSecret) { format!("{:?}", spec.env) } else { String::new() };
                 return Err(Status::already_exists(format!("another spec {secrets}")));
             }
             (Some(_), _) => {
@@ -402,7 +409,7 @@ impl ControllerService for Model {
             let model = self.clone();
             let id = id.clone();
             tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(300)).await;
+                tokio::time::sleep(Duration::from_secs(2)).await;
                 model.remove(&id);
             });
         } else {
@@ -422,7 +429,11 @@ impl ControllerService for Model {
         self.admit(request.epoch)?;
         self.change_phase(limit, &request.session_id, "Hibernated").await?;
         let phase = "Hibernated".to_owned();
-        Ok(Response::new(HibernateSessionResponse { session_id: request.session_id, phase, ..Default::default() }))
+        Ok(Response::new(HibernateSessionResponse {
+            session_id: request.session_id,
+            phase,
+            ..Default::default()
+        }))
     }
 
     async fn wake_session(&self, request: Request<WakeSessionRequest>) -> Answer<WakeSessionResponse> {
@@ -563,7 +574,10 @@ impl ControllerService for Model {
 
     type WatchSessionsStream = Events<SessionEvent>;
 
-    async fn watch_sessions(&self, request: Request<WatchSessionsRequest>) -> Answer<Self::WatchSessionsStream> {
+    async fn watch_sessions(
+        &self,
+        request: Request<WatchSessionsRequest>,
+    ) -> Answer<Self::WatchSessionsStream> {
         let resync = SessionEvent { resync: true, ..Default::default() };
         let first = (!request.into_inner().cursor.is_empty()).then_some(Ok(resync));
         let events = stream::unfold(self.events.subscribe(), |mut events| async move {
@@ -613,7 +627,15 @@ impl Fixture for Model {
     fn offers(&self) -> &[Ability] {
         use Ability::*;
         &[
-            Inventory, Inspect, Foreigners, StopByHand, RemoveByHand, PauseByHand, Files, Homes, Weather,
+            Inventory,
+            Inspect,
+            Foreigners,
+            StopByHand,
+            RemoveByHand,
+            PauseByHand,
+            Files,
+            Homes,
+            Weather,
             CallByCall,
         ]
     }

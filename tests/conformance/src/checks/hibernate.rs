@@ -48,7 +48,8 @@ async fn home_survives(cx: Context) -> Result<(), Stop> {
     if found.as_deref() == Some(content.as_str()) {
         return Ok(());
     }
-    let seen = found.map_or("no file".to_owned(), |found| format!("another content of {} bytes", found.len()));
+    let seen =
+        found.map_or("no file".to_owned(), |found| format!("another content of {} bytes", found.len()));
     Err(Stop::expected("the file in the home as it was written", seen))
 }
 
@@ -72,7 +73,9 @@ type Seen = Result<streamspace_proto::controller::v1::SessionStatusResponse, ton
 
 fn same_object(before: &Seen, after: &Seen) -> Result<(), Stop> {
     match (before, after) {
-        (Ok(before), Ok(after)) if (&before.node_id, &before.phase) == (&after.node_id, &after.phase) => Ok(()),
+        (Ok(before), Ok(after)) if (&before.node_id, &before.phase) == (&after.node_id, &after.phase) => {
+            Ok(())
+        }
         _ => Err(Stop::expected(format!("no change of {}", show(before)), show(after))),
     }
 }
@@ -145,7 +148,11 @@ async fn no_access_while_hibernated(cx: Context) -> Result<(), Stop> {
     let access = cx.controller.access(request).await;
     match &access {
         Ok(answer) if answer.points.is_empty() => Ok(()),
-        Err(status) if matches!(status.code(), tonic::Code::FailedPrecondition | tonic::Code::Unavailable) => Ok(()),
+        Err(status)
+            if matches!(status.code(), tonic::Code::FailedPrecondition | tonic::Code::Unavailable) =>
+        {
+            Ok(())
+        }
         _ => Err(Stop::expected_of("no way in, or FAILED_PRECONDITION", &access)),
     }
 }

@@ -20,12 +20,17 @@ checks! {
 
 fn fields(status: &tonic::Status) -> Vec<String> {
     let request = status.get_details_bad_request();
-    request.into_iter().flat_map(|request| request.field_violations).map(|violation| violation.field).collect()
+    request
+        .into_iter()
+        .flat_map(|request| request.field_violations)
+        .map(|violation| violation.field)
+        .collect()
 }
 
 async fn hostile_ids_refused(cx: Context) -> Result<(), Stop> {
     let long = "a".repeat(65);
-    for id in ["", "a/b", "../etc", "a b", "ä", "a\nb", "a?force=1", "a%2e", "-".repeat(300).as_str(), &long] {
+    for id in ["", "a/b", "../etc", "a b", "ä", "a\nb", "a?force=1", "a%2e", "-".repeat(300).as_str(), &long]
+    {
         let mut session = cx.session();
         session.request.session_id = id.to_owned();
         let created = cx.create(&session).await;
@@ -33,7 +38,10 @@ async fn hostile_ids_refused(cx: Context) -> Result<(), Stop> {
             Err(status) if status.code() == Code::InvalidArgument => {
                 if !fields(status).iter().any(|field| field == "session_id") {
                     let seen = format!("{:?} in {}", fields(status), show(&created));
-                    return Err(Stop::expected(format!("`session_id` in BadRequest for the id {id:?}"), seen));
+                    return Err(Stop::expected(
+                        format!("`session_id` in BadRequest for the id {id:?}"),
+                        seen,
+                    ));
                 }
             }
             _ => return Err(Stop::expected_of(format!("INVALID_ARGUMENT for the id {id:?}"), &created)),
@@ -98,7 +106,14 @@ async fn any_user_id(cx: Context) -> Result<(), Stop> {
 }
 
 async fn any_text_in_env_and_labels(cx: Context) -> Result<(), Stop> {
-    let texts = ["", "a=b=c", "$(reboot) `reboot` $HOME", "two\nlines\t\"quoted\" 'twice'", "ünï😀", "\\n\\0 %s {{.}}"];
+    let texts = [
+        "",
+        "a=b=c",
+        "$(reboot) `reboot` $HOME",
+        "two\nlines\t\"quoted\" 'twice'",
+        "ünï😀",
+        "\\n\\0 %s {{.}}",
+    ];
     let mut session = cx.session();
     for (number, text) in texts.iter().enumerate() {
         let value = (*text).to_owned();
@@ -157,7 +172,12 @@ async fn oversized_resources(cx: Context) -> Result<(), Stop> {
     let created = cx.create(&session).await;
     match &created {
         Err(status) => {
-            let honest = [Code::InvalidArgument, Code::FailedPrecondition, Code::ResourceExhausted, Code::DeadlineExceeded];
+            let honest = [
+                Code::InvalidArgument,
+                Code::FailedPrecondition,
+                Code::ResourceExhausted,
+                Code::DeadlineExceeded,
+            ];
             if !honest.contains(&status.code()) {
                 return Err(Stop::expected_of("an error that says that nobody has so much", &created));
             }

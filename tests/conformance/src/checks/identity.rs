@@ -36,7 +36,9 @@ async fn describes_itself(cx: Context) -> Result<(), Stop> {
     }
     let health = cx.controller.health(HealthCheckRequest {}).await;
     match &health {
-        Ok(answer) if matches!(answer.status.as_str(), "healthy" | "unhealthy") && answer.current_sessions >= 0 => {
+        Ok(answer)
+            if matches!(answer.status.as_str(), "healthy" | "unhealthy") && answer.current_sessions >= 0 =>
+        {
             Ok(())
         }
         _ => Err(Stop::expected_of("the status `healthy` or `unhealthy` from HealthCheck", &health)),
@@ -117,7 +119,10 @@ async fn unadvertised_verbs_refused(cx: Context) -> Result<(), Stop> {
     }
     for (rpc, answer) in answers {
         if !matches!(&answer, Err(status) if status.code() == Code::Unimplemented) {
-            return Err(Stop::expected_of(format!("UNIMPLEMENTED from {rpc}, which is not advertised"), &answer));
+            return Err(Stop::expected_of(
+                format!("UNIMPLEMENTED from {rpc}, which is not advertised"),
+                &answer,
+            ));
         }
     }
     Ok(())
@@ -193,7 +198,9 @@ async fn secrets_stay_secret(cx: Context) -> Result<(), Stop> {
     let mut broken = cx.session();
     broken.request.controller_config = "[".to_owned();
     drop(cx.create(&broken).await);
-    for image in [cx.recipe().missing_image.clone(), cx.recipe().malformed_image.clone()].into_iter().flatten() {
+    for image in
+        [cx.recipe().missing_image.clone(), cx.recipe().malformed_image.clone()].into_iter().flatten()
+    {
         let mut broken = cx.session();
         broken.spec().base_image = image;
         drop(cx.create(&broken).await);

@@ -47,7 +47,9 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
 pub fn table() -> String {
     let mut text = String::new();
     for (letter, meaning) in GROUPS {
-        text.push_str(&format!("### {letter}. {meaning}\n\n| check | what is right | needs |\n|---|---|---|\n"));
+        text.push_str(&format!(
+            "### {letter}. {meaning}\n\n| check | what is right | needs |\n|---|---|---|\n"
+        ));
         for check in all().filter(|check| check.id.starts_with(*letter)) {
             let needs: Vec<String> = check.needs.iter().map(ToString::to_string).collect();
             text.push_str(&format!("| `{}` | {} | {} |\n", check.id, check.title, needs.join(", ")));
@@ -79,7 +81,8 @@ mod tests {
     fn the_documentation_has_this_list() {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/conformance.md");
         let text = std::fs::read_to_string(page).unwrap();
-        const BEGIN: &str = "<!-- checks: generated; `STREAMSPACE_BLESS=1 cargo test -p streamspace-conformance` -->\n";
+        const BEGIN: &str =
+            "<!-- checks: generated; `STREAMSPACE_BLESS=1 cargo test -p streamspace-conformance` -->\n";
         const END: &str = "<!-- end of checks -->";
         let (before, rest) = text.split_once(BEGIN).unwrap();
         let (listed, after) = rest.split_once(END).unwrap();

@@ -1,6 +1,8 @@
 //! F: nothing has to be remembered.
 
-use streamspace_proto::controller::v1::{CreateSessionRequest, DeleteSessionRequest, HibernateSessionRequest};
+use streamspace_proto::controller::v1::{
+    CreateSessionRequest, DeleteSessionRequest, HibernateSessionRequest,
+};
 use tonic::Code;
 
 use crate::check::{Stop, checks};
@@ -79,8 +81,7 @@ async fn stale_epoch_refused(cx: Context) -> Result<(), Stop> {
     let before = cx.status(&session).await;
     let create = CreateSessionRequest { epoch: old, ..cx.session().create_request() };
     let delete = DeleteSessionRequest { epoch: old, ..session.delete_request() };
-    let hibernate =
-        HibernateSessionRequest { session_id: session.id(), epoch: old, ..Default::default() };
+    let hibernate = HibernateSessionRequest { session_id: session.id(), epoch: old, ..Default::default() };
     let mut answers = vec![
         ("CreateSession", cx.controller.create(create).await.map(drop)),
         ("DeleteSession", cx.controller.delete(delete).await.map(drop)),

@@ -26,7 +26,11 @@ async fn hundred_parallel_calls(cx: Context) -> Result<(), Stop> {
             let request = GetSessionRequest { session_id: session.id(), ..Default::default() };
             let got = cx.controller.get(request).await;
             match &got {
-                Ok(answer) if answer.status.as_ref().is_some_and(|status| status.session_id == session.id()) => Ok(()),
+                Ok(answer)
+                    if answer.status.as_ref().is_some_and(|status| status.session_id == session.id()) =>
+                {
+                    Ok(())
+                }
                 _ => Err(Stop::expected_of(format!("session {}", session.id()), &got)),
             }
         }
@@ -53,8 +57,7 @@ async fn hundred_parallel_calls(cx: Context) -> Result<(), Stop> {
             }
         }
     });
-    let (known, (unknown, deletes)) =
-        join(join_all(known), join(join_all(unknown), join_all(deletes))).await;
+    let (known, (unknown, deletes)) = join(join_all(known), join(join_all(unknown), join_all(deletes))).await;
     known.into_iter().chain(unknown).chain(deletes).collect()
 }
 

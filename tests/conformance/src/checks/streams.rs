@@ -63,7 +63,10 @@ async fn logs_tail_and_resume(cx: Context) -> Result<(), Stop> {
         _ => true,
     });
     if !in_order || all.iter().any(|entry| entry.cursor.is_empty()) {
-        return Err(Stop::expected("entries in the order of their times, each with a cursor", format!("{all:?}")));
+        return Err(Stop::expected(
+            "entries in the order of their times, each with a cursor",
+            format!("{all:?}"),
+        ));
     }
     let tail = read(&cx, GetSessionLogsRequest { tail_lines: 2, ..request(&session) }).await?;
     if tail.len() != 2 {

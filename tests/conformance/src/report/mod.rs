@@ -139,7 +139,8 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        let row = |id, verdict| Row { id, title: "a <title> & more", verdict, took: Duration::from_millis(1500) };
+        let row =
+            |id, verdict| Row { id, title: "a <title> & more", verdict, took: Duration::from_millis(1500) };
         Report {
             controller_type: "test".into(),
             backend_version: "1".into(),
@@ -157,7 +158,9 @@ mod tests {
     #[test]
     fn the_table_has_every_check_and_a_summary() {
         let text = report().render(Format::Text).unwrap();
-        for words in ["A01-one", "FAILED", "B02-two", "no fixture", "1 passed, 1 failed, 1 not applicable", "seed 7"] {
+        for words in
+            ["A01-one", "FAILED", "B02-two", "no fixture", "1 passed, 1 failed, 1 not applicable", "seed 7"]
+        {
             assert!(text.contains(words), "{words}: {text}");
         }
     }
