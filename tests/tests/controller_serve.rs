@@ -8,6 +8,7 @@ use std::process::Command;
 use streamspace_tests::controller::StandaloneController;
 use streamspace_tests::docker::Engine;
 use streamspace_tests::{provided, until};
+use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -44,9 +45,10 @@ async fn a_python_client_takes_a_session_through_its_life() {
 async fn health_and_reflection_are_served_and_sigterm_ends_it() {
     let Some(mut controller) = StandaloneController::start("unix:///nonexistent/docker.sock") else { return };
     let url = format!("http://{}", controller.address());
+    let channel = Endpoint::new(url).unwrap().connect().await.unwrap();
 
     // The process serves; its backend is away.
-    let health = HealthClient::connect(url.clone()).await.unwrap();
+    let health = HealthClient::new(channel.clone());
     let ask = async |service: &str| {
         let request = HealthCheckRequest { service: service.to_owned() };
         health.clone().check(request).await.map(|answer| answer.into_inner().status())
@@ -57,7 +59,7 @@ async fn health_and_reflection_are_served_and_sigterm_ends_it() {
     })
     .await;
 
-    let mut reflection = ServerReflectionClient::connect(url).await.unwrap();
+    let mut reflection = ServerReflectionClient::new(channel);
     let request = ServerReflectionRequest {
         message_request: Some(MessageRequest::ListServices(String::new())),
         ..Default::default()

@@ -173,11 +173,11 @@ impl Context {
         made.numbers
     }
 
-    /// An id that no other session has, of this run or another.
+    /// An id that no other session has, of this run or another, and that is no part of another's.
     pub(crate) fn new_id(&self) -> String {
         let group = self.check.split('-').next().unwrap_or_default().to_lowercase();
         let digest = Sha256::new().chain_update(self.check).finalize();
-        format!("{}-{group}{}-{}", self.run, hex::encode(&digest[..2]), self.next_number())
+        format!("{}-{group}{}-{:05}", self.run, hex::encode(&digest[..2]), self.next_number())
     }
 
     /// A new session as the recipe has it; it is removed after the check.
