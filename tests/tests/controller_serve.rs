@@ -74,6 +74,8 @@ async fn health_and_reflection_are_served_and_sigterm_ends_it() {
     let services: Vec<_> = services.service.into_iter().map(|service| service.name).collect();
     assert!(services.iter().any(|name| name == SERVICE), "{services:?}");
 
+    // A stream that is open would be waited for.
+    drop(answers);
     let status = controller.terminate();
     assert!(status.success(), "{status}");
 }

@@ -25,8 +25,8 @@ use crate::config::ControllerConfig;
 use crate::targets::{self, Named};
 use crate::{serve::stop_on_signals, telemetry};
 
-/// How long calls under way may take to end once the controller is told to stop.
-const DRAIN: Duration = Duration::from_secs(30);
+/// How long calls under way may take to end once the controller is told to stop. Streams that are followed have no end.
+const DRAIN: Duration = Duration::from_secs(10);
 
 /// Between two looks at the backend.
 const PROBE_PERIOD: Duration = Duration::from_secs(5);
