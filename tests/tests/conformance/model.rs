@@ -504,14 +504,11 @@ impl ControllerService for Model {
             let lines: Vec<_> = (first..written()).map(|number| Ok(entry(number))).collect();
             return Ok(Response::new(Box::pin(stream::iter(lines))));
         }
-        let lines = stream::iter(first..).then(move |number| {
-            let written = written.clone();
-            async move {
-                while written() <= number {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                Ok(entry(number))
+        let lines = stream::iter(first..).then(move |number| async move {
+            while written() <= number {
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
+            Ok(entry(number))
         });
         Ok(Response::new(Box::pin(lines)))
     }
