@@ -6,23 +6,26 @@
 mod cli;
 mod client;
 mod config;
+mod controller_command;
 mod controllers;
 mod dropin;
-mod plugin_ls;
+mod output;
+mod plugin_command;
 mod plugins;
 mod serve;
+mod targets;
 mod telemetry;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::cli::{Cli, Command, PluginCommand};
+use crate::cli::{Cli, Command};
 use crate::client::ClientError;
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("streamspace: {error:#}");
             error.downcast_ref::<ClientError>().map_or(ExitCode::FAILURE, ClientError::exit_code)
@@ -30,9 +33,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Serve(args) => serve::run(args),
-        Command::Plugin(PluginCommand::Ls(args)) => plugin_ls::run(&args),
+        Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Plugin(command) => plugin_command::run(command),
+        Command::Controller(command) => controller_command::run(command),
     }
 }

@@ -84,7 +84,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 }
 
 /// SIGTERM and SIGINT end the server after the calls under way are recorded.
-fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
+pub(crate) fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
     tokio::spawn(async move {

@@ -3,6 +3,9 @@
 
 pub mod quantity;
 
+/// All messages and services with what they import, as a `google.protobuf.FileDescriptorSet`.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 /// `streamspace.controller.v1`: what the API server asks of a controller. Documented in `controller.proto`.
 #[allow(missing_docs, clippy::all, unused_qualifications)]
 pub mod controller {

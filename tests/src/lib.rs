@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod api;
+pub mod controller;
 pub mod docker;
 pub mod server;
 pub mod simulated;

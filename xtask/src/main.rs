@@ -13,6 +13,7 @@ mod http;
 mod images;
 mod paths;
 mod plugins;
+mod python;
 mod registry;
 mod run;
 mod signals;

@@ -6,12 +6,14 @@ use crate::docker_engine::{self, Engine, Ready};
 use crate::images::{self, TEST};
 use crate::paths::Paths;
 use crate::plugins::{self, HOSTILE_PACKAGE, HTTP_PROBE_PACKAGE, Plugin, SIMULATED_PACKAGE};
+use crate::python;
 use crate::registry::{self, Registry};
 use crate::{command, progress, signals};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -281,6 +283,8 @@ impl Run {
 #[derive(Default)]
 struct Backends {
     docker: Option<Docker>,
+    /// A client of controllers that is not ours.
+    python: Option<PathBuf>,
 }
 
 struct Docker {
@@ -311,11 +315,16 @@ impl Docker {
 
 impl Backends {
     fn provide(paths: &Paths, arguments: &Arguments, run: &mut Run, report: &mut Report) -> Self {
-        Self { docker: Docker::provide(paths, arguments, run, report) }
+        let docker = Docker::provide(paths, arguments, run, report);
+        let python = report.provide("a Python client", arguments.all_backends, || python::ensure(paths));
+        Self { docker, python }
     }
 
     /// Tells the tests what there is; they leave out what has no variable.
     fn describe(&self, test: &mut Command) {
+        if let Some(python) = &self.python {
+            test.env("STREAMSPACE_TEST_PYTHON", python);
+        }
         let Some(docker) = self.docker.as_ref().filter(|docker| docker.has_image) else { return };
         test.env("STREAMSPACE_TEST_DOCKER", &docker.ready.engine.socket);
         test.env("STREAMSPACE_TEST_IMAGE", TEST.name);

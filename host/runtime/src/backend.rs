@@ -89,6 +89,11 @@ impl Backend {
         &self.inner.plugin
     }
 
+    /// Empties the plugin's cache, as a restart would. It may be empty at any time; this is for those who check that.
+    pub fn wipe_state(&self) {
+        self.inner.context.state.clear();
+    }
+
     /// Looks at the backend: health, capabilities, capacity.
     pub async fn check(&self, options: CallOptions) -> Result<Report, CallError> {
         self.look(CallKind::Read, options, |instance, store, call| {

@@ -66,6 +66,7 @@ pub(crate) struct PluginInner {
     pub(crate) pre: BackendPre<CallState>,
     pub(crate) digest: Digest,
     pub(crate) manifest: Manifest,
+    pub(crate) imports: Vec<String>,
     pub(crate) info: Info,
     pub(crate) instances: Arc<Instances>,
 }
@@ -89,6 +90,16 @@ impl Plugin {
     /// Its version.
     pub fn version(&self) -> &str {
         &self.inner.info.version
+    }
+
+    /// JSON Schema of its configuration.
+    pub fn config_schema(&self) -> &str {
+        &self.inner.info.config_schema
+    }
+
+    /// The interfaces that it imports: its true wish list.
+    pub fn imports(&self) -> &[String] {
+        &self.inner.imports
     }
 
     /// The type of controller it makes.
@@ -184,7 +195,10 @@ impl Runtime {
         tracing::info!(plugin = info.name, version = info.version, %digest, "plugin loaded");
         let engine = self.inner.engine.clone();
         let instances = Arc::clone(&self.inner.instances);
-        Ok(Plugin { inner: Arc::new(PluginInner { engine, pre, digest, manifest, info, instances }) })
+        let types = component.component_type();
+        let imports = types.imports(&engine).map(|(import, _)| import.to_owned()).collect();
+        let inner = PluginInner { engine, pre, digest, manifest, imports, info, instances };
+        Ok(Plugin { inner: Arc::new(inner) })
     }
 
     fn compile(&self, wasm: &[u8]) -> Result<(Digest, Manifest, Component), LoadError> {

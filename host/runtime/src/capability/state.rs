@@ -92,6 +92,10 @@ impl StateCache {
     fn remove(&self, key: &str) {
         self.entries().remove(key);
     }
+
+    pub(crate) fn clear(&self) {
+        *self.entries() = Entries::default();
+    }
 }
 
 impl Host for CallState {

@@ -1,24 +1,32 @@
 //! `streamspace plugin ls`.
 
-use anyhow::Context as _;
+use std::process::ExitCode;
+
+use clap::Args;
 use serde_json::Value;
 
-use crate::cli::{OutputFormat, PluginLsArgs};
-use crate::client::Client;
+use crate::client::{Client, ClientArgs};
+use crate::output::Output;
+
+/// Which server, and how to print.
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    output: Output,
+}
 
 /// Prints the plugins of a server.
-pub(crate) fn run(args: &PluginLsArgs) -> anyhow::Result<()> {
-    let client = Client::new(&args.client)?;
-    let listed = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("the async runtime does not start")?
-        .block_on(client.get("/api/v1/admin/plugins"))?;
+pub(crate) async fn run(args: LsArgs) -> anyhow::Result<ExitCode> {
+    let listed = Client::new(&args.client)?.get("/api/v1/admin/plugins").await?;
     match args.output {
-        OutputFormat::Json => println!("{}", serde_json::to_string_pretty(&listed)?),
-        OutputFormat::Table => print!("{}", table(&listed)),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&listed)?),
+        Output::Table => print!("{}", table(&listed)),
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// One line a plugin, and under it why it does not serve as one would expect.

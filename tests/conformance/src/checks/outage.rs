@@ -1,0 +1,179 @@
+//! Checks of several groups with one thing in common: the backend is away, hangs, or fails at one call.
+
+use std::time::{Duration, Instant};
+
+use streamspace_proto::controller::v1::{GetSessionRequest, HealthCheckRequest, ListSessionsRequest};
+use tonic::{Code, Status};
+
+use crate::check::{Stop, checks, show};
+use crate::context::{Context, is_retryable};
+use crate::fixture::{Ability, Weather};
+
+checks! {
+    "B13-refused-backend-call" "a create that loses its backend at any one call leaves nothing, or what the next try goes on with" [Fixture(CallByCall), Fixture(Inventory)] Alone = refused_backend_call;
+    "B14-lost-backend-answer" "so does one that loses the answer of any one call" [Fixture(CallByCall), Fixture(Inventory)] Alone = lost_backend_answer;
+    "C18-unreachable-is-unavailable" "while the backend is away, nothing is NOT_FOUND and no listing is empty" [Fixture(Weather)] Alone = unreachable_is_unavailable;
+    "E36-delete-through-failing-calls" "a delete that loses its backend at any one call is repeated with success and leaves nothing" [Fixture(CallByCall), Fixture(Inventory)] Alone = delete_through_failing_calls;
+    "E38-delete-while-down" "a delete claims no success while the backend is away" [Fixture(Weather)] Alone = delete_while_down;
+    "G44-deadline-kept" "calls on a backend that hangs end when their time is up" [Fixture(Weather)] Alone = deadline_kept;
+    "G48-health-tells-outage-and-recovery" "HealthCheck says within 15 s that the backend is away, and within 15 s that it is back" [Fixture(Weather)] Alone = health_tells;
+}
+
+/// More backend calls than any plugin makes for one step.
+const MOST_CALLS: usize = 40;
+
+async fn refused_backend_call(cx: Context) -> Result<(), Stop> {
+    create_through(&cx, Weather::RefuseCall).await
+}
+
+async fn lost_backend_answer(cx: Context) -> Result<(), Stop> {
+    create_through(&cx, Weather::LoseAnswer).await
+}
+
+async fn create_through(cx: &Context, weather: fn(usize) -> Weather) -> Result<(), Stop> {
+    let fixture = cx.fixture(Ability::CallByCall)?;
+    for number in 0..MOST_CALLS {
+        let session = cx.session();
+        fixture.weather(weather(number)).await?;
+        let first = cx.controller.create(session.create_request()).await;
+        let calls = fixture.calls().await?;
+        fixture.weather(Weather::Fair).await?;
+        if let Err(status) = &first
+            && !is_retryable(status)
+        {
+            let what = format!("an error that may be retried when call {number} of the backend fails");
+            return Err(Stop::expected_of(what, &first));
+        }
+        cx.run(&session).await?;
+        cx.expect_one(&session).await?;
+        cx.delete_whole(&session).await?;
+        if calls <= number {
+            return Ok(());
+        }
+    }
+    Err(Stop::expected(format!("at most {MOST_CALLS} calls of the backend for one create"), "more"))
+}
+
+async fn delete_through_failing_calls(cx: Context) -> Result<(), Stop> {
+    let fixture = cx.fixture(Ability::CallByCall)?;
+    for number in 0..2 * MOST_CALLS {
+        let session = cx.running().await?;
+        let (weather, which): (fn(usize) -> Weather, _) = match number % 2 {
+            0 => (Weather::RefuseCall, number / 2),
+            _ => (Weather::LoseAnswer, number / 2),
+        };
+        fixture.weather(weather(which)).await?;
+        let first = cx.controller.delete(session.delete_request()).await;
+        let calls = fixture.calls().await?;
+        fixture.weather(Weather::Fair).await?;
+        match &first {
+            Err(status) if !is_retryable(status) => {
+                let what = format!("an error that may be retried when call {which} of the backend fails");
+                return Err(Stop::expected_of(what, &first));
+            }
+            Ok(answer) if answer.success => cx.expect_gone(&session).await?,
+            _ => {}
+        }
+        cx.delete_whole(&session).await?;
+        if calls <= which && number % 2 == 1 {
+            return Ok(());
+        }
+    }
+    Err(Stop::expected(format!("at most {MOST_CALLS} calls of the backend for one delete"), "more"))
+}
+
+async fn unreachable_is_unavailable(cx: Context) -> Result<(), Stop> {
+    let session = cx.running().await?;
+    let fixture = cx.fixture(Ability::Weather)?;
+    fixture.weather(Weather::Down).await?;
+    let controller = cx.controller.within(Duration::from_secs(10));
+    let get = |session_id| GetSessionRequest { session_id, ..Default::default() };
+    let answers: Vec<(&str, Result<(), Status>)> = vec![
+        ("GetSession of a session that is there", controller.get(get(session.id())).await.map(drop)),
+        ("GetSession of an unknown session", controller.get(get(cx.new_id())).await.map(drop)),
+        ("ListSessions", controller.list(ListSessionsRequest::default()).await.map(drop)),
+        ("CreateSession of what is there", controller.create(session.create_request()).await.map(drop)),
+    ];
+    fixture.weather(Weather::Fair).await?;
+    for (call, answer) in answers {
+        let honest = [Code::Unavailable, Code::DeadlineExceeded];
+        if !matches!(&answer, Err(status) if honest.contains(&status.code())) {
+            let what = format!("UNAVAILABLE from {call} while the backend is away");
+            return Err(Stop::expected_of(what, &answer));
+        }
+    }
+    cx.wait_for_phase(&session, "Running").await?;
+    cx.expect_one(&session).await
+}
+
+async fn delete_while_down(cx: Context) -> Result<(), Stop> {
+    let session = cx.running().await?;
+    let fixture = cx.fixture(Ability::Weather)?;
+    fixture.weather(Weather::Down).await?;
+    let deleted = cx.controller.within(Duration::from_secs(10)).delete(session.delete_request()).await;
+    fixture.weather(Weather::Fair).await?;
+    match &deleted {
+        Err(status) if is_retryable(status) => {}
+        Ok(answer) if !answer.success => {}
+        _ => return Err(Stop::expected_of("no success while the backend is away", &deleted)),
+    }
+    cx.delete_whole(&session).await
+}
+
+async fn deadline_kept(cx: Context) -> Result<(), Stop> {
+    const LIMIT: Duration = Duration::from_secs(2);
+    let session = cx.running().await?;
+    let fixture = cx.fixture(Ability::Weather)?;
+    fixture.weather(Weather::Hung).await?;
+    let controller = cx.controller.within(LIMIT);
+    let mut answers = Vec::new();
+    let started = Instant::now();
+    let get = GetSessionRequest { session_id: session.id(), ..Default::default() };
+    answers.push(("GetSession", controller.get(get).await.map(drop), started.elapsed()));
+    let started = Instant::now();
+    answers.push((
+        "ListSessions",
+        controller.list(ListSessionsRequest::default()).await.map(drop),
+        started.elapsed(),
+    ));
+    let started = Instant::now();
+    let create = cx.session().create_request();
+    answers.push(("CreateSession", controller.create(create).await.map(drop), started.elapsed()));
+    fixture.weather(Weather::Fair).await?;
+    for (rpc, answer, took) in answers {
+        let honest = [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled];
+        if !matches!(&answer, Err(status) if honest.contains(&status.code())) || took > LIMIT * 3 {
+            let seen = format!("{} after {:.1} s", show(&answer), took.as_secs_f64());
+            return Err(Stop::expected(format!("{rpc} to end with DEADLINE_EXCEEDED after 2 s"), seen));
+        }
+    }
+    // The next call is as good as new.
+    cx.delete_whole(&session).await
+}
+
+async fn health_tells(cx: Context) -> Result<(), Stop> {
+    const WITHIN: Duration = Duration::from_secs(15);
+    let fixture = cx.fixture(Ability::Weather)?;
+    fixture.weather(Weather::Down).await?;
+    let away = wait_for_health(&cx, "unhealthy", WITHIN).await;
+    fixture.weather(Weather::Fair).await?;
+    let message = away?;
+    if message.is_empty() {
+        return Err(Stop::expected("a message that says why it is unhealthy", "none"));
+    }
+    wait_for_health(&cx, "healthy", WITHIN).await.map(drop)
+}
+
+async fn wait_for_health(cx: &Context, wanted: &str, within: Duration) -> Result<String, Stop> {
+    let started = Instant::now();
+    loop {
+        let answer = cx.controller.within(within).health(HealthCheckRequest {}).await;
+        match answer {
+            Ok(answer) if answer.status == wanted => return Ok(answer.message),
+            ref seen if started.elapsed() > within => {
+                return Err(Stop::expected_of(format!("`{wanted}` within {} s", within.as_secs()), seen));
+            }
+            _ => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The conformance suite: on the plugins and their real backends, and on controllers that are wrong on purpose.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod docker;
+mod faults;
+mod model;

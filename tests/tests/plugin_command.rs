@@ -1,0 +1,96 @@
+//! `streamspace plugin inspect` and `streamspace plugin check`, as commands.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use streamspace_tests::provided;
+
+fn plugin() -> Option<PathBuf> {
+    provided("STREAMSPACE_TEST_PLUGINS").map(|plugins| Path::new(&plugins).join("docker.wasm"))
+}
+
+fn streamspace(arguments: &[&str], file: &Path) -> Option<Output> {
+    let program = provided("STREAMSPACE_TEST_BIN")?;
+    Some(Command::new(program).args(&arguments[..2]).arg(file).args(&arguments[2..]).output().unwrap())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn inspect_tells_what_a_plugin_is_and_asks_for() {
+    let Some(file) = plugin() else { return };
+    let Some(json) = streamspace(&["plugin", "inspect", "-o", "json"], &file) else { return };
+    let described: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(described["name"], "docker");
+    assert_eq!(described["type"], "docker");
+    assert_eq!(described["endpoints"][0]["name"], "engine");
+    assert_eq!(described["endpoints"][0]["kind"], "docker");
+    assert_eq!(described["config_schema"]["type"], "object");
+    assert_eq!(described["digest"].as_str().unwrap().len(), 64);
+    let imports = described["imports"].as_array().unwrap();
+    assert!(imports.iter().any(|import| import.as_str().unwrap().starts_with("streamspace:backend/docker@")));
+
+    let table = streamspace(&["plugin", "inspect"], &file).unwrap();
+    let table = text(&table.stdout);
+    for words in ["name      docker", "engine (docker, usually unix://", "setting   pids (integer)"] {
+        assert!(table.contains(words), "{words}: {table}");
+    }
+}
+
+#[test]
+fn what_is_no_plugin_is_refused_with_the_reason() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "MZ").unwrap();
+    for command in [&["plugin", "inspect"][..], &["plugin", "check", "--image", "x"]] {
+        let Some(refused) = streamspace(command, file.path()) else { return };
+        let said = text(&refused.stderr);
+        assert!(!refused.status.success() && said.contains("not a WebAssembly component"), "{said}");
+    }
+}
+
+#[test]
+fn check_reports_in_the_form_that_is_asked_for() {
+    let (Some(file), Some(socket), Some(image)) =
+        (plugin(), provided("STREAMSPACE_TEST_DOCKER"), provided("STREAMSPACE_TEST_IMAGE"))
+    else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("report.xml");
+    let endpoint = format!("engine=unix://{socket}");
+    let arguments = [
+        "plugin",
+        "check",
+        "--endpoint",
+        &endpoint,
+        "--image",
+        &image,
+        "--filter",
+        "E3",
+        "--report",
+        "junit",
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    let Some(run) = streamspace(&arguments, &file) else { return };
+    assert!(run.status.success(), "{}{}", text(&run.stdout), text(&run.stderr));
+    let xml = std::fs::read_to_string(&out).unwrap();
+    let document = roxmltree::Document::parse(&xml).unwrap();
+    let cases: Vec<_> = document
+        .descendants()
+        .filter(|node| node.has_tag_name("testcase"))
+        .map(|node| node.attribute("name"))
+        .collect();
+    assert!(cases.contains(&Some("E33-delete-unknown")), "{cases:?}");
+
+    // An engine that is not there is told, not tried for ever.
+    let arguments =
+        ["plugin", "check", "--endpoint", "engine=unix:///nonexistent/docker.sock", "--image", &image];
+    let refused = streamspace(&arguments, &file).unwrap();
+    let said = text(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("/nonexistent/docker.sock"), "{said}");
+}

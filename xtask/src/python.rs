@@ -1,0 +1,39 @@
+//! A Python with gRPC, for a client of controllers that is not ours.
+
+use crate::paths::Paths;
+use crate::{command, progress};
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// What is installed into it, from the Python Package Index. The tools generate the client from the .proto file.
+const PACKAGES: [&str; 2] = ["grpcio==1.74.0", "grpcio-tools==1.74.0"];
+
+/// Makes the environment, or finds it, and says where its interpreter is.
+pub fn ensure(paths: &Paths) -> Result<PathBuf> {
+    let folder = paths.testbed().join("python");
+    let python = folder.join("bin/python");
+    let (marker, recipe) = (folder.join("recipe"), PACKAGES.join(" "));
+    if fs::read_to_string(&marker).is_ok_and(|made_by| made_by == recipe) {
+        return Ok(python);
+    }
+    let system = command::find("python3").context("there is no python3")?;
+    progress("making a Python environment with gRPC (in the cache; nothing is installed on this system)");
+    // Without `--clear` what an interrupted run left would stay.
+    command::output(Command::new(system).args(["-m", "venv", "--clear"]).arg(&folder))
+        .context("python3 cannot make an environment (on Debian: the package python3-venv)")?;
+    let mut install = Command::new(&python);
+    install.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--only-binary",
+        ":all:",
+    ]);
+    command::output(install.args(PACKAGES)).context("the Python packages cannot be had")?;
+    fs::write(&marker, recipe)?;
+    Ok(python)
+}
