@@ -3,6 +3,7 @@
 //! Everything that is not plain `cargo` lives here: the WebAssembly target, the plugins, a Docker engine to
 //! run sessions on, images that need no registry, and what the end-to-end tests expect around them.
 
+mod bench;
 mod cargo;
 mod command;
 mod debian;
@@ -48,6 +49,8 @@ enum Task {
     Build(dist::Arguments),
     /// Build everything, make sure of a Docker engine and a sample image, and serve
     Run(run::Arguments),
+    /// Print medians and ratios: plugin calls, memory, and what a session costs over the bare engine
+    Bench(bench::Arguments),
     /// Format check, lints, unit tests and end-to-end tests
     Test(test::Arguments),
 }
@@ -68,6 +71,7 @@ fn perform(task: Task) -> Result<ExitCode> {
     match task {
         Task::Build(arguments) => dist::build(&paths, &arguments).map(|()| ExitCode::SUCCESS),
         Task::Run(arguments) => run::run(&paths, &arguments).map(|never| match never {}),
+        Task::Bench(arguments) => bench::bench(&paths, &arguments).map(|()| ExitCode::SUCCESS),
         Task::Test(arguments) => test::test(&paths, &arguments),
     }
 }
