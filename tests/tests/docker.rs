@@ -154,7 +154,10 @@ async fn an_image_that_is_not_there_is_pulled_by_the_host() {
     assert_eq!(server.log().matches("pull started").count(), 1, "one pull for both");
 
     // Removed from the engine, it is pulled once more.
-    stage.engine.clean(&controller(&api).await).await;
+    for session in [&first, &second] {
+        let deleted = api.delete(&format!("/api/v1/sessions/{}?wait=60s", id(session))).await;
+        assert_eq!(deleted.status, StatusCode::NO_CONTENT, "{}", deleted.body);
+    }
     stage.engine.0.remove_image(&image, None::<RemoveImageOptions>, None).await.unwrap();
     api.create_running(&request).await;
     assert_eq!(server.log().matches("pull started").count(), 2);
