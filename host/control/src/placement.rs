@@ -1,5 +1,7 @@
 //! Which controller takes a session. A pure function of the request and of what is known about the controllers.
 
+use std::collections::BTreeMap;
+
 use crate::domain::{Controller, ControllerStatus, PlacementRequest, Requirement, SessionSpec};
 use crate::store::{PlacementDecision, Placer};
 
@@ -24,15 +26,35 @@ impl LeastLoaded {
     }
 }
 
+impl LeastLoaded {
+    /// How every controller stands to the request, in the order of the decision: the same look that decides.
+    pub(crate) fn verdicts<'a>(&'a self, controllers: &'a [Controller]) -> Vec<Verdict<'a>> {
+        verdicts(&self.request, controllers)
+    }
+}
+
 impl Placer for LeastLoaded {
     fn place(&self, controllers: &[Controller]) -> PlacementDecision {
         place(&self.request, controllers)
     }
 }
 
+/// How one controller stands to a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Verdict<'a> {
+    /// The controller.
+    pub(crate) controller: &'a Controller,
+    /// What is in the way; `None` = it could take the session.
+    pub(crate) obstacle: Option<Obstacle<'a>>,
+}
+
 /// Why a controller does not take the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Obstacle<'a> {
+pub(crate) enum Obstacle<'a> {
+    /// The request names another controller.
+    OtherController,
+    /// The request names another type, or there is a default type and it is another one.
+    OtherType(&'a str),
     /// It lacks a label.
     Label(&'a str, &'a str),
     /// It cannot do what is required.
@@ -43,31 +65,87 @@ enum Obstacle<'a> {
     Full,
 }
 
+impl Obstacle<'_> {
+    /// Whether the controller was never asked for.
+    pub(crate) fn is_other(self) -> bool {
+        matches!(self, Self::OtherController | Self::OtherType(_))
+    }
+
+    /// One word for programs.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::OtherController => "other_controller",
+            Self::OtherType(_) => "other_type",
+            Self::Label(..) => "label",
+            Self::Capability(_) => "capability",
+            Self::Health => "health",
+            Self::Full => "full",
+        }
+    }
+
+    /// What is in the way, without anything that tells one controller of a type from another.
+    pub(crate) fn describe(self, controller: &Controller) -> String {
+        match self {
+            Self::OtherController => "another controller was asked for".to_owned(),
+            Self::OtherType(wanted) => format!("the session goes to type {wanted:?}"),
+            Self::Label(key, value) => format!("has no label {key}={value}"),
+            Self::Capability(requirement) => format!("does not support {}", requirement.as_str()),
+            Self::Health => format!("is {}", controller.status.as_str()),
+            Self::Full => "is full".to_owned(),
+        }
+    }
+
+    /// What is in the way, for those who may know all about the controller.
+    pub(crate) fn describe_fully(self, controller: &Controller) -> String {
+        let plain = self.describe(controller);
+        match self {
+            Self::Health if !controller.message.is_empty() => format!("{plain} ({})", controller.message),
+            Self::Full => format!("{plain} ({} sessions)", controller.sessions),
+            _ => plain,
+        }
+    }
+}
+
+fn wanted_type<'a>(request: &'a PlacementRequest, controllers: &[Controller]) -> Option<&'a str> {
+    let default_type = request.controller_id.is_none()
+        && request.controller_type.is_none()
+        && controllers.iter().any(|controller| controller.controller_type == DEFAULT_TYPE);
+    if default_type { Some(DEFAULT_TYPE) } else { request.controller_type.as_deref() }
+}
+
+fn verdicts<'a>(request: &'a PlacementRequest, controllers: &'a [Controller]) -> Vec<Verdict<'a>> {
+    let wanted_type = wanted_type(request, controllers);
+    let verdict = |controller: &'a Controller| {
+        let other_type = wanted_type.filter(|wanted| *wanted != controller.controller_type);
+        let obstacle = if request.controller_id.as_ref().is_some_and(|id| *id != controller.id) {
+            Some(Obstacle::OtherController)
+        } else if let Some(wanted) = other_type {
+            Some(Obstacle::OtherType(wanted))
+        } else {
+            obstacle(request, controller)
+        };
+        Verdict { controller, obstacle }
+    };
+    controllers.iter().map(verdict).collect()
+}
+
 fn place(request: &PlacementRequest, controllers: &[Controller]) -> PlacementDecision {
     if let Some(invalid) = invalid_target(request, controllers) {
         return invalid;
     }
-    let default_type = request.controller_id.is_none()
-        && request.controller_type.is_none()
-        && controllers.iter().any(|controller| controller.controller_type == DEFAULT_TYPE);
-    let wanted_type = if default_type { Some(DEFAULT_TYPE) } else { request.controller_type.as_deref() };
-    let candidates: Vec<_> = controllers
-        .iter()
-        .filter(|controller| request.controller_id.as_ref().is_none_or(|id| *id == controller.id))
-        .filter(|controller| wanted_type.is_none_or(|wanted| wanted == controller.controller_type))
-        .map(|controller| (controller, obstacle(request, controller)))
-        .collect();
+    let mut candidates = verdicts(request, controllers);
+    candidates.retain(|verdict| !verdict.obstacle.is_some_and(Obstacle::is_other));
 
     let best = candidates
         .iter()
-        .filter(|(_, obstacle)| obstacle.is_none())
-        .map(|(controller, _)| controller)
+        .filter(|verdict| verdict.obstacle.is_none())
+        .map(|verdict| verdict.controller)
         .min_by_key(|controller| (controller.sessions, &controller.id));
     if let Some(best) = best {
         return PlacementDecision::On(best.id.clone(), best.controller_type.clone());
     }
-    let reasons = reasons(&candidates, wanted_type);
-    if candidates.iter().any(|(_, obstacle)| *obstacle == Some(Obstacle::Full)) {
+    let reasons = reasons(&candidates, wanted_type(request, controllers));
+    if candidates.iter().any(|verdict| verdict.obstacle == Some(Obstacle::Full)) {
         PlacementDecision::Later(reasons)
     } else {
         PlacementDecision::Nobody(reasons)
@@ -106,34 +184,24 @@ fn obstacle<'a>(request: &'a PlacementRequest, controller: &Controller) -> Optio
     if controller.has_room() { None } else { Some(Obstacle::Full) }
 }
 
-fn reasons(candidates: &[(&Controller, Option<Obstacle<'_>>)], wanted_type: Option<&str>) -> String {
+/// Why nobody takes it, in words that its owner may read: controllers are counted, not named.
+fn reasons(candidates: &[Verdict<'_>], wanted_type: Option<&str>) -> String {
     if candidates.is_empty() {
         return match wanted_type {
             Some(wanted) => format!("no controller of type {wanted:?} was ever registered"),
             None => "no controller was ever registered".to_owned(),
         };
     }
-    let each: Vec<_> = candidates
-        .iter()
-        .map(|(controller, obstacle)| {
-            let why = match obstacle {
-                None => "takes it".to_owned(),
-                Some(Obstacle::Label(key, value)) => format!("has no label {key}={value}"),
-                Some(Obstacle::Capability(requirement)) => {
-                    format!("does not support {}", requirement.as_str())
-                }
-                Some(Obstacle::Health) if controller.message.is_empty() => {
-                    format!("is {}", controller.status.as_str())
-                }
-                Some(Obstacle::Health) => {
-                    format!("is {} ({})", controller.status.as_str(), controller.message)
-                }
-                Some(Obstacle::Full) => format!("is full ({} sessions)", controller.sessions),
-            };
-            format!("{} {:?} ({}) {why}", controller.controller_type, controller.name, controller.id)
-        })
-        .collect();
-    each.join("; ")
+    let mut groups: BTreeMap<(&str, String), u32> = BTreeMap::new();
+    for Verdict { controller, obstacle } in candidates {
+        let why = obstacle.map_or_else(|| "takes it".to_owned(), |obstacle| obstacle.describe(controller));
+        *groups.entry((&controller.controller_type, why)).or_default() += 1;
+    }
+    let each = groups.into_iter().map(|((kind, why), count)| match count {
+        1 => format!("a controller of type {kind:?} {why}"),
+        _ => format!("each of {count} controllers of type {kind:?} {why}"),
+    });
+    each.collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -236,6 +304,29 @@ mod tests {
         // Full, but it could never take it: waiting would be in vain.
         let gpu = PlacementRequest { require: vec![Requirement::Gpu], ..Default::default() };
         assert!(matches!(place(&gpu, &[full]), PlacementDecision::Nobody(_)));
+    }
+
+    #[test]
+    fn reasons_count_controllers_and_do_not_name_them() {
+        let mut all = [controller("docker", "a", OFFLINE, 0), controller("docker", "b", OFFLINE, 0)];
+        all[0].message = "10.0.0.7 refused".into();
+        let PlacementDecision::Nobody(why) = place(&PlacementRequest::default(), &all) else { panic!() };
+        assert_eq!(why, "each of 2 controllers of type \"docker\" is offline");
+        let request = PlacementRequest::default();
+        let verdict = verdicts(&request, &all)[0];
+        let fully = verdict.obstacle.unwrap().describe_fully(verdict.controller);
+        assert_eq!(fully, "is offline (10.0.0.7 refused)");
+    }
+
+    #[test]
+    fn those_not_asked_for_are_told_apart_from_those_that_cannot() {
+        let all = [controller("docker", "a", OFFLINE, 0), controller("kubernetes", "k", HEALTHY, 0)];
+        let request = PlacementRequest::default();
+        let told: Vec<_> = verdicts(&request, &all).iter().map(|verdict| verdict.obstacle).collect();
+        assert_eq!(told, [Some(Obstacle::OtherType("kubernetes")), None]);
+        let request = PlacementRequest { controller_id: Some(all[0].id.clone()), ..Default::default() };
+        let told: Vec<_> = verdicts(&request, &all).iter().map(|verdict| verdict.obstacle).collect();
+        assert_eq!(told, [Some(Obstacle::Health), Some(Obstacle::OtherController)]);
     }
 
     #[test]

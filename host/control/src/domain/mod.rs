@@ -3,6 +3,7 @@
 mod canonical;
 mod condition;
 mod controller;
+mod event;
 mod ids;
 mod lifecycle;
 mod operation;
@@ -14,6 +15,7 @@ mod text;
 pub use canonical::{canonical_json, sha256_hex};
 pub use condition::{Condition, ConditionStatus, Conditions, condition_type};
 pub use controller::{Capabilities, Capacity, Controller, ControllerStatus, Registration};
+pub use event::{Event, EventCursor, Happening};
 pub use ids::{ControllerId, Epoch, Generation, InvalidId, MAX_ID_BYTES, OperationId, SessionId};
 pub use lifecycle::{Step, decide};
 pub use operation::{Operation, OperationKind};

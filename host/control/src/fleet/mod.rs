@@ -1,6 +1,7 @@
 //! The controllers that this process can call.
 
 mod call;
+mod metrics;
 mod probe;
 mod reply;
 
@@ -17,6 +18,7 @@ use crate::domain::{ControllerId, Epoch};
 use crate::store::Store;
 
 pub(crate) use call::{CallError, ControllerClient};
+pub(crate) use metrics::CallMetrics;
 pub(crate) use probe::{HealthEvent, ProbeLimits};
 pub(crate) use reply::{Observation, Readiness, Reply};
 
@@ -39,6 +41,7 @@ pub(crate) struct Fleet {
     tasks: TaskTracker,
     stop: CancellationToken,
     events: tokio::sync::mpsc::UnboundedSender<HealthEvent>,
+    metrics: CallMetrics,
 }
 
 impl Fleet {
@@ -46,8 +49,9 @@ impl Fleet {
         limits: ProbeLimits,
         stop: CancellationToken,
         events: tokio::sync::mpsc::UnboundedSender<HealthEvent>,
+        metrics: CallMetrics,
     ) -> Self {
-        Self { attached: RwLock::default(), limits, tasks: TaskTracker::new(), stop, events }
+        Self { attached: RwLock::default(), limits, tasks: TaskTracker::new(), stop, events, metrics }
     }
 
     /// Makes a controller callable and starts to probe it. One that is attached already is replaced.
@@ -59,7 +63,7 @@ impl Fleet {
         transport: ControllerTransport,
         store: Arc<dyn Store>,
     ) {
-        let client = ControllerClient::new(transport, epoch);
+        let client = ControllerClient::new(transport, epoch, self.metrics.of(&id));
         let (probed_sender, probed) = watch::channel(false);
         let stop = self.stop.child_token();
         let prober = probe::Prober {

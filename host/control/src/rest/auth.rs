@@ -34,7 +34,7 @@ impl Role {
 }
 
 /// The authenticated caller.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Caller {
     /// The user.
     pub(super) user_id: String,
@@ -67,16 +67,21 @@ pub(super) async fn authenticate(
 ) -> Result<Response, Problem> {
     let token = bearer(request.headers())
         .ok_or_else(|| Problem::unauthorized("expected the header Authorization: Bearer <token>"))?;
-    // Only the hash is looked up: how long the search takes says nothing about the token.
-    let owner = shared.store.token_owner(&sha256_hex(token)).await?;
-    let owner = owner.ok_or_else(|| Problem::unauthorized("the token is not valid"))?;
-    tracing::Span::current().record("user", &owner.user_id);
-    let caller = Caller { user_id: owner.user_id, role: Role::parse(&owner.role) };
+    let caller = caller_of(&shared, token).await?;
+    tracing::Span::current().record("user", &caller.user_id);
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// Whose token this is.
+pub(super) async fn caller_of(shared: &Shared, token: &str) -> Result<Caller, Problem> {
+    // Only the hash is looked up: how long the search takes says nothing about the token.
+    let owner = shared.store.token_owner(&sha256_hex(token)).await?;
+    let owner = owner.ok_or_else(|| Problem::unauthorized("the token is not valid"))?;
+    Ok(Caller { user_id: owner.user_id, role: Role::parse(&owner.role) })
+}
+
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next()?.to_str().ok()?;
     if values.next().is_some() {

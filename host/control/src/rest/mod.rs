@@ -1,15 +1,27 @@
 //! The REST API.
 
+mod access;
 mod auth;
+mod backend;
 mod body;
 mod controllers;
 mod create;
+mod events;
+mod explain;
 mod health;
+mod kept;
+mod logs;
+mod metrics;
 mod problem;
+mod prometheus;
 mod query;
 mod sessions;
+mod slots;
+mod tickets;
+mod usage;
 mod validate;
 mod view;
+mod ws;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -18,7 +30,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::{HeaderName, Request};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -27,6 +39,7 @@ use tower_http::trace::TraceLayer;
 use tracing::Span;
 
 use crate::control::Shared;
+pub(crate) use kept::Kept;
 use problem::Problem;
 
 /// Follows a request through logs and answers.
@@ -37,6 +50,13 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let authenticated = Router::new()
         .route("/api/v1/sessions", get(sessions::list).post(create::create))
         .route("/api/v1/sessions/{id}", get(sessions::get).delete(sessions::delete))
+        .route("/api/v1/sessions/{id}/access", get(access::get))
+        .route("/api/v1/sessions/{id}/events", get(events::list))
+        .route("/api/v1/sessions/{id}/explain", get(explain::get))
+        .route("/api/v1/sessions/{id}/logs", get(logs::get))
+        .route("/api/v1/sessions/{id}/metrics", get(usage::get))
+        .route("/api/v1/ws/ticket", post(ws::ticket))
+        .route("/metrics", get(prometheus::get))
         .route("/api/v1/admin/controllers", get(controllers::list))
         .route("/api/v1/admin/controllers/{id}", get(controllers::get))
         .route_layer(from_fn_with_state(Arc::clone(&shared), auth::authenticate));
@@ -46,13 +66,17 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(DefaultBodyLimit::max(limit));
+    let measured = from_fn_with_state(Arc::clone(&shared), metrics::measure);
     Router::new()
         .merge(authenticated)
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        // Says itself who calls: browsers cannot set the header.
+        .route("/api/v1/ws", get(ws::open))
         .fallback(|| async { Problem::not_found("there is nothing under this path") })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(layers)
+        .layer(measured)
         .with_state(shared)
 }
 

@@ -138,12 +138,12 @@ pub(super) async fn delete(
     })
 }
 
-fn unknown() -> Problem {
+pub(super) fn unknown() -> Problem {
     Problem::not_found("there is no session with this id")
 }
 
 /// The id of a session that the caller may see. One they may not see does not exist for them.
-async fn find(
+pub(super) async fn find(
     shared: &Shared,
     caller: &Caller,
     path: Result<Path<String>, PathRejection>,

@@ -5,8 +5,10 @@ use sqlx::{SqlSafeStr as _, SqliteConnection};
 
 use super::StoreError;
 
-const SQLITE: &[(i64, &str, &str)] =
-    &[(1, "start", include_str!("../../../../migrations/sqlite/0001_start.sql"))];
+const SQLITE: &[(i64, &str, &str)] = &[
+    (1, "start", include_str!("../../../../migrations/sqlite/0001_start.sql")),
+    (3, "events", include_str!("../../../../migrations/sqlite/0003_events.sql")),
+];
 
 /// The highest schema version that this build knows.
 fn known_version() -> i64 {

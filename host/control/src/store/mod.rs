@@ -1,6 +1,8 @@
 //! What the API server remembers: one trait, in the words of the domain.
 
+mod census;
 mod error;
+mod events;
 mod migrations;
 mod sqlite;
 
@@ -10,14 +12,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use tokio::sync::watch;
 
 use crate::domain::{
-    Capabilities, Condition, Controller, ControllerId, ControllerStatus, Epoch, Generation, Operation, Phase,
-    Registration, Session, SessionId, Step, WishedState,
+    Capabilities, Condition, Controller, ControllerId, ControllerStatus, Epoch, EventCursor, Generation,
+    Operation, Phase, Registration, Session, SessionId, Step, WishedState,
 };
 
+pub use census::Census;
 pub use error::StoreError;
-pub use sqlite::SqliteStore;
+pub use events::{EventPage, EventQuery, EventScope};
+pub use sqlite::{SqliteStore, WriterMetrics};
 
 /// A session with its operation: they live and die together.
 #[derive(Debug, Clone)]
@@ -328,6 +333,17 @@ pub trait Store: Send + Sync + 'static {
     async fn token_owner(&self, token_hash: &str) -> Result<Option<TokenOwner>, StoreError>;
     /// Makes this the one token of that name, for the built-in administrator.
     async fn replace_admin_token(&self, name: &str, token_hash: &str) -> Result<(), StoreError>;
+
+    /// A page of events, oldest first.
+    async fn events(&self, query: &EventQuery) -> Result<EventPage, StoreError>;
+    /// The last event that is committed, from now on. Only says that there is something new.
+    fn latest_event(&self) -> watch::Receiver<EventCursor>;
+    /// Whose a session is or was, as its events say.
+    async fn event_owner(&self, id: &SessionId) -> Result<Option<String>, StoreError>;
+    /// Removes events that are older than that, and the oldest of sessions that have more than so many.
+    async fn sweep_events(&self, keep: Duration, most: u32) -> Result<(), StoreError>;
+    /// How many there are of everything.
+    async fn census(&self) -> Result<Census, StoreError>;
 
     /// Removes what has expired.
     async fn sweep(&self) -> Result<(), StoreError>;

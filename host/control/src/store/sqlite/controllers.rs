@@ -3,8 +3,9 @@
 use sqlx::types::Json;
 use sqlx::{Row as _, SqliteConnection};
 
+use super::events;
 use super::rows::controller_row;
-use crate::domain::{Controller, ControllerId, Epoch, Registration, now};
+use crate::domain::{Controller, ControllerId, ControllerStatus, Epoch, Happening, Registration, now};
 use crate::store::{ProbeRecord, StoreError};
 
 pub(super) async fn register(
@@ -59,6 +60,15 @@ pub(super) async fn record_probe(
     id: ControllerId,
     probe: ProbeRecord,
 ) -> Result<(), StoreError> {
+    let known: Option<String> = sqlx::query_scalar("SELECT status FROM controllers WHERE id = $1")
+        .bind(id.as_str())
+        .fetch_optional(&mut *db)
+        .await?;
+    if let Some(known) = known.as_deref().and_then(ControllerStatus::parse)
+        && let Some(happening) = Happening::of_health(&id, known, probe.status, &probe.message)
+    {
+        events::tell_of_controller(db, &id, happening).await?;
+    }
     sqlx::query(
         "UPDATE controllers SET status = $2, message = $3, capabilities = coalesce($4, capabilities), \
          last_heartbeat = coalesce($5, last_heartbeat), updated_at = $6 WHERE id = $1",

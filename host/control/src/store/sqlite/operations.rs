@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use sqlx::{Row as _, SqliteConnection};
 
 use super::rows::{record, select_sessions};
-use super::sessions;
-use crate::domain::{ControllerId, Operation, Session, Step, Wish, decide, now};
+use super::{events, sessions};
+use crate::domain::{ControllerId, Happening, Operation, Session, Step, Wish, decide, now};
 use crate::store::{
     ClaimRequest, Claimed, Lease, ObservedChange, Recorded, SessionRecord, StepRecord, StoreError,
 };
@@ -225,13 +225,15 @@ pub(super) async fn record_step(
     lease: Lease,
     step: StepRecord,
 ) -> Result<Recorded, StoreError> {
-    let Some(SessionRecord { mut session, operation: _ }) = claimed(db, &lease).await? else {
+    let Some(SessionRecord { mut session, operation: claimed }) = claimed(db, &lease).await? else {
         return Ok(Recorded::Stale);
     };
+    let before = session.clone();
     let at = now();
     let same_wish = session.generation == step.served;
     if step.gone && same_wish && matches!(session.wish, Wish::Gone { .. }) {
         sessions::remove(db, &session, step.keep_tombstone).await?;
+        events::tell(db, &session, [Happening::of_deletion(&session)]).await?;
         return Ok(Recorded::Removed);
     }
 
@@ -261,6 +263,9 @@ pub(super) async fn record_step(
         operation.next_attempt_at = Some(at);
     }
     store(db, &session, &operation, None).await?;
+    let told = Happening::of_operation(&claimed, &operation, before.phase, &session);
+    events::tell(db, &session, told).await?;
+    events::tell(db, &session, Happening::of_change(&before, &session)).await?;
     Ok(Recorded::Stored)
 }
 

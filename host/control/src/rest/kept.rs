@@ -1,0 +1,25 @@
+//! What requests keep between each other. Memory only, all of it bounded.
+
+use super::slots::Slots;
+use super::tickets::Tickets;
+use super::usage::Samples;
+use crate::ControlConfig;
+
+/// Kept between requests.
+pub(crate) struct Kept {
+    pub(super) tickets: Tickets,
+    pub(super) samples: Samples,
+    pub(super) listeners: Slots,
+    pub(super) followers: Slots,
+}
+
+impl Kept {
+    pub(crate) fn new(config: &ControlConfig) -> Self {
+        Self {
+            tickets: Tickets::default(),
+            samples: Samples::default(),
+            listeners: Slots::new(config.event_listeners),
+            followers: Slots::new(config.log_followers),
+        }
+    }
+}
