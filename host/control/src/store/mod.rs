@@ -4,8 +4,8 @@ mod account;
 mod error;
 mod migrations;
 mod sqlite;
-mod transition;
 mod template;
+mod transition;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -22,8 +22,8 @@ use crate::domain::{
 pub use account::{TokenCreated, UserChange, UserChanged, UserDeletion};
 pub use error::StoreError;
 pub use sqlite::SqliteStore;
-pub(crate) use transition::Applied;
 pub use template::{Expected, TemplateDeletion, TemplateWrite, TemplateWritten};
+pub(crate) use transition::Applied;
 
 /// A session with its operation: they live and die together.
 #[derive(Debug, Clone)]

@@ -9,8 +9,8 @@ mod rows;
 mod sessions;
 mod templates;
 mod tokens;
-mod wishes;
 mod users;
+mod wishes;
 mod writer;
 
 #[cfg(test)]
