@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
+
+use crate::client::ClientArgs;
 
 /// One API that runs desktops and web applications on the infrastructure you own.
 #[derive(Debug, Parser)]
@@ -22,6 +24,35 @@ pub(crate) enum Command {
     /// (for Docker: DOCKER_HOST, or /var/run/docker.sock). Every setting can stand in a file (--config), in the
     /// environment (STREAMSPACE_LISTEN, …) or on the command line; the last one wins.
     Serve(ServeArgs),
+
+    /// Look after plugins.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// List the plugins of a running server: what serves, what does not, and why.
+    Ls(PluginLsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginLsArgs {
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: OutputFormat,
+}
+
+/// How a command prints what it found.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For people.
+    Table,
+    /// For programs: what the API answers.
+    Json,
 }
 
 /// Settings given on the command line. They have the names of the keys in the configuration.

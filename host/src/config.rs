@@ -119,7 +119,8 @@ fn default_log() -> String {
     "info".to_owned()
 }
 
-fn default_data() -> PathBuf {
+/// Where everything is kept unless somebody says otherwise.
+pub(crate) fn default_data() -> PathBuf {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     match home {
         Some(home) if home != Path::new("/root") => std::env::var_os("XDG_DATA_HOME")

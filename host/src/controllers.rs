@@ -2,49 +2,52 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
-use streamspace_control::{Control, Registration};
-use streamspace_runtime::{Backend, BackendConfig, EndpointConfig, EndpointKind, Plugin};
-use streamspace_shell::Shell;
+use anyhow::Context as _;
+use streamspace_control::{Control, ControllerId, Registration};
+use streamspace_runtime::{
+    BackendConfig, EndpointConfig, EndpointKind, LimitOverrides, Plugin, Runtime, Seat,
+};
+use streamspace_shell::{Shell, Slot};
 
 use crate::config::ControllerConfig;
 use crate::plugins;
 
+/// The controller for a plugin that nobody has configured.
+pub(crate) enum ByDefault {
+    /// This one.
+    Controller(ControllerConfig),
+    /// None: this release does not know the file, and so nobody has granted it anything.
+    NotKnown,
+    /// None: there is nothing where one of its endpoints usually is.
+    NothingAt(String),
+    /// None: this endpoint has no usual place.
+    NoUsualPlace(String),
+}
+
 /// The controller for a plugin that nobody has configured: only if this release knows the very file, and only if
 /// something is to be found where its endpoints usually are. Once it was there it stays: a backend that is away is not
 /// gone, and neither are its sessions.
-pub(crate) async fn by_default(
-    control: &Control,
-    plugin: &Plugin,
-) -> anyhow::Result<Option<ControllerConfig>> {
-    let Some((controller, missing)) = usual_controller(plugin) else { return Ok(None) };
-    if let Some(missing) = missing
-        && !control.knows_controller(plugin.backend_type(), &controller.name).await?
-    {
-        tracing::warn!(plugin = plugin.name(), "no controller: there is nothing at {missing}");
-        return Ok(None);
-    }
-    Ok(Some(controller))
-}
-
-/// The controller with all endpoints where they usually are, and a socket among them that is not there.
-fn usual_controller(plugin: &Plugin) -> Option<(ControllerConfig, Option<String>)> {
+pub(crate) async fn by_default(control: &Control, plugin: &Plugin) -> anyhow::Result<ByDefault> {
     let name = plugin.name();
     if !plugins::is_known(plugin.digest()) {
-        tracing::warn!(plugin = name, digest = %plugin.digest(), "awaiting grant: this release does not know this plugin. To use it, write into the configuration:\n{}", lines_to_paste(plugin));
-        return None;
+        return Ok(ByDefault::NotKnown);
     }
     let mut missing = None;
     let mut endpoints = BTreeMap::new();
     for asked in &plugin.manifest().endpoints {
-        let target = usual_place(asked.kind, asked.default.as_deref())?;
+        let target = usual_place(asked.kind, asked.default.as_deref());
+        let endpoint = target.as_deref().and_then(|target| EndpointConfig::of_kind(asked.kind, target));
+        let (Some(target), Some(endpoint)) = (target, endpoint) else {
+            return Ok(ByDefault::NoUsualPlace(asked.name.clone()));
+        };
         if let Some(socket) = target.strip_prefix("unix://")
             && !Path::new(socket).exists()
         {
             missing = Some(socket.to_owned());
         }
-        endpoints.insert(asked.name.clone(), EndpointConfig::of_kind(asked.kind, &target)?);
+        endpoints.insert(asked.name.clone(), endpoint);
     }
     let controller = ControllerConfig {
         name: format!("{name}-local"),
@@ -55,7 +58,12 @@ fn usual_controller(plugin: &Plugin) -> Option<(ControllerConfig, Option<String>
         endpoints,
         secrets: BTreeMap::new(),
     };
-    Some((controller, missing))
+    if let Some(missing) = missing
+        && !control.knows_controller(plugin.backend_type(), &controller.name).await?
+    {
+        return Ok(ByDefault::NothingAt(missing));
+    }
+    Ok(ByDefault::Controller(controller))
 }
 
 /// Where an endpoint is when nobody says so.
@@ -68,32 +76,59 @@ fn usual_place(kind: EndpointKind, default: Option<&str>) -> Option<String> {
 }
 
 /// What an operator has to write to use a plugin.
-fn lines_to_paste(plugin: &Plugin) -> String {
+pub(crate) fn lines_to_paste(plugin: &Plugin) -> String {
     let name = plugin.name();
+    let manifest = plugin.manifest();
     let mut lines = format!("[[controller]]\nname = \"{name}-local\"\nplugin = \"{name}\"\n");
-    for endpoint in &plugin.manifest().endpoints {
+    let LimitOverrides { memory, cpu_ms, calls } = manifest.limits;
+    let limits = [
+        memory.map(|memory| format!("memory = \"{memory}\"")),
+        cpu_ms.map(|ms| format!("cpu_ms = {ms}")),
+        calls.map(|calls| format!("calls = {calls}")),
+    ];
+    let limits: Vec<String> = limits.into_iter().flatten().collect();
+    if !limits.is_empty() {
+        lines.push_str(&format!("limits = {{ {} }}\n", limits.join(", ")));
+    }
+    for endpoint in &manifest.endpoints {
         let target = endpoint.default.as_deref().unwrap_or("…");
         lines.push_str(&format!(
             "[controller.endpoints.{}]   # {}\n{} = {target:?}\n",
             endpoint.name,
-            // A line break in it would be a line of the configuration.
-            endpoint.description.replace(char::is_control, " "),
+            one_line(&endpoint.description),
             endpoint.kind.key()
+        ));
+    }
+    for secret in &manifest.secrets {
+        lines.push_str(&format!(
+            "[controller.secrets.{}]   # {}\nfile = \"…\"\n",
+            secret.name,
+            one_line(&secret.description)
         ));
     }
     lines
 }
 
+/// A line break in a comment would begin a line of the configuration.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+/// A controller that serves, whichever plugin is in its slot.
+pub(crate) struct Running {
+    pub(crate) name: String,
+    pub(crate) id: ControllerId,
+    pub(crate) seat: Seat,
+    pub(crate) slot: Arc<Slot>,
+}
+
 /// Registers a controller, binds its plugin and connects both.
 pub(crate) async fn start(
+    runtime: &Runtime,
     control: &Control,
-    plugins: &BTreeMap<String, Plugin>,
+    plugin: &Plugin,
     controller: &ControllerConfig,
-) -> anyhow::Result<()> {
-    let plugin = plugins.get(&controller.plugin).ok_or_else(|| {
-        let found: Vec<&str> = plugins.keys().map(String::as_str).collect();
-        anyhow!("there is no plugin `{}` (found: {})", controller.plugin, found.join(", "))
-    })?;
+) -> anyhow::Result<Running> {
     let registration = Registration {
         controller_type: plugin.backend_type().to_owned(),
         name: controller.name.clone(),
@@ -109,8 +144,9 @@ pub(crate) async fn start(
         secrets: controller.secrets.clone(),
         limits: controller.limits,
     };
-    let backend = Backend::bind(plugin.clone(), config).await?;
-    control.attach_controller(&id, Shell::new(backend).into_transport()).await?;
+    let seat = Seat::new(runtime, config)?;
+    let slot = Slot::new(seat.bind(plugin.clone()).await?);
+    control.attach_controller(&id, Shell::over(Arc::clone(&slot)).into_transport()).await?;
     tracing::info!(controller = %id, name = controller.name, plugin = plugin.name(), "controller serves");
-    Ok(())
+    Ok(Running { name: controller.name.clone(), id, seat, slot })
 }

@@ -4,8 +4,11 @@
 //! server), `streamspace-shell` (controllers over gRPC) and `streamspace-runtime` (plugins).
 
 mod cli;
+mod client;
 mod config;
 mod controllers;
+mod dropin;
+mod plugin_ls;
 mod plugins;
 mod serve;
 mod telemetry;
@@ -14,14 +17,15 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, PluginCommand};
+use crate::client::ClientError;
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("streamspace: {error:#}");
-            ExitCode::FAILURE
+            error.downcast_ref::<ClientError>().map_or(ExitCode::FAILURE, ClientError::exit_code)
         }
     }
 }
@@ -29,5 +33,6 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Serve(args) => serve::run(args),
+        Command::Plugin(PluginCommand::Ls(args)) => plugin_ls::run(&args),
     }
 }

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::ServeArgs;
 use crate::config::Config;
-use crate::{controllers, plugins, telemetry};
+use crate::dropin::DropIn;
+use crate::telemetry;
 
 /// How long requests under way may take to end once the server is told to stop.
 const REQUEST_DRAIN: Duration = Duration::from_secs(10);
@@ -42,31 +43,19 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     if let Some(url) = &config.database {
         control_config.database = url.parse()?;
     }
-    let control = Control::open(control_config).await?;
+    let control = Arc::new(Control::open(control_config).await?);
     let runtime =
         Runtime::new(RuntimeConfig { cache_dir: Some(config.data.join("compiled")), ..Default::default() })?;
-    let plugins = plugins::load_all(&runtime, &plugin_dir).await?;
-    // What an operator wrote has to work; what was only found need not.
-    for controller in &config.controllers {
-        controllers::start(&control, &plugins, controller)
-            .await
-            .with_context(|| format!("controller `{}`", controller.name))?;
-    }
-    if config.controllers.is_empty() {
-        for plugin in plugins.values() {
-            let Some(controller) = controllers::by_default(&control, plugin).await? else { continue };
-            if let Err(error) = controllers::start(&control, &plugins, &controller).await {
-                tracing::error!(controller = controller.name, "this controller does not serve: {error:#}");
-            }
-        }
-    }
+    let plugins =
+        DropIn::open(runtime, Arc::clone(&control), &plugin_dir, config.controllers.clone()).await?;
+    control.show_plugins(plugins.directory());
 
     let address = listener.local_addr().context("the listener has no address")?;
-    let control = Arc::new(control);
     let running = tokio::spawn({
         let (control, stop) = (Arc::clone(&control), stop.clone());
         async move { control.run(stop).await }
     });
+    let keeping_up = tokio::spawn(plugins.run(stop.clone()));
     tracing::info!(
         %address, data = %config.data.display(), plugins = %plugin_dir.display(),
         token_file = %config.data.join("admin.token").display(), "serving on http://{address}"
@@ -86,6 +75,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     // Also when serving ended by itself.
     stop.cancel();
     running.await.context("the reconciler failed")?;
+    keeping_up.await.context("the directory of plugins failed")?;
     if let Some(control) = Arc::into_inner(control) {
         control.close().await;
     }

@@ -163,6 +163,16 @@ impl Server {
         Api::new(&self.address, token)
     }
 
+    /// Where it is.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The directory with everything it keeps.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// What it logged so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()

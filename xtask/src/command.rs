@@ -1,23 +1,66 @@
 //! External programs. A failure says what was run and how it ended.
 
+use crate::excerpt::Excerpt;
 use crate::signals::{self, Forwarding};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Runs a program whose output the user sees.
+/// Runs a program whose output the user sees. Where nobody watches a terminal, the error repeats what of the output
+/// explains the failure.
 pub fn run(command: &mut Command) -> Result<()> {
+    if !std::io::stderr().is_terminal() {
+        return run_logged(command);
+    }
     signals::check()?;
     let mut child = start(command)?;
     let forwarding = Forwarding::to(&child);
     let status = child.wait()?;
     drop(forwarding);
     conclude(command, status, "")
+}
+
+fn run_logged(command: &mut Command) -> Result<()> {
+    signals::check()?;
+    let mut child = start(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+    let forwarding = Forwarding::to(&child);
+    let excerpt = Arc::new(Mutex::new(Excerpt::default()));
+    let stdout = child.stdout.take().map(|from| pass_on(from, std::io::stdout(), Arc::clone(&excerpt)));
+    let stderr = child.stderr.take().map(|from| pass_on(from, std::io::stderr(), Arc::clone(&excerpt)));
+    let status = child.wait()?;
+    for thread in [stdout, stderr].into_iter().flatten() {
+        // A reader that failed has lost lines of the log, not the program's result.
+        let _ = thread.join();
+    }
+    drop(forwarding);
+    let text = excerpt.lock().unwrap_or_else(PoisonError::into_inner).text();
+    conclude(command, status, &text)
+}
+
+/// Passes lines on as they come, and shows them to the excerpt.
+fn pass_on(
+    from: impl Read + Send + 'static,
+    mut to: impl Write + Send + 'static,
+    excerpt: Arc<Mutex<Excerpt>>,
+) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut lines = BufReader::new(from);
+        let mut line = Vec::new();
+        while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            // Whoever closed our output still wants the exit code.
+            let _ = to.write_all(&line);
+            let text = String::from_utf8_lossy(&line);
+            excerpt.lock().unwrap_or_else(PoisonError::into_inner).add(text.trim_end());
+            line.clear();
+        }
+        let _ = to.flush();
+    })
 }
 
 /// Runs a program silently and returns what it wrote to its standard output.

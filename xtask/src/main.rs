@@ -8,6 +8,7 @@ mod command;
 mod debian;
 mod dist;
 mod docker_engine;
+mod excerpt;
 mod http;
 mod images;
 mod paths;

@@ -98,16 +98,13 @@ impl Report {
             match outcome {
                 Outcome::Passed => println!("    passed    {took:7.1} s  {name}"),
                 Outcome::Failed(error) => {
-                    println!("    FAILED    {took:7.1} s  {name}: {}", first_line(&format!("{error:#}")));
+                    let text = format!("{error:#}").replace('\n', "\n        ");
+                    println!("    FAILED    {took:7.1} s  {name}: {text}");
                 }
                 Outcome::LeftOut(why) => println!("    left out             {name}: {why}"),
             }
         }
     }
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
 }
 
 pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {

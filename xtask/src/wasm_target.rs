@@ -10,7 +10,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Names a directory with the sources.
 const SOURCES_VARIABLE: &str = "STREAMSPACE_WASI_SYSROOT_SRC";
@@ -19,6 +19,8 @@ const SUITES: [&str; 5] = ["trixie-backports", "trixie", "forky", "testing", "si
 /// Left beside what we built ourselves, with the compiler it was built for: a later compiler in the same
 /// place cannot use it.
 const STAMP: &str = "built-by-streamspace";
+/// Left beside what cargo built, with the standard library it was built with.
+const LIBRARY_STAMP: &str = ".standard-library";
 /// What the C library contributes to the installed target.
 const SELF_CONTAINED: [&str; 3] = ["crt1-command.o", "crt1-reactor.o", "libc.a"];
 
@@ -51,9 +53,42 @@ fn release_of(description: &str) -> Option<String> {
     description.lines().find_map(|line| line.strip_prefix("release: ")).map(str::to_owned)
 }
 
-/// Makes sure that the target can be built for.
+/// Makes sure that the target can be built for, and that nothing is left that was built with another standard
+/// library.
 pub fn ensure(paths: &Paths) -> Result<()> {
     let compiler = Compiler::ask()?;
+    provide(paths, &compiler)?;
+    forget_stale_artifacts(&paths.target.join(WASM), &compiler.destination())
+}
+
+/// Cargo takes the standard library for a part of the compiler: it does not notice when the library of the same
+/// compiler is replaced, and what was built with the old one cannot be linked with it.
+fn forget_stale_artifacts(built: &Path, library: &Path) -> Result<()> {
+    let mut identity = Vec::new();
+    for entry in fs::read_dir(library.join("lib"))? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if metadata.is_file() {
+            let made = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let name = entry.file_name();
+            identity.push(format!("{} {} {}\n", name.to_string_lossy(), metadata.len(), made.as_nanos()));
+        }
+    }
+    identity.sort();
+    let identity = identity.concat();
+    let stamp = built.join(LIBRARY_STAMP);
+    if fs::read_to_string(&stamp).is_ok_and(|known| known == identity) {
+        return Ok(());
+    }
+    if built.exists() {
+        progress(format_args!("removing what was built for {WASM} with another standard library"));
+        fs::remove_dir_all(built).with_context(|| format!("cannot remove {}", built.display()))?;
+    }
+    fs::create_dir_all(built)?;
+    fs::write(&stamp, identity).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+fn provide(paths: &Paths, compiler: &Compiler) -> Result<()> {
     let destination = compiler.destination();
     if is_installed(&destination, &compiler.description) {
         return Ok(());
@@ -66,13 +101,13 @@ pub fn ensure(paths: &Paths) -> Result<()> {
     let given = env::var_os(SOURCES_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
     let mut obstacles = Vec::new();
     if given.is_none() {
-        match add_with_rustup(&compiler) {
+        match add_with_rustup(compiler) {
             Ok(()) if is_installed(&destination, &compiler.description) => return Ok(()),
             Ok(()) => obstacles.push("rustup added it to another toolchain than rustc's".to_owned()),
             Err(error) => obstacles.push(format!("{error:#}")),
         }
     }
-    build_from_source(paths, &compiler, given.as_deref()).map_err(|error| {
+    build_from_source(paths, compiler, given.as_deref()).map_err(|error| {
         obstacles.push(format!("{error:#}"));
         anyhow::anyhow!(
             "the Rust target {WASM} is missing and could not be had:\n  - {}\n\
@@ -255,6 +290,7 @@ fn install(built: &Path, libc: &Path, compiler: &str, destination: &Path) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
 
     #[test]
     fn the_release_is_read() {
@@ -296,6 +332,27 @@ mod tests {
         assert_eq!(fs::read_dir(destination.parent().unwrap()).unwrap().count(), 1);
         fs::remove_file(destination.join(STAMP)).unwrap();
         assert!(is_installed(&destination, "two"), "rustup's own needs no stamp");
+    }
+
+    #[test]
+    fn another_standard_library_makes_everything_stale() {
+        let folder = tempfile::tempdir().unwrap();
+        let (built, library) = (folder.path().join("target"), folder.path().join("library"));
+        fs::create_dir_all(library.join("lib")).unwrap();
+        fs::create_dir(&built).unwrap();
+        let (standard, artifact) = (library.join("lib/libstd-12ab.rlib"), built.join("libserde.rlib"));
+        fs::write(&standard, "one").unwrap();
+        for replacement in ["two, larger", "six, larger"] {
+            fs::write(&artifact, "").unwrap();
+            forget_stale_artifacts(&built, &library).unwrap();
+            assert!(!artifact.exists(), "of an unknown or another library");
+            fs::write(&artifact, "").unwrap();
+            forget_stale_artifacts(&built, &library).unwrap();
+            assert!(artifact.exists(), "of the same library");
+            fs::write(&standard, replacement).unwrap();
+            let later = std::time::SystemTime::now() + Duration::from_secs(1);
+            File::options().write(true).open(&standard).unwrap().set_modified(later).unwrap();
+        }
     }
 
     #[test]

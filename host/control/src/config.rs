@@ -78,6 +78,9 @@ pub struct ControlConfig {
     pub observe_interval: Duration,
     /// How long one controller may take to show all its sessions.
     pub observe_limit: Duration,
+    /// How long a session that its backend loses or changes again and again waits before it is set right the second
+    /// time; every further time doubles it.
+    pub repair_pause: Duration,
     /// How often a controller is probed.
     pub health_interval: Duration,
     /// How long a probe may take.
@@ -108,6 +111,10 @@ pub struct ControlConfig {
     pub event_listeners: (usize, usize),
     /// Requests that follow the output of sessions: of one user, and of all.
     pub log_followers: (usize, usize),
+    /// WebSockets and other upgraded connections to sessions: of one session, and of all.
+    pub gateway_connections: (usize, usize),
+    /// That somebody uses a session through the gateway is written down this often.
+    pub activity_interval: Duration,
 }
 
 impl ControlConfig {
@@ -126,6 +133,7 @@ impl ControlConfig {
             drain_limit: Duration::from_secs(10),
             observe_interval: Duration::from_secs(30),
             observe_limit: Duration::from_secs(60),
+            repair_pause: Duration::from_secs(10),
             health_interval: Duration::from_secs(30),
             probe_timeout: Duration::from_secs(5),
             offline_after: 2,
@@ -140,6 +148,8 @@ impl ControlConfig {
             event_heartbeat: Duration::from_secs(25),
             event_listeners: (32, 2048),
             log_followers: (8, 256),
+            gateway_connections: (128, 8192),
+            activity_interval: Duration::from_secs(15),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The API server put together.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Mutex, Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -14,9 +14,10 @@ use crate::events::Feed;
 use crate::fleet::{ControllerTransport, Fleet, HealthEvent, ProbeLimits};
 use crate::metrics::Metrics;
 use crate::observe::Observer;
+use crate::plugins::PluginDirectory;
 use crate::reconcile::Reconciler;
 use crate::store::{SqliteStore, Store};
-use crate::{ControlConfig, ControlError, admin_token, rest};
+use crate::{ControlConfig, ControlError, admin_token, gateway, rest};
 
 /// How often expired rows are removed.
 const SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(600);
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) kept: rest::Kept,
     /// Connections that outlive their request.
     pub(crate) connections: TaskTracker,
+    /// Where the plugins of controllers in this process come from; nothing without any.
+    pub(crate) plugins: OnceLock<Arc<dyn PluginDirectory>>,
 }
 
 /// The API server. Dropping it stops the probes; [`Control::close`] also waits for everything to be written.
@@ -78,10 +81,18 @@ impl Control {
             changes: Arc::new(Changes::new()),
             wake: Arc::new(Notify::new()),
             stopping: CancellationToken::new(),
+            plugins: OnceLock::new(),
         });
         let (feed, stopped) = (Arc::clone(&shared.feed), stop.clone());
         tokio::spawn(async move { stopped.run_until_cancelled(feed.run()).await });
         Ok(Self { shared, health: Mutex::new(health), _stop_probes: stop.drop_guard(), _data_dir: data_dir })
+    }
+
+    /// Shows a directory of plugins to operators. To be called once.
+    pub fn show_plugins(&self, plugins: Arc<dyn PluginDirectory>) {
+        if self.shared.plugins.set(plugins).is_err() {
+            tracing::error!("there is a directory of plugins already; the second is not shown");
+        }
     }
 
     /// Registers a controller. The same type and name always get the same id.
@@ -119,9 +130,16 @@ impl Control {
         Ok(())
     }
 
-    /// The REST API. It works without [`Control::run`], but then nothing is ever done about what it stores.
+    /// Probes an attached controller at once instead of at its next time: for those who know that something has
+    /// changed behind it.
+    pub fn probe_controller(&self, id: &ControllerId) {
+        self.shared.fleet.probe_now(id);
+    }
+
+    /// The REST API and the gateway to sessions. It works without [`Control::run`], but then nothing is ever done about
+    /// what it stores.
     pub fn router(&self) -> axum::Router {
-        rest::router(Arc::clone(&self.shared))
+        rest::router(Arc::clone(&self.shared), gateway::router(Arc::clone(&self.shared)))
     }
 
     /// Drives sessions, observes backends and acts on the health of controllers, until it is cancelled. Returns
@@ -136,15 +154,17 @@ impl Control {
             config: Arc::clone(&shared.config),
             owner: Uuid::new_v4().to_string(),
         });
-        let observer = Observer {
+        let observer = Arc::new(Observer {
             store: Arc::clone(&shared.store),
             fleet: Arc::clone(&shared.fleet),
             changes: Arc::clone(&shared.changes),
             wake: Arc::clone(&shared.wake),
             call_timeout: shared.config.call_timeout,
             limit: shared.config.observe_limit,
-            now: Notify::new(),
-        };
+            repair_pause: shared.config.repair_pause,
+            asked: Default::default(),
+            oddities: Default::default(),
+        });
         let requests = async {
             stop.cancelled().await;
             shared.stopping.cancel();
@@ -154,7 +174,7 @@ impl Control {
     }
 
     /// Everything that goes by the clock or by the health of controllers. Never ends.
-    async fn watch(&self, observer: Observer) {
+    async fn watch(&self, observer: Arc<Observer>) {
         let health = async {
             let mut events = self.health.lock().await;
             while let Some(event) = events.recv().await {
@@ -174,7 +194,7 @@ impl Control {
                 tokio::time::sleep(SWEEP_INTERVAL).await;
             }
         };
-        tokio::join!(health, observer.run(self.shared.config.observe_interval), sweep);
+        tokio::join!(health, Arc::clone(&observer).run(self.shared.config.observe_interval), sweep);
     }
 
     /// Stops the probes, finishes what is being written, closes the store and releases the lock on the data. To
@@ -183,7 +203,7 @@ impl Control {
         self.shared.stopping.cancel();
         self.shared.connections.close();
         if tokio::time::timeout(GOODBYE, self.shared.connections.wait()).await.is_err() {
-            tracing::warn!("listeners to events did not take leave in time");
+            tracing::warn!("some connections did not end in time");
         }
         self.shared.fleet.close().await;
         self.shared.store.close().await;

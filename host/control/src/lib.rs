@@ -32,11 +32,14 @@ mod domain;
 mod error;
 mod events;
 mod fleet;
+mod gateway;
 mod metrics;
 mod observe;
 mod placement;
+mod plugins;
 mod reconcile;
 mod rest;
+mod slots;
 mod store;
 
 pub use config::{ControlConfig, DatabaseUrl};
@@ -44,4 +47,7 @@ pub use control::Control;
 pub use domain::{ControllerId, InvalidId, Registration, SessionId};
 pub use error::ControlError;
 pub use fleet::ControllerTransport;
+pub use plugins::{
+    AskedEndpoint, AskedLimits, PluginController, PluginDirectory, PluginState, PluginView, Replacement,
+};
 pub use store::StoreError;

@@ -48,6 +48,7 @@ pub(crate) struct Metrics {
     event_lag: Gauge,
     event_listeners: Gauge,
     log_followers: Gauge,
+    gateway_connections: Gauge,
     /// When the database was last counted. Held while it is, so that the answers of one moment are not mixed.
     pub(crate) counted: Mutex<Option<Instant>>,
 }
@@ -68,6 +69,7 @@ impl Metrics {
             event_lag: Gauge::default(),
             event_listeners: Gauge::default(),
             log_followers: Gauge::default(),
+            gateway_connections: Gauge::default(),
             counted: Mutex::default(),
             registry: Registry::default(),
         };
@@ -102,6 +104,11 @@ impl Metrics {
         );
         registry.register("event_listeners", "Open WebSockets", metrics.event_listeners.clone());
         registry.register("log_followers", "Requests that follow output", metrics.log_followers.clone());
+        registry.register(
+            "gateway_connections",
+            "Upgraded connections to sessions",
+            metrics.gateway_connections.clone(),
+        );
         registry.register("store_batch_jobs", "Jobs that shared a transaction", writer.batch.clone());
         registry.register(
             "store_transaction_duration_seconds",
@@ -129,17 +136,18 @@ impl Metrics {
         self.oldest_due_seconds.set(census.oldest_due_seconds);
     }
 
-    /// Everything in the OpenMetrics text format, with what only the moment tells.
+    /// Everything in the OpenMetrics text format, with what only the moment tells: how many listen to events, follow
+    /// output and are connected to sessions.
     pub(crate) fn render(
         &self,
         event_lag: i64,
-        listeners: usize,
-        followers: usize,
+        (listeners, followers, visits): (usize, usize, usize),
     ) -> Result<String, std::fmt::Error> {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.event_lag.set(event_lag);
         self.event_listeners.set(number(listeners));
         self.log_followers.set(number(followers));
+        self.gateway_connections.set(number(visits));
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

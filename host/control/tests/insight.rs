@@ -257,7 +257,11 @@ async fn usage_is_counted_and_rated() {
 #[tokio::test]
 async fn access_shows_ways_in_and_no_backend() {
     let (_folder, backend, server) = start().await;
-    let id = running(&server, "admin").await;
+    let spec = json!({
+        "base_image": "i", "webapp": {"enabled": true, "port": 3000}, "vnc": {"enabled": true, "port": 5900},
+        "ports": [{"name": "my api", "container_port": 80}, {"name": "dns", "container_port": 53, "protocol": "udp"}],
+    });
+    let id = server.post("/api/v1/sessions?wait=30s", &json!({ "spec": spec })).await.id();
     let tcp = |host: &str| Some(Target::Tcp(TcpTarget { host: host.into(), port: 5900 }));
     let point = |service: &str, target| AccessPoint {
         service: service.into(),
@@ -270,9 +274,11 @@ async fn access_shows_ways_in_and_no_backend() {
         headers: HashMap::from([("authorization".into(), "hunter22".into())]),
     };
     backend.with(|state| {
-        state.access = vec![
+        state.points = vec![
             point("vnc", tcp("10.0.0.7")),
             point("web", Some(Target::Http(web))),
+            point("my api", tcp("10.0.0.7")),
+            point("dns", tcp("10.0.0.7")),
             point("ssh", tcp("10.0.0.7")),
         ];
     });
@@ -284,6 +290,8 @@ async fn access_shows_ways_in_and_no_backend() {
             "services": [
                 {"name": "vnc", "kind": "vnc", "url": format!("/api/v1/sessions/{id}/vnc")},
                 {"name": "web", "kind": "http", "url": format!("/s/{id}/")},
+                {"name": "my api", "kind": "http", "url": format!("/s/{id}/~my%20api/")},
+                {"name": "dns", "kind": "tcp"},
                 {"name": "ssh", "kind": "tcp"},
             ],
         })

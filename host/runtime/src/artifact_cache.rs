@@ -2,15 +2,19 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::error::RuntimeError;
 use crate::load::Digest;
+
+/// Bytes of the SHA-256 at the end of every file.
+const CHECKSUM: usize = 32;
 
 /// A directory of compiled plugins, named by the digest of the `.wasm` and by everything of the engine that the
 /// machine code depends on.
@@ -40,17 +44,18 @@ impl ArtifactCache {
     /// The compiled plugin, if it is there and fits. A file that does not load is removed: it is only a cache.
     pub(crate) fn load(&self, engine: &Engine, digest: Digest) -> Option<Component> {
         let path = self.path(digest);
-        if !path.exists() {
-            return None;
-        }
-        // SAFETY: the file was written whole by `store` below (temporary name, then rename) into a directory that
-        // only this user can write to, and no file in it is ever changed.
-        #[allow(unsafe_code)]
-        let loaded = unsafe { Component::deserialize_file(engine, &path) };
-        match loaded {
-            Ok(component) => Some(component),
+        let file = match fs::read(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return None,
             Err(error) => {
-                tracing::warn!(path = %path.display(), "a compiled plugin does not load and is made anew: {error:#}");
+                tracing::warn!(path = %path.display(), "a compiled plugin cannot be read and is made anew: {error}");
+                return None;
+            }
+        };
+        match deserialize(engine, &file) {
+            Ok(component) => Some(component),
+            Err(reason) => {
+                tracing::warn!(path = %path.display(), "a compiled plugin does not load and is made anew: {reason}");
                 if let Err(error) = fs::remove_file(&path) {
                     tracing::warn!(path = %path.display(), "it cannot be removed either: {error}");
                 }
@@ -76,6 +81,7 @@ impl ArtifactCache {
             let mut file: File =
                 OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
             file.write_all(&code)?;
+            file.write_all(&Sha256::digest(&code))?;
             file.sync_all()?;
             fs::rename(&temporary, &path)
         };
@@ -89,6 +95,21 @@ impl ArtifactCache {
     fn path(&self, digest: Digest) -> PathBuf {
         self.dir.join(format!("{digest}-{:016x}.cwasm", self.engine_hash))
     }
+}
+
+/// What a file says, if it is still what was written: a disk that flips a bit must not choose the instructions that
+/// this process runs.
+fn deserialize(engine: &Engine, file: &[u8]) -> Result<Component, String> {
+    let length = file.len().checked_sub(CHECKSUM).ok_or("it is too short")?;
+    let (code, checksum) = file.split_at(length);
+    if *checksum != *Sha256::digest(code) {
+        return Err("its checksum is not that of its content".to_owned());
+    }
+    // SAFETY: this is what `store` below has serialized, whole and unchanged, read from a directory that only this
+    // user can write to.
+    #[allow(unsafe_code)]
+    let loaded = unsafe { Component::deserialize(engine, code) };
+    loaded.map_err(|error| format!("{error:#}"))
 }
 
 /// Refuses a directory into which somebody else could put machine code for us to run.

@@ -15,13 +15,12 @@ use tracing::Instrument as _;
 use wasmtime::Store;
 
 use crate::call::{self, CallState, Context};
-use crate::capability::docker::DockerEndpoint;
 use crate::error::{BindError, CallError};
-use crate::grants::{self, EndpointConfig, SecretSource};
-use crate::limits::{LimitOverrides, Limits};
+use crate::grants::{EndpointConfig, SecretSource};
+use crate::limits::LimitOverrides;
 use crate::load::Plugin;
-use crate::permits::{CallKind, Permits};
-use crate::session_locks::SessionLocks;
+use crate::permits::CallKind;
+use crate::seat::{Seat, SeatInner};
 
 /// What the operator's configuration says of one controller.
 #[derive(Clone, Debug, Default)]
@@ -58,21 +57,17 @@ impl CallOptions {
     }
 }
 
-/// A plugin bound to one controller. Cheap to clone; all clones share permits and locks.
+/// A plugin bound to one controller. Cheap to clone. Permits and locks belong to the [`Seat`].
 #[derive(Clone)]
 pub struct Backend {
     inner: Arc<BackendInner>,
 }
 
 struct BackendInner {
+    seat: Arc<SeatInner>,
     plugin: Plugin,
     context: Arc<Context>,
-    permits: Permits,
-    sessions: SessionLocks,
 }
-
-/// Time for the plugin to look at its configuration.
-const VALIDATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Largest handle of long work, in bytes. It stands in the caller's database.
 pub(crate) const MAX_HANDLE: usize = 64 << 10;
@@ -82,45 +77,11 @@ type CallResult<T> = wasmtime::Result<Result<T, types::Error>>;
 impl Backend {
     /// Checks the grants against the manifest and the configuration against the plugin, and binds them.
     pub async fn bind(plugin: Plugin, config: BackendConfig) -> Result<Self, BindError> {
-        let manifest = plugin.manifest();
-        grants::match_endpoints(manifest, &config.endpoints)?;
-        grants::match_secrets(manifest, &config.secrets)?;
-        let settings = match config.config {
-            Value::Null => Value::Object(Default::default()),
-            settings => settings,
-        };
-        check_against_schema(&plugin.inner.info.config_schema, &settings)?;
+        Seat::among(&plugin.inner.instances, config)?.bind(plugin).await
+    }
 
-        let limits = Limits::granted(&config.limits);
-        if let Some((name, asked, granted)) = limits.exceeded_by(&manifest.limits) {
-            return Err(BindError::Limit { name, asked, granted });
-        }
-        let settings = settings.to_string();
-        ask_plugin(&plugin, limits, settings.clone()).await?;
-
-        let mut docker = BTreeMap::new();
-        for (name, target) in &config.endpoints {
-            let endpoint = DockerEndpoint::new(&target.docker, &config.controller_id)
-                .map_err(|reason| BindError::Endpoint { name: name.clone(), reason })?;
-            docker.insert(name.clone(), Arc::new(endpoint));
-        }
-        let context = Context {
-            plugin: plugin.name().to_owned(),
-            controller_id: config.controller_id,
-            config: settings,
-            limits,
-            secrets: config.secrets,
-            docker,
-            state: Default::default(),
-        };
-        Ok(Self {
-            inner: Arc::new(BackendInner {
-                plugin,
-                context: Arc::new(context),
-                permits: Permits::new(limits.calls),
-                sessions: SessionLocks::default(),
-            }),
-        })
+    pub(crate) fn on(seat: Seat, plugin: Plugin, context: Context) -> Self {
+        Self { inner: Arc::new(BackendInner { seat: seat.inner, plugin, context: Arc::new(context) }) }
     }
 
     /// The plugin behind it.
@@ -319,7 +280,7 @@ impl Backend {
         let inner = Arc::clone(&self.inner);
         let deadline = Instant::now() + options.timeout;
         let detached = async move {
-            let lock = tokio::time::timeout(options.timeout, inner.sessions.acquire(&session)).await;
+            let lock = tokio::time::timeout(options.timeout, inner.seat.sessions.acquire(&session)).await;
             let _lock = lock.map_err(|_| CallError::Busy("mutations of this session"))?;
             inner.run(CallKind::Mutation, deadline, &options, body).await
         };
@@ -344,7 +305,9 @@ impl BackendInner {
         + Send
         + 'static,
     ) -> Result<T, CallError> {
-        let _permit = self.permits.acquire(kind, remaining(deadline)).await?;
+        let _permit = self.seat.permits.acquire(kind, remaining(deadline)).await?;
+        let instance = tokio::time::timeout(remaining(deadline), self.seat.instances.acquire()).await;
+        let _instance = instance.map_err(|_| CallError::Busy("calls of all controllers"))?;
         let timeout = remaining(deadline);
         let call = types::Call {
             timeout_ms: millis(timeout),
@@ -377,35 +340,4 @@ fn remaining(deadline: Instant) -> Duration {
 
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
-}
-
-fn check_against_schema(schema: &str, settings: &Value) -> Result<(), BindError> {
-    let schema: Value = serde_json::from_str(schema).map_err(|error| BindError::Schema(error.to_string()))?;
-    let validator =
-        jsonschema::validator_for(&schema).map_err(|error| BindError::Schema(error.to_string()))?;
-    match validator.iter_errors(settings).next() {
-        None => Ok(()),
-        Some(error) => Err(BindError::Config {
-            path: error.instance_path().to_string().replace('/', "."),
-            message: error.to_string(),
-        }),
-    }
-}
-
-async fn ask_plugin(plugin: &Plugin, limits: Limits, settings: String) -> Result<(), BindError> {
-    let context = Arc::new(Context::without_capabilities(plugin.name().to_owned(), limits));
-    let inner = &plugin.inner;
-    call::run(&inner.engine, &inner.pre, context, VALIDATE_TIMEOUT, |instance, store| {
-        Box::pin(
-            async move { instance.streamspace_backend_plugin().call_validate_config(store, &settings).await },
-        )
-    })
-    .await
-    .map_err(|error| match error {
-        CallError::Backend(error) => BindError::Config {
-            path: error.field.map(|field| format!(".{field}")).unwrap_or_default(),
-            message: error.message,
-        },
-        other => BindError::Call(other),
-    })
 }

@@ -15,8 +15,9 @@ use crate::capability::state::StateCache;
 use crate::cpu_meter::CpuMeter;
 use crate::error::CallError;
 use crate::grants::SecretSource;
-use crate::limits::{Limits, MemoryLimitExceeded, MemoryLimiter};
+use crate::limits::{Limits, MemoryBudget, MemoryBudgetExceeded, MemoryLimitExceeded, MemoryLimiter};
 use crate::stderr_tail::StderrTail;
+use crate::turns::{Turn, Turns};
 
 /// Handles a guest may hold. It needs a few for its standard streams.
 const MAX_HANDLES: usize = 64;
@@ -36,7 +37,9 @@ pub(crate) struct Context {
     pub(crate) limits: Limits,
     pub(crate) secrets: BTreeMap<String, SecretSource>,
     pub(crate) docker: BTreeMap<String, Arc<DockerEndpoint>>,
-    pub(crate) state: StateCache,
+    pub(crate) state: Arc<StateCache>,
+    pub(crate) turns: Turns,
+    pub(crate) memory: Arc<MemoryBudget>,
 }
 
 /// What belongs to one call.
@@ -70,11 +73,12 @@ pub(crate) async fn run<T>(
     let limits = context.limits;
     let stderr = StderrTail::default();
     let meter = Arc::new(CpuMeter::new(limits.cpu));
-    let mut store = new_store(engine, context, stderr.clone(), Arc::clone(&meter));
-    let work = meter.measure(async {
+    let turn = Arc::new(Turn::new(&context.turns));
+    let mut store = new_store(engine, context, stderr.clone(), Arc::clone(&meter), Arc::clone(&turn));
+    let work = meter.measure(turn.keep(async {
         let instance = pre.instantiate_async(&mut store).await?;
         call(&instance, &mut store).await
-    });
+    }));
     let outcome = tokio::time::timeout(timeout, work).await;
     match outcome {
         Ok(Ok(result)) => result.map_err(CallError::Backend),
@@ -88,16 +92,18 @@ fn new_store(
     context: Arc<Context>,
     stderr: StderrTail,
     meter: Arc<CpuMeter>,
+    turn: Arc<Turn>,
 ) -> Store<CallState> {
     let limits = context.limits;
     let mut table = ResourceTable::new();
     table.set_max_capacity(MAX_HANDLES);
+    let limiter = MemoryLimiter::new(limits.memory, Arc::clone(&context.memory));
     let state = CallState {
         context,
         log_lines: 0,
         wasi: WasiCtx::builder().stderr(stderr).max_random_size(RANDOM_BYTES).build(),
         table,
-        limiter: MemoryLimiter::new(limits.memory),
+        limiter,
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);
@@ -108,7 +114,8 @@ fn new_store(
             UpdateDeadline::Interrupt
         } else {
             // Yielding through tokio lets timers and sockets run; the engine's own yield starves them.
-            UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
+            let turn = Arc::clone(&turn);
+            UpdateDeadline::YieldCustom(1, Box::pin(async move { turn.next().await }))
         })
     });
     store
@@ -117,6 +124,9 @@ fn new_store(
 fn classify(error: &wasmtime::Error, limits: Limits, stderr: &StderrTail) -> CallError {
     if error.downcast_ref::<MemoryLimitExceeded>().is_some() {
         return CallError::MemoryLimit(limits.memory);
+    }
+    if error.downcast_ref::<MemoryBudgetExceeded>().is_some() {
+        return CallError::Busy("calls that take much memory");
     }
     if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() {
         return CallError::Busy("calls");

@@ -16,21 +16,29 @@ use wasmtime_wasi::{WasiView as _, p2};
 use crate::artifact_cache::ArtifactCache;
 use crate::call::CallState;
 use crate::error::RuntimeError;
+use crate::instances::Instances;
 use crate::limits::Limits;
 
 /// How often a running guest is interrupted to let others run and to count its time. Shorter ticks cost nothing
 /// measurable; longer ones make everything else late beside a guest that computes.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Tables and core instances that a plugin may consist of.
-const PARTS: u32 = 4;
+/// Core instances that a plugin may consist of. One from Rust has three, one from Python about twenty: every shared
+/// library is one, and each shim. The engine only counts them (their memory comes from the heap while they live), so
+/// that a large number costs nothing.
+const CORE_INSTANCES: u32 = 64;
+
+/// Tables that a plugin may have. One from Rust has two, and each adapter adds one. The engine reserves address space
+/// for every one, 156 KiB at the default size: 16 for each instance are 2.5 MiB beside the 256 MiB of its memory.
+const TABLES: u32 = 16;
 
 /// How the engine is set up.
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
     /// Directory of our own for compiled plugins; made if missing. None = compile at every start.
     pub cache_dir: Option<PathBuf>,
-    /// Calls that can be under way at once, over all controllers. Each reserves address space, not memory.
+    /// Calls that can be under way at once, over all controllers, beside the few that each controller has to itself.
+    /// Each reserves address space, not memory.
     pub instances: u32,
 }
 
@@ -50,16 +58,19 @@ pub(crate) struct RuntimeInner {
     pub(crate) engine: Engine,
     pub(crate) linker: Linker<CallState>,
     pub(crate) cache: Option<ArtifactCache>,
+    pub(crate) instances: Arc<Instances>,
 }
 
 impl Runtime {
     /// Starts the engine.
     pub fn new(config: RuntimeConfig) -> Result<Self, RuntimeError> {
-        let engine = Engine::new(&engine_config(config.instances)).map_err(RuntimeError::Engine)?;
+        let engine =
+            Engine::new(&engine_config(Instances::in_all(config.instances))).map_err(RuntimeError::Engine)?;
         let linker = linker(&engine).map_err(RuntimeError::Engine)?;
         let cache = config.cache_dir.map(|dir| ArtifactCache::open(dir, &engine)).transpose()?;
         start_ticking(&engine).map_err(|error| RuntimeError::Engine(error.into()))?;
-        Ok(Self { inner: Arc::new(RuntimeInner { engine, linker, cache }) })
+        let instances = Arc::new(Instances::new(config.instances));
+        Ok(Self { inner: Arc::new(RuntimeInner { engine, linker, cache, instances }) })
     }
 }
 
@@ -68,12 +79,11 @@ fn engine_config(instances: u32) -> Config {
     pool.total_component_instances(instances)
         .total_stacks(instances)
         .total_memories(instances)
-        // A component built from Rust has two tables and three core instances: the guest itself and its shims. One
-        // with more than its share would take them from the calls of others.
-        .total_tables(instances * PARTS)
-        .total_core_instances(instances * PARTS)
-        .max_tables_per_component(PARTS)
-        .max_core_instances_per_component(PARTS)
+        // A component with more than its share would take them from the calls of others.
+        .total_tables(instances * TABLES)
+        .total_core_instances(instances * CORE_INSTANCES)
+        .max_tables_per_component(TABLES)
+        .max_core_instances_per_component(CORE_INSTANCES)
         .max_memories_per_component(1)
         .max_memory_size(Limits::MAX_MEMORY.bytes() as usize)
         // Finds the pages a call has touched instead of unmapping all of them, and keeps the first ones: a third

@@ -2,7 +2,7 @@
 //!
 //! A [`Runtime`] owns the WebAssembly engine. It turns a `.wasm` file into a [`Plugin`], which knows nothing yet of
 //! any backend. A [`Backend`] is a plugin bound to one controller: its configuration, the endpoints and secrets
-//! the operator granted, and its limits. Every call on a backend runs in a fresh instance, which is thrown away.
+//! the operator granted, and its limits. What a controller keeps while its plugin is replaced is its [`Seat`]. Every call on a backend runs in a fresh instance, which is thrown away.
 //!
 //! Nothing here knows gRPC, REST or a database.
 
@@ -14,20 +14,24 @@ mod cpu_meter;
 mod engine;
 mod error;
 mod grants;
+mod instances;
 mod limits;
 mod load;
 mod manifest;
 mod permits;
+mod seat;
 mod session_locks;
 mod stderr_tail;
+mod turns;
 
 pub use backend::{Backend, BackendConfig, CallOptions};
 pub use engine::{Runtime, RuntimeConfig};
 pub use error::{BindError, CallError, LoadError, RuntimeError};
 pub use grants::{EndpointConfig, SecretSource};
 pub use limits::{LimitOverrides, Limits};
-pub use load::{Digest, Plugin};
+pub use load::{Digest, Plugin, WeakPlugin, read_file};
 pub use manifest::{EndpointKind, EndpointRequest, Manifest};
+pub use seat::Seat;
 
 /// The plugin contract's types, as generated from `wit/`.
 pub mod contract {

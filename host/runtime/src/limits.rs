@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
@@ -119,11 +121,37 @@ impl fmt::Debug for ByteSize {
     }
 }
 
+/// What the calls of one controller may take together. Each alone keeps to its limit, but a hundred at once could
+/// still take all the memory of the machine.
+#[derive(Debug)]
+pub(crate) struct MemoryBudget {
+    limit: u64,
+    used: AtomicU64,
+}
+
+impl MemoryBudget {
+    /// So many calls may come to their limit at once, and in any case there are 512 MiB: far more than a hundred
+    /// ordinary calls touch.
+    pub(crate) fn of_controller(limits: Limits) -> Self {
+        Self { limit: (limits.memory.bytes() * 4).max(512 << 20), used: AtomicU64::new(0) }
+    }
+
+    fn take(&self, bytes: u64) -> Result<(), MemoryBudgetExceeded> {
+        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            used.checked_add(bytes).filter(|used| *used <= self.limit)
+        });
+        taken.map(drop).map_err(|_| MemoryBudgetExceeded)
+    }
+}
+
 /// Holds the memory of one call to its limit. Growing past it traps with [`MemoryLimitExceeded`], so that the
 /// caller is told what happened instead of seeing the guest's allocator abort.
 #[derive(Debug)]
 pub(crate) struct MemoryLimiter {
     limit: ByteSize,
+    budget: Arc<MemoryBudget>,
+    /// Bytes taken from the budget.
+    taken: u64,
 }
 
 /// The guest asked for more memory than it may have.
@@ -131,9 +159,20 @@ pub(crate) struct MemoryLimiter {
 #[error("memory limit of {0} exceeded")]
 pub(crate) struct MemoryLimitExceeded(ByteSize);
 
+/// All calls of the controller together have as much memory as they may.
+#[derive(Debug, thiserror::Error)]
+#[error("the calls of this controller take too much memory together")]
+pub(crate) struct MemoryBudgetExceeded;
+
 impl MemoryLimiter {
-    pub(crate) fn new(limit: ByteSize) -> Self {
-        Self { limit }
+    pub(crate) fn new(limit: ByteSize, budget: Arc<MemoryBudget>) -> Self {
+        Self { limit, budget, taken: 0 }
+    }
+}
+
+impl Drop for MemoryLimiter {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.taken, Ordering::Relaxed);
     }
 }
 
@@ -143,13 +182,16 @@ const TABLE_ELEMENTS: usize = 20_000;
 impl ResourceLimiter for MemoryLimiter {
     fn memory_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         if desired as u64 > self.limit.bytes() {
             return Err(MemoryLimitExceeded(self.limit).into());
         }
+        let more = desired.saturating_sub(current) as u64;
+        self.budget.take(more)?;
+        self.taken += more;
         Ok(true)
     }
 
@@ -184,6 +226,22 @@ mod tests {
         assert_eq!(limits.memory, Limits::MAX_MEMORY);
         assert_eq!(limits.cpu, Duration::from_millis(500));
         assert_eq!(limits.calls, 1);
+    }
+
+    #[test]
+    fn calls_share_a_budget_and_give_it_back() {
+        let limits = Limits { memory: ByteSize(256 << 20), ..Limits::default() };
+        let budget = Arc::new(MemoryBudget::of_controller(limits));
+        let call = || MemoryLimiter::new(limits.memory, Arc::clone(&budget));
+        let mut calls: Vec<_> = (0..4).map(|_| call()).collect();
+        for call in &mut calls {
+            assert!(call.memory_growing(0, 1 << 20, None).unwrap());
+            assert!(call.memory_growing(1 << 20, 256 << 20, None).unwrap());
+        }
+        let refused = call().memory_growing(0, 1 << 20, None).unwrap_err();
+        assert!(refused.is::<MemoryBudgetExceeded>());
+        calls.pop();
+        assert!(call().memory_growing(0, 256 << 20, None).unwrap());
     }
 
     #[test]

@@ -3,27 +3,30 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use streamspace_bindings::BackendPre;
 use streamspace_bindings::exports::streamspace::backend::plugin::Info;
+use tokio::io::AsyncReadExt as _;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::call::{self, CallState, Context};
 use crate::engine::Runtime;
-use crate::error::LoadError;
-use crate::limits::Limits;
+use crate::error::{BindError, CallError, LoadError};
+use crate::instances::Instances;
+use crate::limits::{Limits, MemoryBudget};
 use crate::manifest::{EndpointKind, Manifest};
+use crate::turns::Turns;
 
 /// Largest plugin file that is looked at, in bytes. Components in interpreted languages have up to 20 MB.
 const MAX_FILE: u64 = 64 << 20;
 
-/// Time for the first call of a new plugin.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for a call that only tries a new plugin, or a new configuration.
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Interfaces of WASI 0.2 that the host provides: what a standard library cannot do without. The file system is one
 /// without a single directory; of the network there is nothing.
@@ -64,6 +67,7 @@ pub(crate) struct PluginInner {
     pub(crate) digest: Digest,
     pub(crate) manifest: Manifest,
     pub(crate) info: Info,
+    pub(crate) instances: Arc<Instances>,
 }
 
 impl Plugin {
@@ -91,16 +95,70 @@ impl Plugin {
     pub fn backend_type(&self) -> &str {
         &self.inner.info.backend_type
     }
+
+    /// For whoever wants to know whether it is still in use, without keeping it in use.
+    pub fn downgrade(&self) -> WeakPlugin {
+        WeakPlugin { inner: Arc::downgrade(&self.inner), digest: self.inner.digest }
+    }
+
+    pub(crate) fn check_against_schema(&self, settings: &Value) -> Result<(), BindError> {
+        let schema: Value = serde_json::from_str(&self.inner.info.config_schema)
+            .map_err(|error| BindError::Schema(error.to_string()))?;
+        let validator =
+            jsonschema::validator_for(&schema).map_err(|error| BindError::Schema(error.to_string()))?;
+        match validator.iter_errors(settings).next() {
+            None => Ok(()),
+            Some(error) => Err(BindError::Config {
+                path: error.instance_path().to_string().replace('/', "."),
+                message: error.to_string(),
+            }),
+        }
+    }
+
+    /// Asks the plugin what it thinks of a configuration.
+    pub(crate) async fn validate_config(&self, limits: Limits, settings: String) -> Result<(), BindError> {
+        let inner = &self.inner;
+        let context = Arc::new(Context::without_capabilities(self.name().to_owned(), limits));
+        let _instance = inner.instances.for_trial().await;
+        call::run(&inner.engine, &inner.pre, context, TRIAL_TIMEOUT, |instance, store| {
+            Box::pin(async move {
+                instance.streamspace_backend_plugin().call_validate_config(store, &settings).await
+            })
+        })
+        .await
+        .map_err(|error| match error {
+            CallError::Backend(error) => BindError::Config {
+                path: error.field.map(|field| format!(".{field}")).unwrap_or_default(),
+                message: error.message,
+            },
+            other => BindError::Call(other),
+        })
+    }
+}
+
+/// A plugin that may be gone already.
+#[derive(Clone)]
+pub struct WeakPlugin {
+    inner: Weak<PluginInner>,
+    digest: Digest,
+}
+
+impl WeakPlugin {
+    /// Whether a controller or a call still uses it.
+    pub fn is_in_use(&self) -> bool {
+        self.inner.strong_count() > 0
+    }
+
+    /// SHA-256 of its file.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
 }
 
 impl Runtime {
     /// Loads a plugin from a file.
     pub async fn load_file(&self, path: &Path) -> Result<Plugin, LoadError> {
-        let size = tokio::fs::metadata(path).await?.len();
-        if size > MAX_FILE {
-            return Err(LoadError::TooLarge { size, limit: MAX_FILE });
-        }
-        self.load(tokio::fs::read(path).await?).await
+        self.load(read_file(path).await?).await
     }
 
     /// Checks, compiles and tries a plugin.
@@ -116,14 +174,17 @@ impl Runtime {
         let pre = BackendPre::new(pre).map_err(contract)?;
 
         // Only a real instance shows whether the types of the exports fit.
+        let trial = self.inner.instances.for_trial().await;
         let info = probe(&self.inner.engine, &pre, &manifest).await?;
+        drop(trial);
         if info.name != manifest.plugin.name {
             return Err(LoadError::NameMismatch { manifest: manifest.plugin.name, described: info.name });
         }
         check_schema(&info.config_schema)?;
         tracing::info!(plugin = info.name, version = info.version, %digest, "plugin loaded");
         let engine = self.inner.engine.clone();
-        Ok(Plugin { inner: Arc::new(PluginInner { engine, pre, digest, manifest, info }) })
+        let instances = Arc::clone(&self.inner.instances);
+        Ok(Plugin { inner: Arc::new(PluginInner { engine, pre, digest, manifest, info, instances }) })
     }
 
     fn compile(&self, wasm: &[u8]) -> Result<(Digest, Manifest, Component), LoadError> {
@@ -142,6 +203,22 @@ impl Runtime {
             cache.store(digest, &component);
         }
         Ok((digest, manifest, component))
+    }
+}
+
+/// Reads a file that should be a plugin, unless it is larger than any.
+pub async fn read_file(path: &Path) -> Result<Vec<u8>, LoadError> {
+    let file = tokio::fs::File::open(path).await?;
+    let size = file.metadata().await?.len();
+    if size > MAX_FILE {
+        return Err(LoadError::TooLarge { size, limit: MAX_FILE });
+    }
+    let mut content = Vec::with_capacity(size as usize);
+    // It may be growing.
+    file.take(MAX_FILE + 1).read_to_end(&mut content).await?;
+    match content.len() as u64 {
+        size if size > MAX_FILE => Err(LoadError::TooLarge { size, limit: MAX_FILE }),
+        _ => Ok(content),
     }
 }
 
@@ -181,7 +258,7 @@ async fn probe(engine: &Engine, pre: &BackendPre<CallState>, manifest: &Manifest
     // What it will get is not decided yet; what it asks for is enough to say who it is.
     let limits = Limits { memory: Limits::MAX_MEMORY, ..Limits::default() };
     let context = Context::without_capabilities(manifest.plugin.name.clone(), limits);
-    call::run(engine, pre, Arc::new(context), PROBE_TIMEOUT, |backend, store| {
+    call::run(engine, pre, Arc::new(context), TRIAL_TIMEOUT, |backend, store| {
         Box::pin(async move { Ok(Ok(backend.streamspace_backend_plugin().call_describe(store).await?)) })
     })
     .await
@@ -206,7 +283,9 @@ impl Context {
             limits,
             secrets: BTreeMap::new(),
             docker: BTreeMap::new(),
-            state: Default::default(),
+            state: Arc::default(),
+            turns: Turns::default(),
+            memory: Arc::new(MemoryBudget::of_controller(limits)),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The RPCs.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -18,13 +19,15 @@ use streamspace_proto::controller::v1::{
     WatchSessionsRequest,
 };
 use streamspace_runtime::contract::observe::LogQuery;
-use streamspace_runtime::{Backend, CallError, CallOptions};
+use streamspace_runtime::{Backend, CallOptions};
 use tonic::body::Body;
 use tonic::{Request, Response, Status, Streaming};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
+use crate::breaker::Subject;
 use crate::convert::{self, Mutation, home_key, session_ref, session_request, some_unless_empty};
+use crate::slot::{Closed, Slot};
 use crate::{deadline, status};
 
 /// Sessions of a page, unless the caller says otherwise.
@@ -44,9 +47,9 @@ pub type Transport = BoxCloneSyncService<http::Request<Body>, http::Response<Bod
 
 type EventStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// ControllerService over one backend.
+/// ControllerService over one backend, or over one after the other.
 pub struct Shell {
-    backend: Backend,
+    slot: Arc<Slot>,
     /// The highest epoch seen: whoever comes with a lower one has been replaced and does not know it yet.
     epoch: AtomicU64,
 }
@@ -54,7 +57,12 @@ pub struct Shell {
 impl Shell {
     /// A shell over a backend.
     pub fn new(backend: Backend) -> Self {
-        Self { backend, epoch: AtomicU64::new(0) }
+        Self::over(Slot::new(backend))
+    }
+
+    /// A shell over whatever backend is in the slot.
+    pub fn over(slot: Arc<Slot>) -> Self {
+        Self { slot, epoch: AtomicU64::new(0) }
     }
 
     /// The service, ready to be served on a socket.
@@ -90,12 +98,10 @@ impl Shell {
         node_id: String,
     ) -> Result<streamspace_runtime::contract::lifecycle::SessionEntry, Status> {
         let session = session_ref(session_id, node_id)?;
-        self.backend.get(CallOptions::read(timeout), session).await.map_err(refused)
+        let subject = session.session_id.clone();
+        let call = |backend: Backend| async move { backend.get(CallOptions::read(timeout), session).await };
+        self.slot.call(Subject::Session(&subject), call).await
     }
-}
-
-fn refused(error: CallError) -> Status {
-    status::of_call_error(&error)
 }
 
 #[tonic::async_trait]
@@ -111,7 +117,8 @@ impl ControllerService for Shell {
         let handle = some_unless_empty(std::mem::take(&mut request.handle));
         let session_id = request.session_id.clone();
         let wanted = session_request(request)?;
-        let outcome = self.backend.create(options, wanted, handle).await.map_err(refused)?;
+        let call = |backend: Backend| async move { backend.create(options, wanted, handle).await };
+        let outcome = self.slot.call(Subject::Session(&session_id), call).await?;
         let Mutation { node_id, phase, message, handle, in_progress, poll_after, conditions } =
             convert::mutation(outcome);
         let url = String::new();
@@ -157,7 +164,9 @@ impl ControllerService for Shell {
         let options = self.admit(timeout, request.operation_id, request.generation, request.epoch)?;
         let session = session_ref(request.session_id.clone(), request.node_id)?;
         let handle = some_unless_empty(request.handle);
-        let outcome = self.backend.delete(options, session, purge_home, handle).await.map_err(refused)?;
+        let call =
+            |backend: Backend| async move { backend.delete(options, session, purge_home, handle).await };
+        let outcome = self.slot.call(Subject::Session(&request.session_id), call).await?;
         let Mutation { message, handle, in_progress, poll_after, conditions, .. } =
             convert::mutation(outcome);
         Ok(Response::new(DeleteSessionResponse {
@@ -180,7 +189,8 @@ impl ControllerService for Shell {
         let options = self.admit(timeout, request.operation_id, request.generation, request.epoch)?;
         let session = session_ref(request.session_id.clone(), request.node_id)?;
         let handle = some_unless_empty(request.handle);
-        let outcome = self.backend.hibernate(options, session, handle).await.map_err(refused)?;
+        let call = |backend: Backend| async move { backend.hibernate(options, session, handle).await };
+        let outcome = self.slot.call(Subject::Session(&request.session_id), call).await?;
         let Mutation { phase, message, handle, in_progress, poll_after, conditions, .. } =
             convert::mutation(outcome);
         Ok(Response::new(HibernateSessionResponse {
@@ -203,7 +213,8 @@ impl ControllerService for Shell {
         let options = self.admit(timeout, request.operation_id, request.generation, request.epoch)?;
         let session = session_ref(request.session_id.clone(), request.node_id)?;
         let handle = some_unless_empty(request.handle);
-        let outcome = self.backend.wake(options, session, handle).await.map_err(refused)?;
+        let call = |backend: Backend| async move { backend.wake(options, session, handle).await };
+        let outcome = self.slot.call(Subject::Session(&request.session_id), call).await?;
         let Mutation { phase, message, handle, in_progress, poll_after, conditions, .. } =
             convert::mutation(outcome);
         Ok(Response::new(WakeSessionResponse {
@@ -235,7 +246,9 @@ impl ControllerService for Shell {
         let timeout = deadline::of_request(request.metadata());
         let request = request.into_inner();
         let session = session_ref(request.session_id.clone(), request.node_id)?;
-        let usage = self.backend.metrics(CallOptions::read(timeout), session).await.map_err(refused)?;
+        let call =
+            |backend: Backend| async move { backend.metrics(CallOptions::read(timeout), session).await };
+        let usage = self.slot.call(Subject::Session(&request.session_id), call).await?;
         Ok(Response::new(convert::metrics(request.session_id, usage)))
     }
 
@@ -249,15 +262,17 @@ impl ControllerService for Shell {
         let session = session_ref(request.session_id, request.node_id)?;
         let tail = u32::try_from(request.tail_lines).ok().filter(|lines| *lines > 0);
         let first = LogQuery { cursor: some_unless_empty(request.cursor), tail, limit: LOG_PAGE, wait_ms: 0 };
-        let backend = self.backend.clone();
+        let slot = Arc::clone(&self.slot);
         // Page after page; the plugin is asked anew for each, so that a follower holds no instance while it waits
-        // for its reader.
+        // for its reader, and does not hold on to a plugin that is replaced.
         let pages = stream::try_unfold(Some(first), move |query| {
-            let (backend, session) = (backend.clone(), session.clone());
+            let (slot, session) = (Arc::clone(&slot), session.clone());
             async move {
                 let Some(query) = query else { return Ok::<_, Status>(None) };
                 let options = CallOptions::read(LOG_WAIT * 2);
-                let page = backend.logs(options, session, query.clone()).await.map_err(refused)?;
+                let (subject, asked) = (session.session_id.clone(), query.clone());
+                let call = |backend: Backend| async move { backend.logs(options, session, asked).await };
+                let page = slot.call(Subject::Session(&subject), call).await?;
                 let full = page.entries.len() >= LOG_PAGE as usize;
                 let next = (full || (request.follow && !page.ended)).then(|| LogQuery {
                     cursor: page.cursor.or(query.cursor),
@@ -282,8 +297,11 @@ impl ControllerService for Shell {
         request: Request<GetCapabilitiesRequest>,
     ) -> Result<Response<CapabilitiesResponse>, Status> {
         let timeout = deadline::of_request(request.metadata());
-        let report = self.backend.check(CallOptions::read(timeout)).await.map_err(refused)?;
-        Ok(Response::new(convert::capabilities(self.backend.plugin().backend_type(), report)))
+        let call = |backend: Backend| async move {
+            let report = backend.check(CallOptions::read(timeout)).await?;
+            Ok(convert::capabilities(backend.plugin().backend_type(), report))
+        };
+        Ok(Response::new(self.slot.call(Subject::Backend, call).await?))
     }
 
     async fn health_check(
@@ -291,7 +309,12 @@ impl ControllerService for Shell {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let timeout = deadline::of_request(request.metadata());
-        let report = self.backend.check(CallOptions::read(timeout)).await.map_err(refused)?;
+        // Somebody answers, but there is nobody to ask.
+        if let Err(Closed::Failing(failing)) = self.slot.enter() {
+            return Ok(Response::new(convert::unhealthy(failing.to_string())));
+        }
+        let call = |backend: Backend| async move { backend.check(CallOptions::read(timeout)).await };
+        let report = self.slot.call(Subject::Backend, call).await?;
         Ok(Response::new(convert::health(&report)))
     }
 
@@ -303,7 +326,9 @@ impl ControllerService for Shell {
         let request = request.into_inner();
         let limit = u32::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(PAGE);
         let cursor = some_unless_empty(request.cursor);
-        let page = self.backend.list(CallOptions::read(timeout), cursor, limit).await.map_err(refused)?;
+        let call =
+            |backend: Backend| async move { backend.list(CallOptions::read(timeout), cursor, limit).await };
+        let page = self.slot.call(Subject::Backend, call).await?;
         Ok(Response::new(ListSessionsResponse {
             entries: page.entries.into_iter().map(convert::entry).collect(),
             next_cursor: page.next_cursor.unwrap_or_default(),
@@ -327,8 +352,10 @@ impl ControllerService for Shell {
         let request = request.into_inner();
         let session = session_ref(request.session_id.clone(), request.node_id)?;
         let service = some_unless_empty(request.service);
-        let points =
-            self.backend.access(CallOptions::read(timeout), session, service).await.map_err(refused)?;
+        let call = |backend: Backend| async move {
+            backend.access(CallOptions::read(timeout), session, service).await
+        };
+        let points = self.slot.call(Subject::Session(&request.session_id), call).await?;
         Ok(Response::new(SessionAccessResponse {
             session_id: request.session_id,
             points: points.into_iter().filter_map(convert::access_point).collect(),

@@ -71,6 +71,16 @@ pub(crate) fn stale_epoch(given: u64, seen: u64) -> Status {
     }))
 }
 
+/// There is no plugin to call now; later there may be.
+pub(crate) fn unavailable(reason: &str, message: &str, retry_after: Option<Duration>) -> Status {
+    let kind = kind_name(ErrorKind::Unavailable).to_owned();
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, [("kind".to_owned(), kind)]);
+    if retry_after.is_some() {
+        details.set_retry_info(retry_after);
+    }
+    Status::with_error_details(code(ErrorKind::Unavailable), cut(message, MAX_MESSAGE), details)
+}
+
 fn code(kind: ErrorKind) -> Code {
     match kind {
         ErrorKind::NotFound => Code::NotFound,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use futures::future::join_all;
 use streamspace_runtime::{Plugin, Runtime, RuntimeConfig};
 
-use crate::stage::{Controller, NOWHERE, config, hostile_file};
+use crate::stage::{Controller, NOWHERE, another_version, config, hostile_file};
 
 /// A start of the host: everything that an earlier one has mapped is gone.
 fn runtime(cache: &Path) -> Runtime {
@@ -47,10 +47,17 @@ async fn a_damaged_artefact_is_made_again() {
     drop(load(&cache, &plugin).await);
     let artefact = files(&cache).remove(0);
     let whole = fs::read(&artefact).unwrap();
-    let damages: [(&str, Vec<u8>); 3] = [
+    let mut flipped = whole.clone();
+    let middle = whole.len() / 2;
+    flipped[middle] ^= 0x10;
+    let mut checksum_flipped = whole.clone();
+    *checksum_flipped.last_mut().unwrap() ^= 1;
+    let damages: [(&str, Vec<u8>); 5] = [
+        ("one bit in the machine code", flipped),
+        ("one bit in the checksum", checksum_flipped),
         ("empty", Vec::new()),
         ("something else", b"not machine code".to_vec()),
-        ("cut off", whole[..whole.len() / 2].to_vec()),
+        ("cut off", whole[..middle].to_vec()),
     ];
     for (damage, bytes) in damages {
         // A new file, as nothing may change under what an earlier start has mapped.
@@ -79,9 +86,7 @@ async fn an_artefact_of_one_plugin_does_not_serve_for_another() {
     let dir = tempfile::tempdir().unwrap();
     let cache = dir.path().join("cache");
     let first = load(&cache, &plugin).await.digest();
-    // One byte more in a section that means nothing.
-    let mut other = fs::read(&plugin).unwrap();
-    other.extend(b"\0\x02\x01x");
+    let other = another_version(fs::read(&plugin).unwrap());
     let file = dir.path().join("other.wasm");
     fs::write(&file, other).unwrap();
     assert_ne!(load(&cache, &file).await.digest(), first);

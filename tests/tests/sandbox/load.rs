@@ -20,7 +20,7 @@ fn original() -> Option<Vec<u8>> {
 }
 
 /// Puts one text in place of another of the same length, wherever it stands: in a component names are texts.
-fn replaced(wasm: &[u8], old: &str, new: &str) -> Vec<u8> {
+pub fn replaced(wasm: &[u8], old: &str, new: &str) -> Vec<u8> {
     assert_eq!(old.len(), new.len(), "offsets must not move");
     let mut changed = wasm.to_vec();
     let mut found = 0;

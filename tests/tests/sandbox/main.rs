@@ -10,3 +10,4 @@ mod engine;
 mod load;
 mod neighbours;
 mod stage;
+mod swap;

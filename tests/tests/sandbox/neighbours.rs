@@ -1,10 +1,13 @@
 //! Good calls beside bad ones.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::{join, join_all};
+use streamspace_runtime::contract::types::SessionRef;
+use streamspace_runtime::{Backend, CallError, CallOptions, Runtime, RuntimeConfig};
 
-use crate::stage::{Controller, PATIENCE};
+use crate::stage::{Controller, NOWHERE, PATIENCE, another_version, config, hostile_file, session_id};
 
 /// Good calls at once on each controller.
 const GOOD: usize = 50;
@@ -36,6 +39,8 @@ async fn good_calls_survive(words: &[&str]) {
         };
         let (outcomes, ()) = join(misbehaving, behaving).await;
         assert!(outcomes.iter().all(Result::is_err), "{word} had to fail: {outcomes:?}");
+        // With something that works between them, the failures of all words are no row.
+        bad.works().await;
     }
 }
 
@@ -58,4 +63,100 @@ async fn good_calls_survive_greed_beside_them() {
 #[tokio::test(flavor = "current_thread")]
 async fn good_calls_survive_loops_even_on_a_single_thread() {
     good_calls_survive(&["loop", "loop-in-the-engine"]).await;
+}
+
+/// Hostile controllers at once.
+const HOSTILE: usize = 3;
+
+/// Calls at once of each hostile controller, changing and looking: all that it has permits for.
+const CHANGES: usize = 16;
+const LOOKS: usize = 32;
+
+/// How long a hostile call may take.
+const HOSTILE_TIME: Duration = Duration::from_secs(1);
+
+/// Instances that controllers share: far fewer than the hostile ones want.
+const INSTANCES: u32 = 48;
+
+/// Calls at once of the plugin beside them.
+const BESIDE: usize = 200;
+
+/// Whatever three controllers do with everything that they can get, no call of another plugin fails. They are called
+/// past their shells: those would soon leave a plugin alone that keeps failing.
+async fn another_plugin_does_not_notice(words: &[&str]) {
+    let Some(file) = hostile_file() else { return };
+    let runtime = Runtime::new(RuntimeConfig { instances: INSTANCES, ..Default::default() }).unwrap();
+    let wasm = std::fs::read(file).unwrap();
+    let plugin = runtime.load(wasm.clone()).await.unwrap();
+    let mut hostile = Vec::new();
+    for _ in 0..HOSTILE {
+        hostile.push(Backend::bind(plugin.clone(), config(NOWHERE)).await.unwrap());
+    }
+    let other = Controller::of(runtime.load(another_version(wasm)).await.unwrap(), config(NOWHERE)).await;
+    for word in words {
+        let (over, failed) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let attacks = join_all(hostile.iter().map(|backend| attack(backend, word, &over, &failed)));
+        let beside = async {
+            // Not before they have begun.
+            while failed.load(Ordering::Relaxed) == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let (creates, looks) = join(
+                join_all((0..BESIDE / 2).map(|_| other.create("good"))),
+                join_all((0..BESIDE / 2).map(|_| other.look("good", PATIENCE))),
+            )
+            .await;
+            over.store(true, Ordering::Relaxed);
+            for answer in creates {
+                let answer = answer.unwrap_or_else(|status| panic!("beside `{word}`: {status:?}"));
+                assert_eq!((answer.phase.as_str(), answer.node_id.as_str()), ("Running", "1"));
+            }
+            for answer in looks {
+                answer.unwrap_or_else(|status| panic!("beside `{word}`: {status:?}"));
+            }
+        };
+        join(attacks, beside).await;
+    }
+}
+
+/// Keeps a controller busy with failing calls until it is over.
+async fn attack(backend: &Backend, word: &str, over: &AtomicBool, failed: &AtomicUsize) {
+    let session = |id: &str| SessionRef { session_id: id.to_owned(), node_id: None, external_ref: None };
+    let note = |result: Result<(), CallError>| {
+        let error = result.expect_err(word);
+        assert!(
+            !matches!(error, CallError::Busy("calls")),
+            "the engine has fewer instances than were promised"
+        );
+        failed.fetch_add(1, Ordering::Relaxed);
+    };
+    let changes = join_all((0..CHANGES).map(|_| async {
+        while !over.load(Ordering::Relaxed) {
+            let handle = Some(word.as_bytes().to_vec());
+            let options = CallOptions::read(HOSTILE_TIME);
+            note(backend.delete(options, session(&session_id()), None, handle).await.map(drop));
+        }
+    }));
+    let looks = join_all((0..LOOKS).map(|_| async {
+        while !over.load(Ordering::Relaxed) {
+            note(backend.get(CallOptions::read(HOSTILE_TIME), session(word)).await.map(drop));
+        }
+    }));
+    join(changes, looks).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_plugin_does_not_notice_traps() {
+    another_plugin_does_not_notice(&["panic", "stack-overflow", "wild-write", "other-endpoint"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_plugin_does_not_notice_loops_and_storms() {
+    another_plugin_does_not_notice(&["loop", "loop-in-the-cache", "loop-in-the-engine", "flood-log"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_plugin_does_not_notice_greed() {
+    another_plugin_does_not_notice(&["grow", "huge-allocation", "sleep", "enormous-error", "fill-state"])
+        .await;
 }

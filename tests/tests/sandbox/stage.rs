@@ -29,6 +29,12 @@ pub fn hostile_file() -> Option<PathBuf> {
     provided("STREAMSPACE_TEST_HOSTILE").map(PathBuf::from)
 }
 
+/// The same plugin with another digest: one byte more in a section that means nothing.
+pub fn another_version(mut wasm: Vec<u8>) -> Vec<u8> {
+    wasm.extend(b"\0\x02\x01x");
+    wasm
+}
+
 /// The hostile plugin, compiled once for all tests.
 pub async fn hostile() -> Option<Plugin> {
     static PLUGIN: OnceCell<Plugin> = OnceCell::const_new();

@@ -14,9 +14,12 @@ pub mod condition_type {
     /// The backend has the session's object.
     pub const OBJECT_PRESENT: &str = "ObjectPresent";
 
+    /// The backend was found other than it was left, by nobody's wish; the reason says how.
+    pub const DRIFTED: &str = "Drifted";
+
     /// Whether the API server, and not the backend, writes this type.
     pub fn is_own(name: &str) -> bool {
-        [SCHEDULED, READY, CONTROLLER_REACHABLE, OBJECT_PRESENT].contains(&name)
+        [SCHEDULED, READY, CONTROLLER_REACHABLE, OBJECT_PRESENT, DRIFTED].contains(&name)
     }
 }
 
@@ -87,6 +90,11 @@ impl Conditions {
                 self.set(condition);
             }
         }
+    }
+
+    /// Whether a condition is known to hold.
+    pub fn holds(&self, kind: &str) -> bool {
+        self.get(kind).is_some_and(|known| known.status == ConditionStatus::True)
     }
 
     /// The condition of a type.

@@ -62,6 +62,8 @@ pub struct Capabilities {
     pub supports_persistent_storage: bool,
     /// See [`Requirement::Networking`].
     pub supports_networking: bool,
+    /// It reports changes of its backend by itself.
+    pub supports_watch: bool,
     /// How much it has.
     pub capacity: Capacity,
     /// Labels it gives itself; those of its registration win.
@@ -107,6 +109,10 @@ pub struct Controller {
     pub capabilities: Option<Capabilities>,
     /// The labels of its registration.
     pub labels: BTreeMap<String, String>,
+    /// Labels that an operator gave it; they win over all others.
+    pub operator_labels: BTreeMap<String, String>,
+    /// It gets no new sessions.
+    pub draining: bool,
     /// How many sessions are placed on it.
     pub sessions: u32,
     /// When it last answered.
@@ -121,7 +127,7 @@ impl Controller {
     /// The value of a label, wherever it comes from.
     pub fn label(&self, key: &str) -> Option<&str> {
         let own = self.capabilities.as_ref().and_then(|capabilities| capabilities.labels.get(key));
-        self.labels.get(key).or(own).map(String::as_str)
+        self.operator_labels.get(key).or_else(|| self.labels.get(key)).or(own).map(String::as_str)
     }
 
     /// Whether it can do what is required.

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::{
-    Condition, ControllerId, ControllerStatus, Generation, Operation, Phase, Session, Wish, condition_type,
-    shortened,
+    Condition, Controller, ControllerId, ControllerStatus, Generation, Operation, Phase, Session, Wish,
+    condition_type, shortened,
 };
 
 /// A place in the order of all events, which is the order of their commits.
@@ -60,6 +60,10 @@ pub enum EventKind {
     Deleted,
     /// A controller is doing better or worse than before.
     ControllerHealthChanged,
+    /// An operator changed a controller.
+    ControllerChanged,
+    /// An operator removed a controller.
+    ControllerDeleted,
 }
 
 impl EventKind {
@@ -75,6 +79,8 @@ impl EventKind {
             Self::OperationFailed => "session.operation_failed",
             Self::Deleted => "session.deleted",
             Self::ControllerHealthChanged => "controller.health_changed",
+            Self::ControllerChanged => "controller.changed",
+            Self::ControllerDeleted => "controller.deleted",
         }
     }
 }
@@ -214,6 +220,26 @@ impl Happening {
             });
             Self::new(EventKind::ControllerHealthChanged, "", message, data)
         })
+    }
+}
+
+impl Happening {
+    /// An operator changed a controller; nothing if it is as it was.
+    pub fn of_controller_change(before: &Controller, after: &Controller) -> Option<Self> {
+        let told = |one: &Controller| (one.draining, one.operator_labels.clone());
+        (told(before) != told(after)).then(|| {
+            let data = json!({
+                "controller_id": after.id.as_str(),
+                "draining": after.draining,
+                "labels": after.operator_labels,
+            });
+            Self::new(EventKind::ControllerChanged, "", "", data)
+        })
+    }
+
+    /// An operator removed a controller.
+    pub fn of_controller_deletion(id: &ControllerId) -> Self {
+        Self::new(EventKind::ControllerDeleted, "", "", json!({ "controller_id": id.as_str() }))
     }
 }
 

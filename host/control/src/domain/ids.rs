@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -96,6 +97,12 @@ impl OperationId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// When the operation began, to the millisecond: the id carries it.
+    pub fn begun_at(&self) -> Option<DateTime<Utc>> {
+        let (seconds, nanos) = Uuid::try_parse(&self.0).ok()?.get_timestamp()?.to_unix();
+        DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)
+    }
 }
 
 macro_rules! counter {
@@ -161,6 +168,14 @@ mod tests {
         assert!(SessionId::parse(&id.as_str().to_uppercase()).is_err());
         assert!(SessionId::parse(&format!("{{{id}}}")).is_err());
         assert!(SessionId::parse("").is_err());
+    }
+
+    #[test]
+    fn an_operation_knows_when_it_began() {
+        let before = Utc::now();
+        let begun = OperationId::generate().begun_at().unwrap();
+        assert!((begun - before).num_seconds().abs() < 5);
+        assert_eq!(OperationId::stored("odd".into()).begun_at(), None);
     }
 
     #[test]

@@ -29,12 +29,15 @@ pub fn decide(session: &Session, operation: &Operation, now: DateTime<Utc>) -> S
 
     // An operation for an older wish has nothing to say about this one.
     let current = operation.generation == session.generation;
+    // A call whose end nobody has seen may still take effect. Then the phase proves nothing, and what is wished is
+    // asked for even where it seems to be there.
+    let open = operation.is_open();
     let step = match (session.wish, session.placed.is_some(), session.phase) {
         (Wish::Gone { .. }, false, _) => Step::Forget,
         (Wish::Gone { .. }, true, _) => Step::Call(OperationKind::Delete),
 
         (Wish::State(Terminated), false, _) => Step::Rest,
-        (Wish::State(Terminated), true, Phase::Terminated) => Step::Rest,
+        (Wish::State(Terminated), true, Phase::Terminated) if !open => Step::Rest,
         (Wish::State(Terminated), true, _) => Step::Call(OperationKind::Delete),
 
         // A deletion that nobody wished for: see `Operation::begin_clean_up`.
@@ -44,11 +47,23 @@ pub fn decide(session: &Session, operation: &Operation, now: DateTime<Utc>) -> S
         (Wish::State(_), _, Phase::Failed) if current => Step::Rest,
         (Wish::State(_), false, _) => Step::Place,
 
-        (Wish::State(Running), true, Phase::Running) => Step::Rest,
-        (Wish::State(Running), true, Phase::Hibernated) => Step::Call(OperationKind::Wake),
-        (Wish::State(Hibernated), true, Phase::Hibernated) => Step::Rest,
-        (Wish::State(Hibernated), true, Phase::Running) => Step::Call(OperationKind::Hibernate),
-        (Wish::State(Running | Hibernated), true, Phase::Pending | Phase::Failed | Phase::Terminated) => {
+        (Wish::State(Running), true, Phase::Running) if !open => Step::Rest,
+        (Wish::State(Hibernated), true, Phase::Hibernated) if !open => Step::Rest,
+        // What may be about to go has to be made sure of before it is started or stopped.
+        (Wish::State(Running), true, Phase::Running) | (Wish::State(Hibernated), true, Phase::Hibernated)
+            if matches!(operation.kind, OperationKind::Create | OperationKind::Delete) =>
+        {
+            Step::Call(OperationKind::Create)
+        }
+        (Wish::State(Running), true, Phase::Running | Phase::Hibernated) => Step::Call(OperationKind::Wake),
+        (Wish::State(Hibernated), true, Phase::Hibernated | Phase::Running) => {
+            Step::Call(OperationKind::Hibernate)
+        }
+        // The controller took the wish and is on the way.
+        (Wish::State(_), true, Phase::Pending) if current && open && operation.accepted => {
+            Step::Call(operation.kind)
+        }
+        (Wish::State(_), true, Phase::Pending | Phase::Failed | Phase::Terminated) => {
             Step::Call(OperationKind::Create)
         }
     };
@@ -112,6 +127,7 @@ pub(crate) mod tests {
             conditions: Conditions::default(),
             generation: Generation::FIRST,
             observed_generation: None,
+            last_activity: None,
             created_at: now(),
             updated_at: now(),
         }
@@ -183,6 +199,38 @@ pub(crate) mod tests {
         operation.accepted = true;
         assert_eq!(decide(&session, &operation, now()), Step::Look);
         operation.handle = b"job 7".to_vec();
+        assert_eq!(decide(&session, &operation, now()), Step::Call(OperationKind::Create));
+    }
+
+    #[test]
+    fn a_call_whose_end_is_not_known_is_made_up_for() {
+        use OperationKind::{Create, Delete, Hibernate, Wake};
+        for (wish, phase, kind, step) in [
+            (RUN, Phase::Running, Hibernate, Step::Call(Wake)),
+            (RUN, Phase::Running, Delete, Step::Call(Create)),
+            (HIBERNATE, Phase::Hibernated, Wake, Step::Call(Hibernate)),
+            (HIBERNATE, Phase::Hibernated, Delete, Step::Call(Create)),
+            (TERMINATE, Phase::Terminated, Create, Step::Call(Delete)),
+        ] {
+            let mut session = session(wish, true, phase);
+            let mut operation = Operation::first(session.id.clone(), now());
+            (operation.kind, operation.attempt) = (kind, 1);
+            session.generation = session.generation.next();
+            assert_eq!(decide(&session, &operation, now()), step, "{wish:?} {kind:?}");
+            operation.prepare(&step, &session, std::time::Duration::from_secs(600), now());
+            assert_eq!(decide(&session, &operation, now()), step, "and again, until there is an answer");
+            operation.attempt = 0;
+            assert_eq!(decide(&session, &operation, now()), Step::Rest);
+        }
+    }
+
+    #[test]
+    fn a_session_on_its_way_up_is_not_made_again() {
+        let session = session(RUN, true, Phase::Pending);
+        let mut operation = Operation::first(session.id.clone(), now());
+        (operation.kind, operation.attempt, operation.accepted) = (OperationKind::Wake, 1, true);
+        assert_eq!(decide(&session, &operation, now()), Step::Look);
+        operation.accepted = false;
         assert_eq!(decide(&session, &operation, now()), Step::Call(OperationKind::Create));
     }
 

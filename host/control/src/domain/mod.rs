@@ -1,8 +1,10 @@
 //! The words of the API server as types, and the one decision what to do next with a session.
 
+mod account;
 mod canonical;
 mod condition;
 mod controller;
+mod draft;
 mod event;
 mod ids;
 mod lifecycle;
@@ -10,11 +12,14 @@ mod operation;
 mod session;
 mod span;
 mod spec;
+mod template;
 mod text;
 
+pub use account::{Role, Token, User};
 pub use canonical::{canonical_json, sha256_hex};
 pub use condition::{Condition, ConditionStatus, Conditions, condition_type};
 pub use controller::{Capabilities, Capacity, Controller, ControllerStatus, Registration};
+pub use draft::{EnvDraft, MountDraft, PortDraft, SpecDraft, VncDraft, WebAppDraft};
 pub use event::{Event, EventCursor, Happening};
 pub use ids::{ControllerId, Epoch, Generation, InvalidId, MAX_ID_BYTES, OperationId, SessionId};
 pub use lifecycle::{Step, decide};
@@ -23,6 +28,7 @@ pub use session::{Phase, PlacementRequest, Requirement, Session, Wish, WishedSta
 pub use span::{GoDuration, InvalidDuration};
 pub use spec::{EnvVar, Port, PortProtocol, Resources, SessionSpec, Vnc, VncProtocol, VolumeMount, WebApp};
 pub use streamspace_proto::quantity::{ByteQuantity, CpuQuantity};
+pub use template::{AppType, Template, TemplateBody, TemplateOffer, merge_objects};
 pub(crate) use text::shortened;
 
 use chrono::{DateTime, SubsecRound, Utc};

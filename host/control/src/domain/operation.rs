@@ -49,7 +49,8 @@ pub struct Operation {
     pub kind: OperationKind,
     /// The wish it serves.
     pub generation: Generation,
-    /// How many steps with a call have been begun: mutations and looks. Looks back off by it.
+    /// How many steps with a call have been begun, mutations and looks, and not brought to an end: back to zero
+    /// once it is known what became of them. Looks back off by it.
     pub attempt: u32,
     /// How many calls failed since the controller last said how the session stands. Progress does not count: a
     /// failure that alternates with it would never be one too many.
@@ -71,6 +72,12 @@ pub struct Operation {
     /// The last failure since the controller last said how the session stands. Kept apart from `message`, because
     /// it tells more about why time ran out than the progress that followed.
     pub last_error: String,
+    /// The session's object has been there as wished. A creation that fails afterwards does not remove it.
+    pub established: bool,
+    /// How often in a short time the session was not as it had been left.
+    pub repairs: u32,
+    /// When that was last seen.
+    pub repaired_at: Option<DateTime<Utc>>,
     /// When the row last changed.
     pub updated_at: DateTime<Utc>,
 }
@@ -93,6 +100,9 @@ impl Operation {
             accepted: false,
             message: String::new(),
             last_error: String::new(),
+            established: false,
+            repairs: 0,
+            repaired_at: None,
             updated_at: now,
         }
     }
@@ -102,12 +112,20 @@ impl Operation {
         self.next_attempt_at.is_none()
     }
 
+    /// Whether a call was begun and nobody knows what became of it: whatever was observed may change yet.
+    pub fn is_open(&self) -> bool {
+        self.attempt > 0
+    }
+
     /// Starts over as a new operation of the same kind, due at once.
     pub fn renew(&mut self, now: DateTime<Utc>) {
         *self = Self {
             kind: self.kind,
             generation: self.generation,
             epoch: self.epoch,
+            established: self.established,
+            repairs: self.repairs,
+            repaired_at: self.repaired_at,
             ..Self::first(self.session_id.clone(), now)
         };
     }
@@ -135,6 +153,10 @@ impl Operation {
         };
         if kind != self.kind || session.generation != self.generation {
             self.renew(now);
+            if session.generation != self.generation {
+                // Whoever wishes anew wants it tried at once again.
+                (self.repairs, self.repaired_at) = (0, None);
+            }
             self.kind = kind;
             self.generation = session.generation;
         }

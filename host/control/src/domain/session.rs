@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Conditions, ControllerId, Generation, SessionId, SessionSpec};
+use super::{Conditions, ControllerId, Generation, SessionId, SessionSpec, TemplateOffer, merge_objects};
 
 /// What the session's owner wants (`state` in the API).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +128,9 @@ pub struct PlacementRequest {
     pub labels: BTreeMap<String, String>,
     /// A controller that can do all of this.
     pub require: Vec<Requirement>,
+    /// A controller that the session's template has something for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateOffer>,
 }
 
 /// A session as the store has it.
@@ -163,6 +166,8 @@ pub struct Session {
     pub generation: Generation,
     /// The last wish that was fulfilled or finally failed.
     pub observed_generation: Option<Generation>,
+    /// The last sign of a user that anybody reported.
+    pub last_activity: Option<DateTime<Utc>>,
     /// When it was asked for.
     pub created_at: DateTime<Utc>,
     /// When its row last changed.
@@ -178,6 +183,23 @@ impl Session {
     /// Where browsers reach it: always through this server.
     pub fn url(&self) -> String {
         format!("/s/{}/", self.id)
+    }
+
+    /// Places it, and takes what its template has for that type of controller. From here on it is known what the
+    /// session is made of, and that is what its hash is of.
+    pub fn place_on(&mut self, id: ControllerId, controller_type: String) -> Result<(), serde_json::Error> {
+        if let Some(offer) = &mut self.placement.template {
+            if let Some(image) = offer.images.get(&controller_type) {
+                self.spec.base_image.clone_from(image);
+            }
+            if let Some(defaults) = offer.controller_config.get(&controller_type) {
+                let own = std::mem::take(&mut self.controller_config);
+                self.controller_config = merge_objects(own, defaults.clone());
+            }
+            self.spec_hash = self.spec.hash(&self.controller_config)?;
+        }
+        self.placed = Some((id, controller_type));
+        Ok(())
     }
 
     /// The id of the controller it was placed on.

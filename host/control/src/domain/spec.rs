@@ -10,7 +10,7 @@ use streamspace_proto::controller::v1 as proto;
 use super::{ByteQuantity, Condition, CpuQuantity, GoDuration, canonical_json, sha256_hex, shortened};
 
 /// Shown in place of a secret value.
-const REDACTED: &str = "[redacted]";
+pub(super) const REDACTED: &str = "[redacted]";
 /// Shorter secrets are not looked for in messages: they would match everywhere.
 const SHORTEST_SCRUBBED: usize = 4;
 

@@ -10,7 +10,7 @@ use futures::{FutureExt as _, TryFutureExt as _};
 use streamspace_proto::controller::v1 as proto;
 use streamspace_proto::controller::v1::controller_service_client::ControllerServiceClient;
 use tonic::body::Body;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::StatusExt as _;
 use tower::Service;
 
@@ -155,11 +155,24 @@ impl ControllerClient {
         &self,
         request: proto::GetSessionLogsRequest,
         timeout: Duration,
-    ) -> Result<tonic::Streaming<proto::LogEntry>, CallError> {
+    ) -> Result<Streaming<proto::LogEntry>, CallError> {
         let mut client = self.inner.clone();
         let request = Request::new(request);
         let call = bounded(timeout, Box::pin(async move { client.get_session_logs(request).await }));
         self.calls.measured("get_session_logs", call).await
+    }
+
+    rpc!(get, get_session, proto::GetSessionRequest, proto::GetSessionResponse);
+
+    /// Opens the stream of events. The time limit is for its beginning; it has no end of its own.
+    pub(crate) async fn watch(
+        &self,
+        request: proto::WatchSessionsRequest,
+        timeout: Duration,
+    ) -> Result<Streaming<proto::SessionEvent>, CallError> {
+        let mut client = self.inner.clone();
+        let call = bounded(timeout, Box::pin(async move { client.watch_sessions(request).await }));
+        self.calls.measured("watch_sessions", call).await
     }
 
     pub(super) async fn health_check(

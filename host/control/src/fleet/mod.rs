@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::util::BoxCloneSyncService;
@@ -20,7 +20,7 @@ use crate::store::Store;
 pub(crate) use call::{CallError, ControllerClient};
 pub(crate) use metrics::CallMetrics;
 pub(crate) use probe::{HealthEvent, ProbeLimits};
-pub(crate) use reply::{Observation, Readiness, Reply};
+pub(crate) use reply::{Observation, Progress, Readiness, Reply};
 
 /// How control calls a controller: any HTTP service that speaks gRPC. The generated server itself is one (in
 /// memory, no socket), a channel to another machine is another, and control cannot tell them apart.
@@ -31,6 +31,8 @@ struct Attached {
     client: ControllerClient,
     /// Whether the first probe has ended.
     probed: watch::Receiver<bool>,
+    /// Asks for the next probe before its time.
+    probe_now: Arc<Notify>,
     stop: CancellationToken,
 }
 
@@ -66,6 +68,7 @@ impl Fleet {
         let client = ControllerClient::new(transport, epoch, self.metrics.of(&id));
         let (probed_sender, probed) = watch::channel(false);
         let stop = self.stop.child_token();
+        let probe_now = Arc::new(Notify::new());
         let prober = probe::Prober {
             id: id.clone(),
             controller_type,
@@ -74,20 +77,35 @@ impl Fleet {
             limits: self.limits.clone(),
             events: self.events.clone(),
             first: probed_sender,
+            now: Arc::clone(&probe_now),
         };
         let stopped = stop.clone();
         self.tasks.spawn(async move {
             stopped.run_until_cancelled(prober.run()).await;
         });
-        let earlier = self.write().insert(id, Attached { client, probed, stop });
+        let earlier = self.write().insert(id, Attached { client, probed, probe_now, stop });
         if let Some(earlier) = earlier {
             earlier.stop.cancel();
+        }
+    }
+
+    /// Forgets a controller and stops probing it.
+    pub(crate) fn detach(&self, id: &ControllerId) {
+        if let Some(gone) = self.write().remove(id) {
+            gone.stop.cancel();
         }
     }
 
     /// The client of an attached controller.
     pub(crate) fn client(&self, id: &ControllerId) -> Option<ControllerClient> {
         self.read().get(id).map(|attached| attached.client.clone())
+    }
+
+    /// Probes an attached controller at once: somebody knows that it has changed.
+    pub(crate) fn probe_now(&self, id: &ControllerId) {
+        if let Some(attached) = self.read().get(id) {
+            attached.probe_now.notify_one();
+        }
     }
 
     /// Returns when every attached controller has been probed once, or when the time is up.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use streamspace_proto::controller::v1 as proto;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::{CallError, ControllerClient};
 use crate::domain::{Capabilities, Capacity, ControllerId, ControllerStatus, now, shortened};
@@ -37,6 +37,8 @@ pub(super) struct Prober {
     pub(super) limits: ProbeLimits,
     pub(super) events: mpsc::UnboundedSender<HealthEvent>,
     pub(super) first: watch::Sender<bool>,
+    /// The pause between two probes ends when this is notified.
+    pub(super) now: Arc<Notify>,
 }
 
 impl Prober {
@@ -69,7 +71,10 @@ impl Prober {
                 retry = retry.saturating_mul(2);
                 pause
             };
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.now.notified() => retry = FIRST_RETRY,
+            }
         }
     }
 
@@ -137,6 +142,7 @@ fn read_capabilities(answer: proto::CapabilitiesResponse) -> Capabilities {
         supports_gpu: answer.supports_gpu,
         supports_persistent_storage: answer.supports_persistent_storage,
         supports_networking: answer.supports_networking,
+        supports_watch: answer.supports_watch,
         capacity: Capacity {
             max_sessions: u32::try_from(capacity.max_sessions).unwrap_or(0),
             total_memory: capacity.total_memory,

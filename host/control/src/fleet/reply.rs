@@ -1,6 +1,8 @@
 //! Answers of a controller, in the words of the domain.
 
-use chrono::{DateTime, Utc};
+use std::time::Duration;
+
+use chrono::{DateTime, SubsecRound as _, Utc};
 use streamspace_proto::controller::v1 as proto;
 
 use super::call::CallError;
@@ -12,23 +14,35 @@ const LARGEST_HANDLE: usize = 64 * 1024;
 const LONGEST_NODE_ID: usize = 1024;
 /// More conditions than that from a backend are dropped.
 const MOST_CONDITIONS: usize = 32;
+/// A controller may not ask to be asked again sooner …
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+/// … or later than that.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a controller answered to a step.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Reply {
     /// To be called again with the handle.
-    InProgress {
-        /// What it wants back.
-        handle: Vec<u8>,
-        /// How far it is.
-        message: String,
-    },
+    InProgress(Progress),
     /// Done, or taken over: this is how the session stands.
     Stands(Observation),
     /// Nothing of the session is left.
     Gone,
     /// A deletion that did not get there yet.
     NotGone(String),
+}
+
+/// Work that goes on. Texts are as they came, like those of an [`Observation`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Progress {
+    /// What the controller wants back.
+    pub(crate) handle: Vec<u8>,
+    /// How far it is.
+    pub(crate) message: String,
+    /// When to go on, within sensible limits; absent = as the caller likes.
+    pub(crate) poll_after: Option<Duration>,
+    /// What goes on, for machines, if it says so.
+    pub(crate) conditions: Option<Vec<Condition>>,
 }
 
 /// How a session stands at its backend. Texts are as they came: secrets have to be taken out before anything else
@@ -43,6 +57,8 @@ pub(crate) struct Observation {
     pub(crate) conditions: Option<Vec<Condition>>,
     /// The backend's own words, if there are any besides those in its conditions.
     pub(crate) message: String,
+    /// The last sign of a user, if the backend knows of one.
+    pub(crate) last_activity: Option<DateTime<Utc>>,
 }
 
 /// Whether a session can be used, and why not.
@@ -54,57 +70,72 @@ pub(crate) struct Readiness {
 }
 
 impl Reply {
-    fn progress(handle: Vec<u8>, message: String) -> Result<Self, CallError> {
+    fn progress(
+        handle: Vec<u8>,
+        message: String,
+        poll_after: Option<prost_types::Duration>,
+        said: Vec<proto::Condition>,
+    ) -> Result<Self, CallError> {
         if handle.len() > LARGEST_HANDLE {
             return Err(CallError::unusable_reply(format!("a handle of {} bytes", handle.len())));
         }
-        Ok(Self::InProgress { handle, message })
+        let conditions = (!said.is_empty()).then(|| conditions(said));
+        Ok(Self::InProgress(Progress { handle, message, poll_after: poll_after.map(pause), conditions }))
     }
 
     pub(crate) fn created(answer: proto::CreateSessionResponse) -> Result<Self, CallError> {
         if answer.in_progress {
-            return Self::progress(answer.handle, answer.message);
+            return Self::progress(answer.handle, answer.message, answer.poll_after, answer.conditions);
         }
-        Ok(Self::Stands(Observation {
-            phase: phase(&answer.phase)?,
-            node_id: node_id(answer.node_id),
-            conditions: None,
-            message: answer.message,
-        }))
+        let said = conditions(answer.conditions);
+        Ok(Self::Stands(Observation::answered(&answer.phase, answer.node_id, answer.message, said)?))
     }
 
     pub(crate) fn deleted(answer: proto::DeleteSessionResponse) -> Result<Self, CallError> {
         if answer.in_progress {
-            return Self::progress(answer.handle, answer.message);
+            return Self::progress(answer.handle, answer.message, answer.poll_after, answer.conditions);
         }
         Ok(if answer.success { Self::Gone } else { Self::NotGone(answer.message) })
     }
 
     pub(crate) fn hibernated(answer: proto::HibernateSessionResponse) -> Result<Self, CallError> {
         if answer.in_progress {
-            return Self::progress(answer.handle, answer.message);
+            return Self::progress(answer.handle, answer.message, answer.poll_after, answer.conditions);
         }
-        let (phase, message) = (phase(&answer.phase)?, answer.message);
-        Ok(Self::Stands(Observation { phase, node_id: None, conditions: None, message }))
+        let said = conditions(answer.conditions);
+        Ok(Self::Stands(Observation::answered(&answer.phase, String::new(), answer.message, said)?))
     }
 
     pub(crate) fn woken(answer: proto::WakeSessionResponse) -> Result<Self, CallError> {
         if answer.in_progress {
-            return Self::progress(answer.handle, answer.message);
+            return Self::progress(answer.handle, answer.message, answer.poll_after, answer.conditions);
         }
-        let (phase, message) = (phase(&answer.phase)?, answer.message);
-        Ok(Self::Stands(Observation { phase, node_id: None, conditions: None, message }))
+        let said = conditions(answer.conditions);
+        Ok(Self::Stands(Observation::answered(&answer.phase, String::new(), answer.message, said)?))
     }
 }
 
 impl Observation {
     pub(crate) fn read(answer: proto::SessionStatusResponse) -> Result<Self, CallError> {
-        let conditions: Vec<_> = answer.conditions.into_iter().take(MOST_CONDITIONS).map(condition).collect();
+        let last_activity = answer.last_activity.and_then(time);
+        let said = conditions(answer.conditions);
+        let read = Self::answered(&answer.phase, answer.node_id, String::new(), said)?;
+        Ok(Self { last_activity, ..read })
+    }
+
+    /// What was said replaces what was said before, also if it is nothing.
+    fn answered(
+        phase_text: &str,
+        node: String,
+        message: String,
+        said: Vec<Condition>,
+    ) -> Result<Self, CallError> {
         Ok(Self {
-            phase: phase(&answer.phase)?,
-            node_id: node_id(answer.node_id),
-            conditions: Some(conditions),
-            message: String::new(),
+            phase: phase(phase_text)?,
+            node_id: node_id(node),
+            conditions: Some(said),
+            message,
+            last_activity: None,
         })
     }
 
@@ -143,13 +174,23 @@ fn node_id(text: String) -> Option<String> {
     (!text.is_empty() && text.len() <= LONGEST_NODE_ID).then_some(text)
 }
 
+fn pause(asked: prost_types::Duration) -> Duration {
+    // A negative one is no pause at all.
+    Duration::try_from(asked).unwrap_or_default().clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+}
+
+/// Nothing that happened is yet to come: a clock that is ahead must not make it last.
+fn time(wire: prost_types::Timestamp) -> Option<DateTime<Utc>> {
+    let time = DateTime::from_timestamp(wire.seconds, u32::try_from(wire.nanos).unwrap_or(0))?;
+    Some(time.trunc_subsecs(6).min(now()))
+}
+
+fn conditions(wire: Vec<proto::Condition>) -> Vec<Condition> {
+    wire.into_iter().take(MOST_CONDITIONS).map(condition).collect()
+}
+
 fn condition(wire: proto::Condition) -> Condition {
-    let since = wire
-        .last_transition_time
-        .and_then(|time| {
-            DateTime::<Utc>::from_timestamp(time.seconds, u32::try_from(time.nanos).unwrap_or(0))
-        })
-        .unwrap_or_else(now);
+    let since = wire.last_transition_time.and_then(time).unwrap_or_else(now);
     Condition {
         kind: wire.r#type,
         status: ConditionStatus::from_wire(&wire.status),
@@ -200,6 +241,35 @@ mod tests {
         assert_eq!(ready(Phase::Running, "Unknown", ""), expect(True, "Running", "why"));
         assert_eq!(ready(Phase::Pending, "True", "Healthy"), expect(False, "Pending", ""));
         assert_eq!(ready(Phase::Failed, "False", "OutOfMemory"), expect(False, "OutOfMemory", "why"));
+    }
+
+    #[test]
+    fn progress_says_when_to_go_on_within_limits() {
+        for (seconds, nanos, pause) in [
+            (0, 1, SHORTEST_PAUSE),
+            (-5, 0, SHORTEST_PAUSE),
+            (2, 500_000_000, Duration::from_millis(2500)),
+            (i64::MAX, 0, LONGEST_PAUSE),
+        ] {
+            let answer = proto::WakeSessionResponse {
+                in_progress: true,
+                poll_after: Some(prost_types::Duration { seconds, nanos }),
+                ..Default::default()
+            };
+            let Reply::InProgress(progress) = Reply::woken(answer).unwrap() else { panic!("no progress") };
+            assert_eq!((progress.poll_after, progress.conditions), (Some(pause), None));
+        }
+    }
+
+    #[test]
+    fn activity_is_never_yet_to_come() {
+        let seen = |seconds| {
+            let last_activity = Some(prost_types::Timestamp { seconds, nanos: 0 });
+            let answer = proto::SessionStatusResponse { last_activity, ..Default::default() };
+            Observation::read(answer).unwrap().last_activity.unwrap()
+        };
+        assert_eq!(seen(1_700_000_000).timestamp(), 1_700_000_000);
+        assert!(seen(now().timestamp() + 3600) <= now());
     }
 
     #[test]

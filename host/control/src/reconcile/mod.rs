@@ -1,6 +1,8 @@
 //! Drives every session to its wish: claim, call, record.
 
 mod backoff;
+#[cfg(test)]
+mod model;
 mod outcome;
 mod step;
 
@@ -26,7 +28,7 @@ const DATABASE_RETRY: Duration = Duration::from_secs(1);
 /// A claim holds so much longer than the call may take: the outcome has to be stored as well.
 const LEASE_MARGIN: Duration = Duration::from_secs(20);
 /// Sessions without a controller that are placed at once.
-const PLACEMENTS: u32 = 32;
+pub(crate) const PLACEMENTS: u32 = 32;
 
 /// The loop's view of the rest of the server.
 pub(crate) struct Reconciler {

@@ -9,7 +9,7 @@ use super::backoff;
 use crate::domain::{
     Condition, ConditionStatus, OperationKind, Phase, Step, Wish, WishedState, condition_type,
 };
-use crate::fleet::{CallError, Observation, Readiness, Reply};
+use crate::fleet::{CallError, Observation, Progress, Readiness, Reply};
 use crate::store::{Claimed, StepRecord};
 
 /// A controller's own faults are retried so often.
@@ -110,8 +110,26 @@ impl<'a> Outcome<'a> {
     }
 
     fn look_again(&mut self) {
-        let pause = backoff::before_look(self.claimed.operation.attempt, self.around.longest_look_pause);
+        self.look_again_after(None);
+    }
+
+    /// Looks again when the controller says that it makes sense.
+    fn look_again_after(&mut self, asked: Option<Duration>) {
+        let attempt = self.claimed.operation.attempt;
+        let pause = asked.unwrap_or_else(|| backoff::before_look(attempt, self.around.longest_look_pause));
         self.again_in(pause);
+    }
+
+    /// What the backend says of itself, without secrets.
+    fn report(&mut self, said: Option<Vec<Condition>>) {
+        self.record.reported = said.map(|said| self.claimed.session.spec.scrub_conditions(said));
+    }
+
+    /// The backend is as it was left.
+    fn undrifted(&mut self) {
+        if self.claimed.session.conditions.holds(condition_type::DRIFTED) {
+            self.condition(condition_type::DRIFTED, ConditionStatus::False, "Repaired", "");
+        }
     }
 
     /// The controller said how the session stands: what failed before is over.
@@ -124,17 +142,20 @@ impl<'a> Outcome<'a> {
 
     /// Nothing more to do for this wish.
     fn settle(&mut self) {
-        self.operation().next_attempt_at = None;
-        self.operation().handle.clear();
+        let operation = self.operation();
+        operation.next_attempt_at = None;
+        operation.handle.clear();
+        operation.attempt = 0;
         self.record.wish_answered = true;
     }
 
-    /// Failed for good. What a creation may have made has to go: nobody would look after it.
+    /// Failed for good. What a creation may have made has to go, because nobody would look after it; but not what
+    /// somebody has worked in already.
     fn fail(&mut self) {
         self.record.phase = Some(Phase::Failed);
         self.settle();
         let operation = &self.claimed.operation;
-        if operation.kind == OperationKind::Create && operation.attempt > 0 {
+        if operation.kind == OperationKind::Create && operation.is_open() && !operation.established {
             let now = self.around.now;
             self.operation().begin_clean_up(now);
         }
@@ -147,9 +168,9 @@ impl<'a> Outcome<'a> {
                 self.settle();
                 self.operation().end_clean_up();
             }
-            Reply::InProgress { handle, .. } => {
+            Reply::InProgress(Progress { handle, poll_after, .. }) => {
                 self.operation().handle = handle;
-                self.look_again();
+                self.look_again_after(poll_after);
             }
             Reply::NotGone(_) | Reply::Stands(_) => self.look_again(),
         }
@@ -165,19 +186,24 @@ impl<'a> Outcome<'a> {
 
     fn reply(&mut self, reply: Reply) {
         match reply {
-            Reply::InProgress { handle, message } => {
+            Reply::InProgress(Progress { handle, message, poll_after, conditions }) => {
                 let message = self.claimed.session.spec.scrub(&message);
                 let reason = if self.is_deletion() { "Deleting" } else { "InProgress" };
                 self.condition(condition_type::READY, ConditionStatus::False, reason, &message);
                 self.operation().handle = handle;
                 self.operation().accepted = false;
                 self.operation().message = message;
-                self.look_again();
+                self.report(conditions);
+                self.look_again_after(poll_after);
             }
             Reply::Gone => {
                 self.forget_failures();
                 self.record.gone = true;
                 self.record.phase = Some(Phase::Terminated);
+                self.record.node_id = Some(String::new());
+                self.report(Some(Vec::new()));
+                self.undrifted();
+                self.operation().established = false;
                 self.condition(condition_type::READY, ConditionStatus::False, "Terminated", "");
                 self.operation().message.clear();
                 self.settle();
@@ -194,14 +220,13 @@ impl<'a> Outcome<'a> {
 
     fn stands(&mut self, observation: Observation) {
         let Readiness { status, reason, message } = observation.readiness();
-        let Observation { phase, node_id, conditions, message: _ } = observation;
+        let Observation { phase, node_id, conditions, message: _, last_activity: _ } = observation;
         let spec = &self.claimed.session.spec;
         let (reason, message) = (spec.scrub(&reason), spec.scrub(&message));
-        let reported = conditions.map(|conditions| spec.scrub_conditions(conditions));
         self.forget_failures();
         self.record.phase = Some(phase);
         self.record.node_id = node_id;
-        self.record.reported = reported;
+        self.report(conditions);
         self.operation().handle.clear();
         self.operation().message.clone_from(&message);
 
@@ -216,6 +241,10 @@ impl<'a> Outcome<'a> {
             Wish::State(WishedState::Hibernated) => phase == Phase::Hibernated,
             Wish::State(WishedState::Terminated) | Wish::Gone { .. } => phase == Phase::Terminated,
         };
+        if wished {
+            self.undrifted();
+            self.operation().established |= phase != Phase::Terminated;
+        }
         if wished || phase == Phase::Failed {
             self.operation().accepted = true;
             self.settle();
@@ -292,8 +321,10 @@ impl<'a> Outcome<'a> {
         if self.is_deletion() {
             return self.reply(Reply::Gone);
         }
-        self.operation().accepted = false;
-        self.operation().handle.clear();
+        let operation = self.operation();
+        operation.accepted = false;
+        operation.established = false;
+        operation.handle.clear();
         self.record.phase = Some(Phase::Pending);
         self.condition(
             condition_type::READY,

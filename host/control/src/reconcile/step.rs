@@ -7,7 +7,7 @@ use tracing::Instrument as _;
 
 use super::Reconciler;
 use super::outcome::{Answer, Circumstances, outcome};
-use crate::domain::{OperationKind, Step, Wish, now};
+use crate::domain::{OperationKind, Requirement, Step, Wish, WishedState, now};
 use crate::fleet::{CallError, ControllerClient, Observation, Reply};
 use crate::placement::LeastLoaded;
 use crate::store::{Claimed, Recorded, StoreError};
@@ -32,28 +32,46 @@ impl Reconciler {
     }
 
     async fn step_inner(&self, claimed: Claimed) {
+        instant(
+            claimed.step,
+            [
+                "control.create.claimed",
+                "control.delete.claimed",
+                "control.hibernate.claimed",
+                "control.wake.claimed",
+            ],
+        );
         let recorded = if claimed.step == Step::Place {
             self.place(&claimed).await
         } else {
             let answer = self.answer(&claimed).await;
-            match (&answer, claimed.step) {
-                (Answer::Error(error), _) => {
-                    let spec = &claimed.session.spec;
-                    tracing::warn!(code = ?error.code, reason = spec.scrub(&error.reason),
-                        message = spec.scrub(&error.message), "the step failed");
-                }
-                (_, Step::Call(OperationKind::Create)) => {
-                    streamspace_failpoint::hit("control.create.replied")
-                }
-                (_, Step::Call(OperationKind::Delete)) => {
-                    streamspace_failpoint::hit("control.delete.replied")
-                }
-                _ => {}
+            if let Answer::Error(error) = &answer {
+                let spec = &claimed.session.spec;
+                tracing::warn!(code = ?error.code, reason = spec.scrub(&error.reason),
+                    message = spec.scrub(&error.message), "the step failed");
+            } else {
+                instant(
+                    claimed.step,
+                    [
+                        "control.create.replied",
+                        "control.delete.replied",
+                        "control.hibernate.replied",
+                        "control.wake.replied",
+                    ],
+                );
             }
             self.record(&claimed, answer).await
         };
         match recorded {
-            Ok(Recorded::Stored) => {}
+            Ok(Recorded::Stored) => instant(
+                claimed.step,
+                [
+                    "control.create.recorded",
+                    "control.delete.recorded",
+                    "control.hibernate.recorded",
+                    "control.wake.recorded",
+                ],
+            ),
             Ok(Recorded::Removed) => {
                 tracing::info!("the session is gone");
                 // There is room where there may have been none.
@@ -69,7 +87,11 @@ impl Reconciler {
     }
 
     async fn place(&self, claimed: &Claimed) -> Result<Recorded, StoreError> {
-        let placer = LeastLoaded::new(&claimed.session.placement, &claimed.session.spec);
+        let mut placement = claimed.session.placement.clone();
+        if claimed.session.state == WishedState::Hibernated {
+            placement.require.push(Requirement::Hibernation);
+        }
+        let placer = LeastLoaded::new(&placement, &claimed.session.spec);
         let pause =
             super::backoff::after_failure(claimed.operation.failures + 3, None, rand::random::<f64>());
         let pause = pause.max(Duration::from_secs(1));
@@ -119,6 +141,19 @@ impl Reconciler {
         };
         reply.map_or_else(Answer::Error, Answer::Reply)
     }
+}
+
+/// An instant at which a crash test may kill the process: the names are for creation, deletion, hibernation and
+/// waking.
+fn instant(step: Step, names: [&'static str; 4]) {
+    let [create, delete, hibernate, wake] = names;
+    let Step::Call(kind) = step else { return };
+    streamspace_failpoint::hit(match kind {
+        OperationKind::Create => create,
+        OperationKind::Delete => delete,
+        OperationKind::Hibernate => hibernate,
+        OperationKind::Wake => wake,
+    });
 }
 
 /// Everything a call needs.

@@ -16,6 +16,7 @@ use super::problem::Problem;
 use super::query::Parameters;
 use crate::control::Shared;
 use crate::domain::{Session, shortened};
+use crate::gateway::service::way_in;
 
 #[derive(Serialize)]
 struct AccessView<'a> {
@@ -60,11 +61,10 @@ pub(super) async fn get(
 
 fn service(session: &Session, point: &proto::AccessPoint) -> ServiceView {
     use proto::access_point::Target;
-    let (kind, url) = match (point.service.as_str(), &point.target) {
-        ("vnc", _) => ("vnc", Some(format!("/api/v1/sessions/{}/vnc", session.id))),
-        ("web", _) => ("http", Some(session.url())),
-        (_, Some(Target::Http(_))) => ("http", None),
-        _ => ("tcp", None),
+    let (kind, url) = match (way_in(session, &point.service), &point.target) {
+        (Some((kind, url)), _) => (kind, Some(url)),
+        (None, Some(Target::Http(_))) => ("http", None),
+        (None, _) => ("tcp", None),
     };
     ServiceView { name: shortened(&point.service), kind, url }
 }

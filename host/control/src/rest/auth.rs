@@ -7,60 +7,55 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, header};
 
+use super::authenticator::{Authenticator, Identity};
 use super::problem::Problem;
 use crate::control::Shared;
-use crate::domain::sha256_hex;
-
-/// What a caller may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    /// Everything.
-    Admin,
-    /// Everything about sessions and controllers.
-    Operator,
-    /// Their own sessions.
-    User,
-}
-
-impl Role {
-    /// A role that is not known gets no rights beyond its own sessions.
-    fn parse(text: &str) -> Self {
-        match text {
-            "admin" => Self::Admin,
-            "operator" => Self::Operator,
-            _ => Self::User,
-        }
-    }
-}
+use crate::domain::{Role, Token};
 
 /// The authenticated caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Caller {
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
     /// The user.
-    pub(super) user_id: String,
+    pub(crate) user_id: String,
     /// What they may do.
-    pub(super) role: Role,
+    pub(crate) role: Role,
+    /// The token they call with.
+    pub(crate) token: Token,
 }
 
 impl Caller {
     /// Whether the caller may see and touch everything, and not only their own.
-    pub(super) fn sees_all(&self) -> bool {
-        self.role != Role::User
+    pub(crate) fn sees_all(&self) -> bool {
+        self.role >= Role::Operator
     }
 
     /// Whether a session of this user exists as far as the caller is concerned.
-    pub(super) fn sees(&self, owner: &str) -> bool {
+    pub(crate) fn sees(&self, owner: &str) -> bool {
         self.sees_all() || owner == self.user_id
     }
 
+    /// Whether it is the same user who may see the same. What else is known of a token changes with its use.
+    pub(super) fn sees_as(&self, other: &Self) -> bool {
+        (&self.user_id, self.role) == (&other.user_id, other.role)
+    }
+
     /// Refuses whoever is no operator.
-    pub(super) fn require_operator(&self) -> Result<(), Problem> {
-        if self.sees_all() { Ok(()) } else { Err(Problem::forbidden("only operators may see this")) }
+    pub(crate) fn require_operator(&self) -> Result<(), Problem> {
+        if self.sees_all() { Ok(()) } else { Err(Problem::forbidden("only operators may do this")) }
+    }
+
+    /// Refuses whoever is no administrator.
+    pub(super) fn require_admin(&self) -> Result<(), Problem> {
+        if self.role == Role::Admin {
+            Ok(())
+        } else {
+            Err(Problem::forbidden("only administrators may do this"))
+        }
     }
 }
 
 /// Lets only requests with a valid token through, and says whose they are.
-pub(super) async fn authenticate(
+pub(crate) async fn authenticate(
     State(shared): State<Arc<Shared>>,
     mut request: Request,
     next: Next,
@@ -73,15 +68,19 @@ pub(super) async fn authenticate(
     Ok(next.run(request).await)
 }
 
-/// Whose token this is.
-pub(super) async fn caller_of(shared: &Shared, token: &str) -> Result<Caller, Problem> {
-    // Only the hash is looked up: how long the search takes says nothing about the token.
-    let owner = shared.store.token_owner(&sha256_hex(token)).await?;
-    let owner = owner.ok_or_else(|| Problem::unauthorized("the token is not valid"))?;
-    Ok(Caller { user_id: owner.user_id, role: Role::parse(&owner.role) })
+/// Whose token it is, if it is a valid one.
+pub(crate) async fn caller(shared: &Shared, token: &str) -> Result<Option<Caller>, Problem> {
+    let identity = Authenticator::new(&shared.store).identify(token).await?;
+    Ok(identity.map(|Identity { user_id, role, token }| Caller { user_id, role, token }))
 }
 
-pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// Whose token it is; whoever has none that is valid is refused.
+pub(super) async fn caller_of(shared: &Shared, token: &str) -> Result<Caller, Problem> {
+    caller(shared, token).await?.ok_or_else(|| Problem::unauthorized("the token is not valid"))
+}
+
+/// The token of a request, if it carries exactly one.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next()?.to_str().ok()?;
     if values.next().is_some() {

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::problem::{FieldError, Problem};
+use crate::domain::SpecDraft;
 
 /// The body as it comes.
 #[derive(Deserialize)]
@@ -16,7 +18,7 @@ pub(super) struct CreateRequest {
     #[serde(default, alias = "template")]
     pub(super) template_id: Option<String>,
     #[serde(default)]
-    pub(super) spec: Option<RawSpec>,
+    pub(super) spec: Option<SpecDraft>,
     #[serde(default)]
     pub(super) controller_id: Option<String>,
     #[serde(default)]
@@ -29,93 +31,41 @@ pub(super) struct CreateRequest {
     pub(super) controller_config: Option<Map<String, Value>>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawSpec {
-    pub(super) base_image: Option<String>,
-    pub(super) resources: Option<RawResources>,
-    pub(super) ports: Option<Vec<RawPort>>,
-    pub(super) env: Option<Vec<RawEnv>>,
-    pub(super) volume_mounts: Option<Vec<RawMount>>,
-    pub(super) vnc: Option<RawVnc>,
-    pub(super) webapp: Option<RawWebApp>,
-    pub(super) persistent_home: Option<bool>,
-    pub(super) home_size: Option<String>,
-    pub(super) idle_timeout: Option<String>,
-    pub(super) max_session_duration: Option<String>,
-    pub(super) labels: Option<BTreeMap<String, String>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawResources {
-    pub(super) memory: Option<String>,
-    pub(super) cpu: Option<String>,
-    pub(super) storage: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawPort {
-    #[serde(default)]
-    pub(super) name: Option<String>,
-    pub(super) container_port: i64,
-    #[serde(default)]
-    pub(super) protocol: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawEnv {
-    pub(super) name: String,
-    #[serde(default)]
-    pub(super) value: Option<String>,
-    #[serde(default)]
-    pub(super) secret: Option<bool>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawMount {
-    pub(super) name: String,
-    pub(super) mount_path: String,
-    #[serde(default)]
-    pub(super) read_only: Option<bool>,
-    #[serde(default)]
-    pub(super) size: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawVnc {
-    pub(super) enabled: Option<bool>,
-    pub(super) port: Option<i64>,
-    pub(super) protocol: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawWebApp {
-    pub(super) enabled: Option<bool>,
-    pub(super) port: Option<i64>,
-    pub(super) path: Option<String>,
-    pub(super) health_check: Option<String>,
-}
-
 impl CreateRequest {
     /// Reads the JSON.
     pub(super) fn read(body: &[u8]) -> Result<Self, Problem> {
-        let mut json = serde_json::Deserializer::from_slice(body);
-        let read: Self = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let path = error.path().to_string();
-            let field = if path == "." { String::new() } else { path };
-            let message = without_value(&field, error.inner().to_string());
-            Problem::bad_request(vec![FieldError::new(field, message)])
-        })?;
-        json.end().map_err(|error| Problem::bad_request(vec![FieldError::new("", error.to_string())]))?;
-        let lists = lists_for_objects(&serde_json::from_slice(body).unwrap_or_default());
-        if lists.is_empty() { Ok(read) } else { Err(Problem::bad_request(lists)) }
+        read(body)
     }
+
+    /// The template that is asked for.
+    pub(super) fn template(&self) -> Option<&str> {
+        self.template_id.as_deref().filter(|template| !template.is_empty())
+    }
+}
+
+/// Reads a body strictly. A spec in it is expected under `spec`.
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let read = read_strictly(body)?;
+    let lists = lists_for_objects(&serde_json::from_slice(body).unwrap_or_default());
+    if lists.is_empty() { Ok(read) } else { Err(Problem::bad_request(lists)) }
+}
+
+/// Reads JSON, and names the field at fault.
+pub(super) fn read_strictly<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let field = if path == "." { String::new() } else { path };
+        let message = without_value(&field, error.inner().to_string());
+        Problem::bad_request(vec![FieldError::new(field, message)])
+    })?;
+    json.end().map_err(|error| Problem::bad_request(vec![FieldError::new("", error.to_string())]))?;
+    // The generated readers take a list for an object, its items for the fields in their order.
+    if body.trim_ascii_start().starts_with(b"[") {
+        let message = "must be an object, not a list";
+        return Err(Problem::bad_request(vec![FieldError::new("", message)]));
+    }
+    Ok(read)
 }
 
 /// The generated readers repeat a value of the wrong type. In the environment it may be a secret.
@@ -130,10 +80,10 @@ fn without_value(field: &str, message: String) -> String {
     }
 }
 
-/// The generated readers take a list for an object, its items for the fields in their order. Nobody means that.
+/// Like a list for the whole body, one for an object within it is not what anybody means.
 fn lists_for_objects(body: &Value) -> Vec<FieldError> {
     let spec = &body["spec"];
-    let mut places = vec![(String::new(), body), ("spec".to_owned(), spec)];
+    let mut places = vec![("spec".to_owned(), spec)];
     for name in ["resources", "vnc", "webapp"] {
         places.push((format!("spec.{name}"), &spec[name]));
     }

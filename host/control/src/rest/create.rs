@@ -41,16 +41,39 @@ pub(super) async fn create(
     expect_json(&parts.headers)?;
     let body = read_body(Request::from_parts(parts, body), shared.config.body_limit).await?;
 
-    let valid = CreateRequest::read(&body)?.validate(&caller.user_id)?;
-    if !caller.sees_all() && valid.user_id != caller.user_id {
-        return Err(Problem::forbidden("only operators may make sessions for others"));
-    }
+    let read = CreateRequest::read(&body)?;
     let idempotency = key.map(|key| IdempotencyKey {
         caller: caller.user_id.clone(),
         key,
         body_hash: sha256_hex(&body),
         keep: shared.config.keep_idempotency_keys,
     });
+    let template = match read.template() {
+        Some(name) => shared.store.template(name).await?,
+        None => None,
+    };
+    let of_a_template = read.template().is_some();
+    let valid = match read.validate(&caller.user_id, template.as_ref()) {
+        Ok(valid) => valid,
+        Err(problem) => {
+            // The template may be another one by now, or gone: what was answered once is answered again.
+            let earlier = match &idempotency {
+                Some(key) if of_a_template => shared.store.earlier_answer(key).await?,
+                _ => None,
+            };
+            return match earlier {
+                Some(Created::Replayed { session_id, response }) => {
+                    let mut listener = shared.changes.subscribe();
+                    answer(&shared, &mut listener, &session_id, response, wait).await
+                }
+                _ => Err(problem),
+            };
+        }
+    };
+    if !caller.sees_all() && valid.user_id != caller.user_id {
+        let message = "only operators may make sessions for others";
+        return Err(Problem::forbidden_field("user_id", message));
+    }
 
     // Right after a start nothing is known of the controllers yet.
     shared.fleet.first_probes(shared.config.first_probe_wait).await;
@@ -86,7 +109,7 @@ fn new_session(
     placer: Arc<LeastLoaded>,
     idempotency: Option<IdempotencyKey>,
 ) -> Result<NewSession, Problem> {
-    let ValidCreate { user_id, spec, controller_config, placement } = valid;
+    let ValidCreate { user_id, template_id, spec, controller_config, placement } = valid;
     let spec_hash = spec.hash(&controller_config).map_err(|error| {
         tracing::error!(%error, "a spec cannot be hashed");
         Problem::internal()
@@ -95,7 +118,7 @@ fn new_session(
     let session = Session {
         id: SessionId::generate(),
         user_id,
-        template_id: String::new(),
+        template_id,
         wish: Wish::State(WishedState::Running),
         state: WishedState::Running,
         phase: Phase::Pending,
@@ -108,6 +131,7 @@ fn new_session(
         conditions: Conditions::default(),
         generation: Generation::FIRST,
         observed_generation: None,
+        last_activity: None,
         created_at: at,
         updated_at: at,
     };
@@ -165,7 +189,8 @@ fn refusal(decision: PlacementDecision, named: &str) -> Problem {
     }
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+/// The key that makes a request repeatable, if it has one.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let key = value.to_str().ok().filter(|key| !key.is_empty() && key.len() <= LONGEST_KEY);
@@ -178,19 +203,22 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
-fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
-    let essence = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next())
-        .map(|essence| essence.trim().to_ascii_lowercase());
-    match essence {
+/// Refuses a body that does not say that it is JSON.
+pub(super) fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
+    match media_type(headers) {
         Some(essence) if essence == "application/json" || essence.ends_with("+json") => Ok(()),
         _ => Err(Problem::unsupported_media_type()),
     }
 }
 
-async fn read_body(request: Request, limit: usize) -> Result<Bytes, Problem> {
+/// The media type of a body, without its parameters and in lower case.
+pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next()?.trim().to_ascii_lowercase())
+}
+
+/// The whole body, up to a limit.
+pub(super) async fn read_body(request: Request, limit: usize) -> Result<Bytes, Problem> {
     Bytes::from_request(request, &()).await.map_err(|rejection| {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
             Problem::too_large(limit)

@@ -92,7 +92,7 @@ pub(super) async fn get(
 fn verdict_view<'a>(session: &Session, verdict: Verdict<'a>, full: bool) -> VerdictView<'a> {
     let Verdict { controller, obstacle } = verdict;
     let chosen = session.controller_id() == Some(&controller.id);
-    let reason = match obstacle {
+    let reason = match &obstacle {
         _ if chosen => "the session is placed here".to_owned(),
         Some(obstacle) if full => obstacle.describe_fully(controller),
         Some(obstacle) => obstacle.describe(controller),

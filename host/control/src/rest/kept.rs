@@ -1,9 +1,9 @@
 //! What requests keep between each other. Memory only, all of it bounded.
 
-use super::slots::Slots;
 use super::tickets::Tickets;
 use super::usage::Samples;
 use crate::ControlConfig;
+use crate::slots::Slots;
 
 /// Kept between requests.
 pub(crate) struct Kept {
@@ -11,6 +11,8 @@ pub(crate) struct Kept {
     pub(super) samples: Samples,
     pub(super) listeners: Slots,
     pub(super) followers: Slots,
+    /// Connections through the gateway that outlive their request, by session.
+    pub(crate) visits: Slots,
 }
 
 impl Kept {
@@ -20,6 +22,7 @@ impl Kept {
             samples: Samples::default(),
             listeners: Slots::new(config.event_listeners),
             followers: Slots::new(config.log_followers),
+            visits: Slots::new(config.gateway_connections),
         }
     }
 }

@@ -22,12 +22,12 @@ use super::auth::Caller;
 use super::backend::{client_of, problem, record_of};
 use super::problem::Problem;
 use super::query::Parameters;
-use super::slots::Slot;
 use super::usage::time;
 use crate::changes::Listener;
 use crate::control::Shared;
 use crate::domain::{Session, SessionSpec};
 use crate::fleet::CallError;
+use crate::slots::Slot;
 
 /// Lines on a page, if the caller does not say, and at most.
 const LARGEST_LIMIT: u32 = 1000;

@@ -1,7 +1,9 @@
 //! The REST API.
 
 mod access;
-mod auth;
+mod accounts;
+pub(crate) mod auth;
+mod authenticator;
 mod backend;
 mod body;
 mod controllers;
@@ -12,15 +14,17 @@ mod health;
 mod kept;
 mod logs;
 mod metrics;
-mod problem;
+mod plugins;
+pub(crate) mod problem;
 mod prometheus;
 mod query;
 mod sessions;
-mod slots;
+mod templates;
 mod tickets;
 mod usage;
 mod validate;
 mod view;
+mod wish;
 mod ws;
 
 use std::any::Any;
@@ -45,20 +49,31 @@ use problem::Problem;
 /// Follows a request through logs and answers.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-pub(crate) fn router(shared: Arc<Shared>) -> Router {
+/// All of the API, and beside it what else is served.
+pub(crate) fn router(shared: Arc<Shared>, beside: Router) -> Router {
     let limit = shared.config.body_limit;
     let authenticated = Router::new()
         .route("/api/v1/sessions", get(sessions::list).post(create::create))
-        .route("/api/v1/sessions/{id}", get(sessions::get).delete(sessions::delete))
+        .route("/api/v1/sessions/{id}", get(sessions::get).patch(wish::patch).delete(sessions::delete))
         .route("/api/v1/sessions/{id}/access", get(access::get))
         .route("/api/v1/sessions/{id}/events", get(events::list))
         .route("/api/v1/sessions/{id}/explain", get(explain::get))
         .route("/api/v1/sessions/{id}/logs", get(logs::get))
         .route("/api/v1/sessions/{id}/metrics", get(usage::get))
+        .route("/api/v1/sessions/{id}/hibernate", post(wish::hibernate))
+        .route("/api/v1/sessions/{id}/wake", post(wish::wake))
+        .route("/api/v1/sessions/{id}/heartbeat", post(wish::heartbeat))
+        .route("/api/v1/admin/controllers", get(controllers::list))
+        .route("/api/v1/admin/plugins", get(plugins::list))
+        .route("/api/v1/admin/plugins/{name}", get(plugins::get))
+        .route(
+            "/api/v1/admin/controllers/{id}",
+            get(controllers::get).patch(controllers::patch).delete(controllers::delete),
+        )
         .route("/api/v1/ws/ticket", post(ws::ticket))
         .route("/metrics", get(prometheus::get))
-        .route("/api/v1/admin/controllers", get(controllers::list))
-        .route("/api/v1/admin/controllers/{id}", get(controllers::get))
+        .merge(accounts::routes())
+        .merge(templates::routes())
         .route_layer(from_fn_with_state(Arc::clone(&shared), auth::authenticate));
     let layers = ServiceBuilder::new()
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
@@ -73,11 +88,12 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/readyz", get(health::ready))
         // Says itself who calls: browsers cannot set the header.
         .route("/api/v1/ws", get(ws::open))
+        .merge(beside.with_state(()))
         .fallback(|| async { Problem::not_found("there is nothing under this path") })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+        .with_state(shared)
         .layer(layers)
         .layer(measured)
-        .with_state(shared)
 }
 
 fn span<B>(request: &Request<B>) -> Span {

@@ -8,22 +8,22 @@ use crate::store::StoreError;
 
 /// A field that is at fault, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct FieldError {
+pub(crate) struct FieldError {
     /// Where in the request, e.g. `spec.resources.memory`.
-    pub(super) field: String,
+    pub(crate) field: String,
     /// What is wrong.
-    pub(super) message: String,
+    pub(crate) message: String,
 }
 
 impl FieldError {
-    pub(super) fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { field: field.into(), message: message.into() }
     }
 }
 
 /// The answer to a request that is not served.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     #[serde(rename = "type", serialize_with = "urn")]
     kind: &'static str,
     title: &'static str,
@@ -44,16 +44,16 @@ impl Problem {
         Self { kind, title, status: status.as_u16(), detail: detail.into(), errors: Vec::new(), header: None }
     }
 
-    pub(super) fn not_found(detail: &str) -> Self {
+    pub(crate) fn not_found(detail: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
     }
 
-    pub(super) fn method_not_allowed() -> Self {
+    pub(crate) fn method_not_allowed() -> Self {
         let detail = "this path does not have this method";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail)
     }
 
-    pub(super) fn unauthorized(detail: &str) -> Self {
+    pub(crate) fn unauthorized(detail: &str) -> Self {
         let challenge = "Bearer realm=\"streamspace\"";
         Self {
             header: Some(("www-authenticate", challenge)),
@@ -61,33 +61,49 @@ impl Problem {
         }
     }
 
-    pub(super) fn forbidden(detail: &str) -> Self {
+    pub(crate) fn forbidden(detail: &str) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
     }
 
+    /// The caller may not set a field to what they gave.
+    pub(super) fn forbidden_field(field: &str, message: &str) -> Self {
+        Self::forbidden("").with(vec![FieldError::new(field, message)])
+    }
+
+    /// The request is for another version of the thing than there is.
+    pub(super) fn precondition_failed(detail: &str) -> Self {
+        let status = StatusCode::PRECONDITION_FAILED;
+        Self::new(status, "precondition-failed", "Changed in the meantime", detail)
+    }
+
     /// The request cannot be read.
-    pub(super) fn bad_request(errors: Vec<FieldError>) -> Self {
+    pub(crate) fn bad_request(errors: Vec<FieldError>) -> Self {
         let problem = Self::new(StatusCode::BAD_REQUEST, "bad-request", "The request cannot be read", "");
         problem.with(errors)
     }
 
     /// The request can be read, but is not sensible.
-    pub(super) fn invalid(errors: Vec<FieldError>) -> Self {
+    pub(crate) fn invalid(errors: Vec<FieldError>) -> Self {
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         Self::new(status, "invalid", "The request is not valid", "").with(errors)
     }
 
-    pub(super) fn too_large(limit: usize) -> Self {
+    pub(crate) fn too_large(limit: usize) -> Self {
         let detail = format!("the body may have at most {limit} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large", detail)
     }
 
-    pub(super) fn unsupported_media_type() -> Self {
-        let detail = "expected Content-Type: application/json";
+    pub(crate) fn unsupported_media_type() -> Self {
+        Self::unsupported_media_type_but("application/json")
+    }
+
+    /// The body is not of the one type that is understood here.
+    pub(crate) fn unsupported_media_type_but(expected: &str) -> Self {
+        let detail = format!("expected Content-Type: {expected}");
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "Unsupported media type", detail)
     }
 
-    pub(super) fn conflict(kind: &'static str, detail: &str) -> Self {
+    pub(crate) fn conflict(kind: &'static str, detail: &str) -> Self {
         Self::new(StatusCode::CONFLICT, kind, "Conflict", detail)
     }
 
@@ -102,7 +118,7 @@ impl Problem {
     }
 
     /// The caller, or all of them, do too much at once.
-    pub(super) fn too_many(detail: &str) -> Self {
+    pub(crate) fn too_many(detail: &str) -> Self {
         Self {
             header: Some(("retry-after", "5")),
             ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many at once", detail)
@@ -115,22 +131,45 @@ impl Problem {
     }
 
     /// Nothing can be done now; later it may.
-    pub(super) fn unavailable(kind: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn unavailable(kind: &'static str, detail: impl Into<String>) -> Self {
         Self {
             header: Some(("retry-after", "5")),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, "Not available", detail)
         }
     }
 
+    /// The session's own server cannot be reached or did not answer properly.
+    pub(crate) fn bad_gateway(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, "bad-gateway", "The session does not answer", detail)
+    }
+
+    /// This is served over another protocol only.
+    pub(crate) fn upgrade_required(detail: &str) -> Self {
+        Self {
+            header: Some(("upgrade", "websocket")),
+            ..Self::new(StatusCode::UPGRADE_REQUIRED, "upgrade-required", "Not over plain HTTP", detail)
+        }
+    }
+
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// What is wrong, in short and at length.
+    pub(crate) fn text(&self) -> (&str, &str) {
+        (self.title, &self.detail)
+    }
+
     /// A fault of the server. What it was is in the log, under the request's id.
-    pub(super) fn internal() -> Self {
+    pub(crate) fn internal() -> Self {
         let detail = "the server failed; its log says more under this request's id";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail)
     }
 
-    /// The status of the answer.
-    pub(super) fn status(&self) -> u16 {
-        self.status
+    /// The fields at fault.
+    pub(super) fn into_errors(self) -> Vec<FieldError> {
+        self.errors
     }
 
     fn with(mut self, errors: Vec<FieldError>) -> Self {
@@ -152,7 +191,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = self.status();
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response =
             (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();

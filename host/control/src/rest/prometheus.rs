@@ -33,8 +33,9 @@ pub(super) async fn get(
         shared.metrics.take_census(shared.store.census().await?);
         *counted = Some(Instant::now());
     }
-    let (listeners, followers) = (shared.kept.listeners.taken(), shared.kept.followers.taken());
-    let text = shared.metrics.render(shared.feed.lag(), listeners, followers).map_err(|error| {
+    let kept = &shared.kept;
+    let open = (kept.listeners.taken(), kept.followers.taken(), kept.visits.taken());
+    let text = shared.metrics.render(shared.feed.lag(), open).map_err(|error| {
         tracing::error!(%error, "metrics cannot be written");
         Problem::internal()
     })?;

@@ -2,15 +2,24 @@
 //! the caller would believe that it worked.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts as _, Query};
 use chrono::DateTime;
 use http::request::Parts;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::problem::{FieldError, Problem};
 use crate::domain::{GoDuration, InvalidDuration};
 use crate::store::Position;
+
+/// What stands for itself in a path (RFC 3986, unreserved); everything else is encoded.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// Items on a page, if the caller does not say.
+const DEFAULT_LIMIT: u32 = 50;
+/// Items on a page at most.
+const LARGEST_LIMIT: u32 = 500;
 
 /// The parameters, each given once.
 pub(super) struct Parameters {
@@ -69,6 +78,15 @@ impl Parameters {
         flag.unwrap_or(false)
     }
 
+    /// A parameter `limit`: how many items belong on a page.
+    pub(super) fn limit(&mut self) -> u32 {
+        let limit = self.take("limit", |text| match text.parse::<u32>() {
+            Ok(limit) if (1..=LARGEST_LIMIT).contains(&limit) => Ok(limit),
+            _ => Err(format!("must be a number from 1 to {LARGEST_LIMIT}")),
+        });
+        limit.unwrap_or(DEFAULT_LIMIT)
+    }
+
     /// All errors, if there are any.
     pub(super) fn finish(self) -> Result<(), Problem> {
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::bad_request(self.errors)) }
@@ -89,6 +107,22 @@ pub(super) fn read_cursor(text: &str) -> Result<Position, String> {
         Some(Position { created_at, id: id.to_owned() })
     };
     read().ok_or_else(|| "not a cursor of an earlier answer".to_owned())
+}
+
+/// A cursor of a list that is ordered by name.
+pub(super) fn write_name_cursor(name: &str) -> String {
+    hex::encode(name)
+}
+
+/// Reads a cursor of a list that is ordered by name.
+pub(super) fn read_name_cursor(text: &str) -> Result<String, String> {
+    let read = || String::from_utf8(hex::decode(text).ok()?).ok();
+    read().ok_or_else(|| "not a cursor of an earlier answer".to_owned())
+}
+
+/// A name as a segment of a path.
+pub(super) fn encoded_segment(name: &str) -> impl Display {
+    utf8_percent_encode(name, SEGMENT)
 }
 
 #[cfg(test)]

@@ -20,10 +20,6 @@ use crate::control::Shared;
 use crate::domain::{MAX_ID_BYTES, Phase, SessionId, WishedState};
 use crate::store::{Deletion, Position, SessionFilter, SessionRecord, StoreError};
 
-/// Sessions on a page, if the caller does not say.
-const DEFAULT_LIMIT: u32 = 50;
-/// Sessions on a page at most.
-const LARGEST_LIMIT: u32 = 500;
 /// Whoever waits looks so often, even if told of no change.
 const LOOK_ANYWAY: Duration = Duration::from_secs(5);
 
@@ -40,7 +36,8 @@ pub(super) async fn list(
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, _) = request.into_parts();
-    let allowed = ["user_id", "state", "phase", "controller_id", "controller_type", "limit", "cursor"];
+    let allowed =
+        ["user_id", "state", "phase", "template_id", "controller_id", "controller_type", "limit", "cursor"];
     let mut parameters = Parameters::read(&mut parts, &allowed).await?;
     let mut filter = SessionFilter {
         user_id: parameters.take("user_id", short),
@@ -51,23 +48,21 @@ pub(super) async fn list(
             let expected = "must be Pending, Running, Hibernated, Failed or Terminated";
             Phase::parse(text).ok_or_else(|| expected.to_owned())
         }),
+        template_id: parameters.take("template_id", short),
         controller_id: parameters.take("controller_id", short),
         controller_type: parameters.take("controller_type", short),
     };
-    let limit = parameters.take("limit", |text| match text.parse::<u32>() {
-        Ok(limit) if (1..=LARGEST_LIMIT).contains(&limit) => Ok(limit),
-        _ => Err(format!("must be a number from 1 to {LARGEST_LIMIT}")),
-    });
+    let limit = parameters.limit();
     let after = parameters.take("cursor", read_cursor);
     parameters.finish()?;
 
     if !caller.sees_all() {
         if filter.user_id.as_ref().is_some_and(|user| *user != caller.user_id) {
-            return Err(Problem::forbidden("only operators may see the sessions of others"));
+            let message = "only operators may see the sessions of others";
+            return Err(Problem::forbidden_field("user_id", message));
         }
         filter.user_id = Some(caller.user_id);
     }
-    let limit = limit.unwrap_or(DEFAULT_LIMIT);
     // One more than asked for tells whether there is a next page.
     let mut records = shared.store.sessions(&filter, after.as_ref(), limit + 1).await?;
     let more = records.len() > limit as usize;

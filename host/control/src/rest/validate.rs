@@ -4,44 +4,60 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;
 use std::hash::Hash;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::body::{CreateRequest, RawEnv, RawMount, RawPort, RawSpec, RawVnc, RawWebApp};
+use super::body::CreateRequest;
 use super::problem::{FieldError, Problem};
 use crate::domain::{
-    ByteQuantity, ControllerId, CpuQuantity, EnvVar, GoDuration, MAX_ID_BYTES, PlacementRequest, Port,
-    PortProtocol, Requirement, Resources, SessionSpec, Vnc, VncProtocol, VolumeMount, WebApp,
+    ByteQuantity, ControllerId, CpuQuantity, EnvDraft, EnvVar, GoDuration, MAX_ID_BYTES, MountDraft,
+    PlacementRequest, Port, PortDraft, PortProtocol, Requirement, Resources, SessionSpec, SpecDraft,
+    Template, Vnc, VncDraft, VncProtocol, VolumeMount, WebApp, WebAppDraft,
 };
 
 /// Where a remote desktop listens, if the caller does not say.
 const DEFAULT_VNC_PORT: i64 = 5900;
 /// The longest name of an image, path or the like, in bytes.
-const LONGEST_TEXT: usize = 4096;
+pub(super) const LONGEST_TEXT: usize = 4096;
 /// More of a kind (ports, variables, mounts, labels) than that is a mistake.
 const MOST_ITEMS: usize = 1024;
 /// A session with more than that would make lists too long, in bytes.
-const LARGEST_STORED: usize = 128 * 1024;
+pub(super) const LARGEST_STORED: usize = 128 * 1024;
 
 /// A creation that makes sense.
 #[derive(Debug)]
 pub(super) struct ValidCreate {
     pub(super) user_id: String,
+    /// Empty without a template.
+    pub(super) template_id: String,
     pub(super) spec: SessionSpec,
     pub(super) controller_config: Map<String, Value>,
     pub(super) placement: PlacementRequest,
 }
 
+/// How much of a spec is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// All that a session needs.
+    Whole,
+    /// All but the image, which depends on where the session is placed.
+    WholeButImage,
+    /// Something is merged with it later.
+    Part,
+}
+
 impl CreateRequest {
-    /// Checks everything.
-    pub(super) fn validate(self, caller: &str) -> Result<ValidCreate, Problem> {
+    /// Checks everything. The template is the one that the request names, if there is such a one.
+    pub(super) fn validate(self, caller: &str, template: Option<&Template>) -> Result<ValidCreate, Problem> {
         let mut faults = Faults::default();
+        let template_id = self.template().unwrap_or_default().to_owned();
         let user_id = self.user_id.unwrap_or_else(|| caller.to_owned());
         faults.id("user_id", &user_id);
-        if let Some(template) = self.template_id.filter(|template| !template.is_empty()) {
-            faults.id("template_id", &template);
-            faults.add("template_id", format!("no template named {:?}", cut(&template)));
+        if !template_id.is_empty() && template.is_none() {
+            faults.id("template_id", &template_id);
+            faults.add("template_id", format!("no template named {:?}", cut(&template_id)));
         }
-        let placement = PlacementRequest {
+        let mut placement = PlacementRequest {
             controller_id: self.controller_id.filter(|id| !id.is_empty()).and_then(|id| {
                 faults.id("controller_id", &id);
                 ControllerId::parse(&id).ok()
@@ -49,36 +65,60 @@ impl CreateRequest {
             controller_type: self.controller_type.filter(|kind| !kind.is_empty()),
             labels: self.controller_labels.unwrap_or_default(),
             require: faults.requirements(self.require.unwrap_or_default()),
+            template: None,
         };
         if let Some(kind) = &placement.controller_type {
             faults.id("controller_type", kind);
         }
         faults.labels("controller_labels", &placement.labels);
-        let spec = faults.spec(self.spec.unwrap_or_default());
+        let draft = self.spec.unwrap_or_default();
+        let spec = match template {
+            None if template_id.is_empty() => faults.spec(draft, Extent::Whole),
+            // Without its template nobody can tell whether something is missing.
+            None => faults.spec(draft, Extent::Part),
+            Some(template) => {
+                // By itself first: its faults are named by their places in the request.
+                faults.spec(draft.clone(), Extent::Part);
+                if faults.0.is_empty() {
+                    let own_image = draft.base_image.as_ref().is_some_and(|image| !image.is_empty());
+                    let mut offer = template.body.offer(template.generation, own_image);
+                    let extent = if offer.images.is_empty() { Extent::Whole } else { Extent::WholeButImage };
+                    let spec = faults.spec(draft.over(template.body.spec.clone()), extent);
+                    offer.common_image = !spec.base_image.is_empty();
+                    placement.template = Some(offer);
+                    spec
+                } else {
+                    faults.spec(SpecDraft::default(), Extent::Part)
+                }
+            }
+        };
         let controller_config = self.controller_config.unwrap_or_default();
-        if stored_size(&spec, &controller_config) > LARGEST_STORED {
+        let size = stored_size(&spec)
+            .saturating_add(stored_size(&controller_config))
+            .saturating_add(placement.template.as_ref().map_or(0, stored_size));
+        if size > LARGEST_STORED {
             let message = format!("with controller_config more than {LARGEST_STORED} bytes of JSON");
             faults.add("spec", message);
         }
         faults.finish()?;
-        Ok(ValidCreate { user_id, spec, controller_config, placement })
+        Ok(ValidCreate { user_id, template_id, spec, controller_config, placement })
     }
 }
 
 /// Collects what is wrong.
 #[derive(Default)]
-struct Faults(Vec<FieldError>);
+pub(super) struct Faults(pub(super) Vec<FieldError>);
 
 impl Faults {
-    fn add(&mut self, field: impl Into<String>, message: impl Display) {
+    pub(super) fn add(&mut self, field: impl Into<String>, message: impl Display) {
         self.0.push(FieldError::new(field, message.to_string()));
     }
 
-    fn finish(self) -> Result<(), Problem> {
+    pub(super) fn finish(self) -> Result<(), Problem> {
         if self.0.is_empty() { Ok(()) } else { Err(Problem::invalid(self.0)) }
     }
 
-    fn id(&mut self, field: &str, text: &str) {
+    pub(super) fn id(&mut self, field: &str, text: &str) {
         if text.is_empty() {
             self.add(field, "must not be empty");
         } else if text.len() > MAX_ID_BYTES {
@@ -89,7 +129,7 @@ impl Faults {
     }
 
     /// A text that ends up in a command line, a path or a C string somewhere.
-    fn text(&mut self, field: &str, text: &str) {
+    pub(super) fn text(&mut self, field: &str, text: &str) {
         if text.len() > LONGEST_TEXT {
             self.add(field, format!("longer than {LONGEST_TEXT} bytes"));
         } else if text.chars().any(char::is_control) {
@@ -97,7 +137,16 @@ impl Faults {
         }
     }
 
-    fn parsed<T, E: Display>(
+    /// A text that is shown in one line.
+    pub(super) fn line(&mut self, field: &str, text: &str, longest: usize) {
+        if text.len() > longest {
+            self.add(field, format!("longer than {longest} bytes"));
+        } else if text.chars().any(char::is_control) {
+            self.add(field, "must not have control characters");
+        }
+    }
+
+    pub(super) fn parsed<T, E: Display>(
         &mut self,
         field: &str,
         text: Option<String>,
@@ -112,13 +161,13 @@ impl Faults {
         }
     }
 
-    fn unique<T: Eq + Hash>(&mut self, seen: &mut HashSet<T>, item: T, field: &str) {
+    pub(super) fn unique<T: Eq + Hash>(&mut self, seen: &mut HashSet<T>, item: T, field: &str) {
         if !seen.insert(item) {
             self.add(field, "given more than once");
         }
     }
 
-    fn count(&mut self, field: &str, count: usize) {
+    pub(super) fn count(&mut self, field: &str, count: usize) {
         if count > MOST_ITEMS {
             self.add(field, format!("more than {MOST_ITEMS} items"));
         }
@@ -141,7 +190,7 @@ impl Faults {
         all
     }
 
-    fn labels(&mut self, field: &str, labels: &BTreeMap<String, String>) {
+    pub(super) fn labels(&mut self, field: &str, labels: &BTreeMap<String, String>) {
         self.count(field, labels.len());
         for (key, value) in labels {
             self.id(field, key);
@@ -152,14 +201,22 @@ impl Faults {
         }
     }
 
-    fn spec(&mut self, raw: RawSpec) -> SessionSpec {
-        let base_image = raw.base_image.unwrap_or_default();
-        if base_image.trim().is_empty() {
-            self.add("spec.base_image", "is required");
-        } else if base_image.chars().any(char::is_whitespace) {
-            self.add("spec.base_image", "must not have spaces");
+    /// An image, where there is one.
+    pub(super) fn image(&mut self, field: &str, image: &str) {
+        if image.chars().any(char::is_whitespace) {
+            self.add(field, "must not have spaces");
         }
-        self.text("spec.base_image", &base_image);
+        self.text(field, image);
+    }
+
+    pub(super) fn spec(&mut self, raw: SpecDraft, extent: Extent) -> SessionSpec {
+        let base_image = raw.base_image.unwrap_or_default();
+        if base_image.trim().is_empty() && extent == Extent::Whole {
+            self.add("spec.base_image", "is required");
+            self.text("spec.base_image", &base_image);
+        } else {
+            self.image("spec.base_image", &base_image);
+        }
         let resources = raw.resources.unwrap_or_default();
         let labels = raw.labels.unwrap_or_default();
         self.labels("spec.labels", &labels);
@@ -174,7 +231,7 @@ impl Faults {
             env: self.env(raw.env.unwrap_or_default()),
             volume_mounts: self.mounts(raw.volume_mounts.unwrap_or_default()),
             vnc: raw.vnc.map(|vnc| self.vnc(vnc)),
-            webapp: raw.webapp.map(|webapp| self.webapp(webapp)),
+            webapp: raw.webapp.map(|webapp| self.webapp(webapp, extent)),
             persistent_home: raw.persistent_home.unwrap_or(false),
             home_size: self.parsed("spec.home_size", raw.home_size, ByteQuantity::parse),
             idle_timeout: self.parsed("spec.idle_timeout", raw.idle_timeout, GoDuration::parse),
@@ -197,7 +254,7 @@ impl Faults {
         }
     }
 
-    fn ports(&mut self, raw: Vec<RawPort>) -> Vec<Port> {
+    fn ports(&mut self, raw: Vec<PortDraft>) -> Vec<Port> {
         self.count("spec.ports", raw.len());
         let (mut names, mut numbers) = (HashSet::new(), HashSet::new());
         let mut ports = Vec::new();
@@ -225,7 +282,7 @@ impl Faults {
         ports
     }
 
-    fn env(&mut self, raw: Vec<RawEnv>) -> Vec<EnvVar> {
+    fn env(&mut self, raw: Vec<EnvDraft>) -> Vec<EnvVar> {
         self.count("spec.env", raw.len());
         let mut names = HashSet::new();
         let mut env = Vec::new();
@@ -245,7 +302,7 @@ impl Faults {
         env
     }
 
-    fn mounts(&mut self, raw: Vec<RawMount>) -> Vec<VolumeMount> {
+    fn mounts(&mut self, raw: Vec<MountDraft>) -> Vec<VolumeMount> {
         self.count("spec.volume_mounts", raw.len());
         let (mut names, mut paths) = (HashSet::new(), HashSet::new());
         let mut mounts = Vec::new();
@@ -271,7 +328,7 @@ impl Faults {
         mounts
     }
 
-    fn vnc(&mut self, raw: RawVnc) -> Vnc {
+    fn vnc(&mut self, raw: VncDraft) -> Vnc {
         let protocol = match raw.protocol.as_deref() {
             None | Some("" | "rfb") => VncProtocol::Rfb,
             Some("websocket") => VncProtocol::Websocket,
@@ -285,12 +342,12 @@ impl Faults {
         Vnc { enabled: raw.enabled.unwrap_or(false), port, protocol }
     }
 
-    fn webapp(&mut self, raw: RawWebApp) -> WebApp {
+    fn webapp(&mut self, raw: WebAppDraft, extent: Extent) -> WebApp {
         let enabled = raw.enabled.unwrap_or(false);
         let port = match raw.port {
             Some(number) => self.port("spec.webapp.port", number),
             None => {
-                if enabled {
+                if enabled && extent != Extent::Part {
                     self.add("spec.webapp.port", "is required");
                 }
                 0
@@ -307,14 +364,13 @@ impl Faults {
     }
 }
 
-/// As much of a text as belongs into an error.
-/// How much of the store, and of every list, a session takes.
-fn stored_size(spec: &SessionSpec, controller_config: &Map<String, Value>) -> usize {
-    let size = |json: Result<String, serde_json::Error>| json.map_or(usize::MAX, |text| text.len());
-    size(serde_json::to_string(spec)).saturating_add(size(serde_json::to_string(controller_config)))
+/// How much of the store, and of every list, something takes.
+pub(super) fn stored_size<T: Serialize>(value: &T) -> usize {
+    serde_json::to_string(value).map_or(usize::MAX, |text| text.len())
 }
 
-fn cut(text: &str) -> String {
+/// As much of a text as belongs into an error.
+pub(super) fn cut(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
@@ -325,7 +381,7 @@ mod tests {
     use super::*;
 
     fn faults(body: &Value) -> Vec<String> {
-        match CreateRequest::read(body.to_string().as_bytes()).and_then(|read| read.validate("me")) {
+        match CreateRequest::read(body.to_string().as_bytes()).and_then(|read| read.validate("me", None)) {
             Ok(_) => vec![],
             Err(problem) => {
                 let problem = serde_json::to_value(problem).unwrap();
@@ -344,7 +400,7 @@ mod tests {
     #[test]
     fn the_least_that_works() {
         let read = CreateRequest::read(br#"{"spec":{"base_image":"alpine:3"}}"#).unwrap();
-        let valid = read.validate("me").unwrap();
+        let valid = read.validate("me", None).unwrap();
         assert_eq!((valid.user_id.as_str(), valid.spec.base_image.as_str()), ("me", "alpine:3"));
     }
 
@@ -386,7 +442,6 @@ mod tests {
         let expected: Vec<String> = [
             "controller_type",
             "require[1]",
-            "spec.base_image",
             "spec.env[1].name",
             "spec.env[2].name",
             "spec.home_size",
@@ -402,7 +457,6 @@ mod tests {
             "spec.vnc.protocol",
             "spec.volume_mounts[0].mount_path",
             "spec.webapp.path",
-            "spec.webapp.port",
             "template_id",
             "user_id",
         ]

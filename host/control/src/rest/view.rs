@@ -6,7 +6,10 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::domain::{Capabilities, Condition, Controller, ControllerStatus, Generation, SessionSpec};
+use crate::domain::{
+    Capabilities, Condition, Controller, ControllerStatus, Generation, OperationKind, SessionSpec, Step,
+    decide, now,
+};
 use crate::store::SessionRecord;
 
 #[derive(Debug, Serialize)]
@@ -34,6 +37,7 @@ pub(super) struct SessionView<'a> {
 struct StatusView<'a> {
     conditions: &'a [Condition],
     observed_generation: Option<Generation>,
+    last_activity: Option<DateTime<Utc>>,
     operation: Option<OperationView<'a>>,
 }
 
@@ -46,6 +50,8 @@ struct OperationView<'a> {
     deadline: Option<DateTime<Utc>>,
     next_attempt_at: Option<DateTime<Utc>>,
     message: Option<&'a str>,
+    last_error: Option<&'a str>,
+    since: Option<DateTime<Utc>>,
 }
 
 impl<'a> SessionView<'a> {
@@ -69,12 +75,15 @@ impl<'a> SessionView<'a> {
             status: StatusView {
                 conditions: session.conditions.as_slice(),
                 observed_generation: session.observed_generation,
+                last_activity: session.last_activity,
                 operation: (!operation.is_settled()).then(|| OperationView {
-                    kind: if session.is_deleting() { "delete" } else { operation.kind.as_str() },
+                    kind: kind(record).as_str(),
                     attempt: current.then_some(operation.attempt),
                     deadline: operation.deadline.filter(|_| current),
                     next_attempt_at: operation.next_attempt_at,
                     message: current.then_some(operation.message.as_str()),
+                    last_error: current.then_some(operation.last_error.as_str()),
+                    since: operation.id.begun_at().filter(|_| current),
                 }),
             },
             generation: session.generation,
@@ -87,6 +96,15 @@ impl<'a> SessionView<'a> {
     /// The view as text. The types above always serialize.
     pub(super) fn render(record: &SessionRecord) -> String {
         serde_json::to_string(&SessionView::new(record)).unwrap_or_default()
+    }
+}
+
+/// What is being done, or will be as soon as the step for an older wish has ended.
+fn kind(SessionRecord { session, operation }: &SessionRecord) -> OperationKind {
+    match decide(session, operation, now()) {
+        _ if session.is_deleting() => OperationKind::Delete,
+        Step::Call(kind) => kind,
+        _ => operation.kind,
     }
 }
 
@@ -103,6 +121,7 @@ pub(super) struct ControllerView<'a> {
     message: &'a str,
     capabilities: Option<&'a Capabilities>,
     labels: BTreeMap<&'a str, &'a str>,
+    draining: bool,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
@@ -120,11 +139,13 @@ impl<'a> ControllerView<'a> {
             endpoint: &controller.endpoint,
             message: &controller.message,
             capabilities: controller.capabilities.as_ref(),
-            // Those of the registration come last and win.
+            // What comes later wins, as in [`Controller::label`].
             labels: own
                 .chain(&controller.labels)
+                .chain(&controller.operator_labels)
                 .map(|(key, value)| (key.as_str(), value.as_str()))
                 .collect(),
+            draining: controller.draining,
             created_at: controller.created_at,
             updated_at: controller.updated_at,
         }
@@ -134,7 +155,7 @@ impl<'a> ControllerView<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Operation, Phase, Wish, WishedState, now, test_session};
+    use crate::domain::{Operation, Phase, Wish, WishedState, test_session};
 
     #[test]
     fn a_new_wish_does_not_show_the_work_for_the_old_one() {

@@ -17,11 +17,11 @@ use super::auth::{Caller, bearer, caller_of};
 use super::events::{EventView, read_cursor};
 use super::problem::{FieldError, Problem};
 use super::query::Parameters;
-use super::slots::Slot;
 use super::tickets::{Credential, LIFE};
 use crate::control::Shared;
 use crate::domain::{EventCursor, SessionId};
 use crate::events::{News, Subscription};
+use crate::slots::Slot;
 use crate::store::EventScope;
 
 /// The subprotocol that this server speaks.
@@ -212,8 +212,8 @@ impl Listener {
     /// Shows that the connection lives, and sees whether it still may.
     async fn beat(&self, socket: &mut WebSocket, told: &mut EventCursor) -> Next {
         match caller_of(&self.shared, self.credential.token()).await {
-            Ok(caller) if caller == self.caller => {}
-            Err(problem) if problem.status() >= 500 => {}
+            Ok(caller) if caller.sees_as(&self.caller) => {}
+            Err(problem) if problem.status().is_server_error() => {}
             _ => return ControlFlow::Break((close_code::POLICY, "the token is not valid any more")),
         }
         let position = self.subscription.position();

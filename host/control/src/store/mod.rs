@@ -1,12 +1,15 @@
 //! What the API server remembers: one trait, in the words of the domain.
 
+mod account;
 mod census;
 mod error;
 mod events;
 mod migrations;
 mod sqlite;
+mod template;
+mod transition;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +19,16 @@ use tokio::sync::watch;
 
 use crate::domain::{
     Capabilities, Condition, Controller, ControllerId, ControllerStatus, Epoch, EventCursor, Generation,
-    Operation, Phase, Registration, Session, SessionId, Step, WishedState,
+    Operation, Phase, Registration, Role, Session, SessionId, Step, Template, Token, User, WishedState,
 };
 
+pub use account::{TokenCreated, UserChange, UserChanged, UserDeletion};
 pub use census::Census;
 pub use error::StoreError;
 pub use events::{EventPage, EventQuery, EventScope};
 pub use sqlite::{SqliteStore, WriterMetrics};
+pub use template::{Expected, TemplateDeletion, TemplateWrite, TemplateWritten};
+pub(crate) use transition::Applied;
 
 /// A session with its operation: they live and die together.
 #[derive(Debug, Clone)]
@@ -38,10 +44,10 @@ pub struct SessionRecord {
 pub struct TokenOwner {
     /// The user.
     pub user_id: String,
-    /// `admin`, `operator` or `user`.
-    pub role: String,
-    /// The name of the token.
-    pub token_name: String,
+    /// What the token and its user both may do.
+    pub role: Role,
+    /// The token.
+    pub token: Token,
 }
 
 /// Chooses a controller. Called inside the transaction that stores the choice, so that the counts it sees are
@@ -123,6 +129,79 @@ pub enum Deletion {
     NoSuchSession,
 }
 
+/// A wish for a session that is there.
+#[derive(Debug, Clone)]
+pub struct NewWish {
+    /// Whose.
+    pub session_id: SessionId,
+    /// What is wanted from now on.
+    pub state: WishedState,
+    /// Binds the answer.
+    pub idempotency: Option<IdempotencyKey>,
+    /// Makes the answer that is kept for the key.
+    pub render: fn(&SessionRecord) -> String,
+}
+
+/// What became of a [`NewWish`].
+#[derive(Debug)]
+pub enum Wished {
+    /// It is stored, under a new generation.
+    Stored(Box<SessionRecord>),
+    /// It was the wish already; nothing was changed.
+    Unchanged(Box<SessionRecord>),
+    /// An earlier request with this key wished it; this was the answer.
+    Replayed {
+        /// The answer of that time.
+        response: String,
+    },
+    /// The key belongs to another request.
+    KeyMismatch,
+    /// The session is being deleted; nothing was stored.
+    Deleting,
+    /// The session's controller cannot do that; nothing was stored.
+    Unsupported,
+    /// There is no such session.
+    NoSuchSession,
+}
+
+/// A sign that somebody uses a session.
+#[derive(Debug, Clone)]
+pub struct ActivitySign {
+    /// Which.
+    pub session_id: SessionId,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// An object of a backend that belongs to no session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// The id it bears.
+    pub id: String,
+    /// When a session of that id was deleted; absent = there is no memory of one.
+    pub deleted_at: Option<DateTime<Utc>>,
+}
+
+/// What an operator says about a controller; what is absent stays.
+#[derive(Debug, Clone, Default)]
+pub struct ControllerChange {
+    /// It gets no new sessions.
+    pub draining: Option<bool>,
+    /// Labels to set; `None` inside = the operator's label goes.
+    pub labels: BTreeMap<String, Option<String>>,
+}
+
+/// What became of the wish that a controller be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ControllerDeletion {
+    /// It is gone.
+    Deleted,
+    /// There is no such controller.
+    NoSuchController,
+    /// So many sessions are placed on it.
+    HasSessions(u64),
+}
+
 /// Which sessions to list.
 #[derive(Debug, Clone, Default)]
 pub struct SessionFilter {
@@ -132,6 +211,8 @@ pub struct SessionFilter {
     pub state: Option<WishedState>,
     /// In this phase.
     pub phase: Option<Phase>,
+    /// Made from this template.
+    pub template_id: Option<String>,
     /// Placed here.
     pub controller_id: Option<String>,
     /// Placed on this type.
@@ -259,8 +340,38 @@ pub struct ObservedChange {
     pub node_id: Option<String>,
     /// All conditions as they are to be from now on.
     pub conditions: crate::domain::Conditions,
-    /// Something has to be done about it.
-    pub act: bool,
+    /// What has to be done about it.
+    pub repair: Option<Operation>,
+}
+
+/// How a right to reach a session is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrantKind {
+    /// Good for one use, within seconds: it stands in a URL.
+    Ticket,
+    /// Good for many: it stands in a cookie.
+    Cookie,
+}
+
+impl GrantKind {
+    /// The name in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ticket => "ticket",
+            Self::Cookie => "cookie",
+        }
+    }
+}
+
+/// A right to reach one session through the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessGrant {
+    /// The session.
+    pub session_id: SessionId,
+    /// Who reaches it; the right ends when they may not see the session any more.
+    pub user_id: String,
+    /// When it ends in any case.
+    pub expires_at: DateTime<Utc>,
 }
 
 /// The store. Every method that changes something returns only when the change is durable.
@@ -277,11 +388,21 @@ pub trait Store: Send + Sync + 'static {
     async fn controllers(&self) -> Result<Vec<Controller>, StoreError>;
     /// One controller.
     async fn controller(&self, id: &ControllerId) -> Result<Option<Controller>, StoreError>;
+    /// Stores what an operator says about a controller. `None` = there is no such controller.
+    async fn change_controller(
+        &self,
+        id: &ControllerId,
+        change: ControllerChange,
+    ) -> Result<Option<Controller>, StoreError>;
+    /// Removes a controller without sessions.
+    async fn delete_controller(&self, id: &ControllerId) -> Result<ControllerDeletion, StoreError>;
     /// Stores what a probe found.
     async fn record_probe(&self, id: &ControllerId, probe: ProbeRecord) -> Result<(), StoreError>;
 
     /// Stores a session, its operation, its placement and its idempotency key, or nothing.
     async fn create_session(&self, new: NewSession) -> Result<Created, StoreError>;
+    /// What a request with this key was answered, if it was; changes nothing.
+    async fn earlier_answer(&self, key: &IdempotencyKey) -> Result<Option<Created>, StoreError>;
     /// One session.
     async fn session(&self, id: &SessionId) -> Result<Option<SessionRecord>, StoreError>;
     /// A page of sessions, newest first. What cannot be read is left out, here and in all lists of sessions.
@@ -295,6 +416,11 @@ pub trait Store: Send + Sync + 'static {
     async fn session_owner(&self, id: &SessionId) -> Result<Option<String>, StoreError>;
     /// Wishes a session gone.
     async fn request_deletion(&self, id: &SessionId, purge_home: bool) -> Result<Deletion, StoreError>;
+
+    /// Stores a wish, unless it is none that was not there already.
+    async fn wish(&self, wish: NewWish) -> Result<Wished, StoreError>;
+    /// Notes signs of users. A later one that is known already stays.
+    async fn record_activity(&self, signs: Vec<ActivitySign>) -> Result<(), StoreError>;
 
     /// Claims what is due.
     async fn claim_due(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError>;
@@ -314,6 +440,11 @@ pub trait Store: Send + Sync + 'static {
     /// Makes the sessions of a controller due now whose next step was put off because of failures.
     async fn retry_failing(&self, controller: &ControllerId) -> Result<u64, StoreError>;
 
+    /// Makes the next look at a session due now, if it waits for one; whether it does.
+    async fn hasten_look(&self, id: &SessionId) -> Result<bool, StoreError>;
+
+    /// Those ids for which there is no session.
+    async fn without_session(&self, ids: Vec<String>) -> Result<Vec<Stray>, StoreError>;
     /// The sessions placed on a controller whose operation was settled before that time and is not claimed.
     async fn settled_sessions(
         &self,
@@ -328,6 +459,15 @@ pub trait Store: Send + Sync + 'static {
         controller: &ControllerId,
         condition: Condition,
     ) -> Result<Vec<SessionId>, StoreError>;
+
+    /// One template.
+    async fn template(&self, name: &str) -> Result<Option<Template>, StoreError>;
+    /// A page of templates, by name.
+    async fn templates(&self, after: Option<&str>, limit: u32) -> Result<Vec<Template>, StoreError>;
+    /// Stores templates, each as its condition says, all in one transaction.
+    async fn write_templates(&self, writes: Vec<TemplateWrite>) -> Result<Vec<TemplateWritten>, StoreError>;
+    /// Removes a template. Sessions made from it stay as they are.
+    async fn delete_template(&self, name: &str, expected: Expected) -> Result<TemplateDeletion, StoreError>;
 
     /// Who owns the token with this hash.
     async fn token_owner(&self, token_hash: &str) -> Result<Option<TokenOwner>, StoreError>;
@@ -344,6 +484,58 @@ pub trait Store: Send + Sync + 'static {
     async fn sweep_events(&self, keep: Duration, most: u32) -> Result<(), StoreError>;
     /// How many there are of everything.
     async fn census(&self) -> Result<Census, StoreError>;
+    /// The tokens of a user or of all, newest first.
+    async fn tokens(
+        &self,
+        user_id: Option<&str>,
+        after: Option<&Position>,
+        limit: u32,
+    ) -> Result<Vec<Token>, StoreError>;
+    /// Stores a token, unless its user has `most` already.
+    async fn create_token(
+        &self,
+        token: Token,
+        token_hash: &str,
+        most: u32,
+    ) -> Result<TokenCreated, StoreError>;
+    /// Makes a token void, of this user if one is named; whether there was one.
+    async fn delete_token(&self, id: &str, user_id: Option<&str>) -> Result<bool, StoreError>;
+    /// Remembers that a token was used.
+    async fn token_used(&self, id: &str, at: DateTime<Utc>) -> Result<(), StoreError>;
+
+    /// One user.
+    async fn user(&self, id: &str) -> Result<Option<User>, StoreError>;
+    /// A page of users, by id.
+    async fn users(&self, after: Option<&str>, limit: u32) -> Result<Vec<User>, StoreError>;
+    /// Stores a new user.
+    async fn create_user(&self, user: User) -> Result<UserChanged, StoreError>;
+    /// Changes a user.
+    async fn change_user(&self, id: &str, change: UserChange) -> Result<UserChanged, StoreError>;
+    /// Removes a user without sessions, and their tokens.
+    async fn delete_user(&self, id: &str) -> Result<UserDeletion, StoreError>;
+
+    /// Stores a right to reach a session, under the hash of its token.
+    async fn grant_access(
+        &self,
+        token_hash: &str,
+        kind: GrantKind,
+        grant: AccessGrant,
+    ) -> Result<(), StoreError>;
+    /// The right under this hash, if it is still good.
+    async fn access_grant(
+        &self,
+        token_hash: &str,
+        kind: GrantKind,
+    ) -> Result<Option<AccessGrant>, StoreError>;
+    /// Exchanges a ticket, if it is still good, for a cookie.
+    async fn redeem_ticket(
+        &self,
+        ticket_hash: &str,
+        cookie_hash: &str,
+        expires_at: DateTime<Utc>,
+    ) -> Result<Option<AccessGrant>, StoreError>;
+    /// Lets a cookie live longer.
+    async fn extend_access(&self, cookie_hash: &str, expires_at: DateTime<Utc>) -> Result<(), StoreError>;
 
     /// Removes what has expired.
     async fn sweep(&self) -> Result<(), StoreError>;

@@ -47,7 +47,7 @@ pub async fn user(data: &Path, name: &str, role: &str, token: &str) {
     let at = "2026-01-01T00:00:00+00:00";
     let hash = hex::encode(Sha256::digest(token));
     sql(data, &format!("INSERT INTO users (id, username, role, created_at, updated_at) VALUES ('{name}', '{name}', '{role}', '{at}', '{at}')")).await;
-    sql(data, &format!("INSERT INTO api_tokens (token_hash, name, user_id, role, created_at) VALUES ('{hash}', 't', '{name}', '{role}', '{at}')")).await;
+    sql(data, &format!("INSERT INTO api_tokens (token_hash, id, name, user_id, role, created_at) VALUES ('{hash}', 'tok-{name}', 't', '{name}', '{role}', '{at}')")).await;
 }
 
 /// A request with another token than the administrator's.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
+use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
@@ -18,8 +19,9 @@ use streamspace_proto::controller::v1::controller_service_server::{
     ControllerService, ControllerServiceServer,
 };
 use streamspace_proto::controller::v1::*;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
 use tower::ServiceExt as _;
@@ -51,6 +53,7 @@ pub struct Seen {
     pub handle: Vec<u8>,
     pub purge_home: bool,
     pub user: String,
+    pub generation: u64,
 }
 
 #[derive(Default)]
@@ -71,9 +74,30 @@ pub struct State {
     /// Listing never ends.
     pub hang_list: bool,
     pub lists: u32,
+    /// Every listing is refused.
+    pub fail_list: Option<Status>,
+    /// Every page but the first is refused.
+    pub fail_second_page: bool,
+    /// Listings are empty, whatever there is.
+    pub hide_all: bool,
+    /// How often the status of a session was asked for by its name.
+    pub statuses: HashMap<String, u32>,
+    pub last_activity: HashMap<String, i64>,
+    /// What is said with progress.
+    pub progress: Vec<Condition>,
+    pub poll_after: Option<Duration>,
+    pub no_hibernation: bool,
+    /// Watching is offered among the capabilities …
+    pub watchable: bool,
+    /// … and refused all the same.
+    pub no_watch: bool,
+    pub watches: u32,
+    watchers: Vec<mpsc::UnboundedSender<Result<SessionEvent, Status>>>,
     /// What the backend says about being ready, by session.
     pub ready: HashMap<String, Condition>,
     pub max_sessions: i32,
+    /// Absent = `docker`.
+    pub controller_type: Option<&'static str>,
     pub last_create: Option<CreateSessionRequest>,
     /// What each session wrote; the cursor of a line is its number.
     pub output: Vec<String>,
@@ -82,7 +106,10 @@ pub struct State {
     /// A stream that follows ends when it has come this far.
     pub output_ended: bool,
     pub metrics: Option<SessionMetricsResponse>,
-    pub access: Vec<AccessPoint>,
+    /// All ways into a session.
+    pub points: Vec<AccessPoint>,
+    /// Where the services of a session are, by session and service.
+    pub access: HashMap<(String, String), u16>,
 }
 
 /// Counts a reader for as long as its stream is there.
@@ -91,6 +118,21 @@ struct Reader(Backend);
 impl Drop for Reader {
     fn drop(&mut self) {
         self.0.with(|state| state.readers -= 1);
+    }
+}
+
+impl State {
+    fn status(&self, id: &str) -> Option<SessionStatusResponse> {
+        Some(SessionStatusResponse {
+            phase: self.objects.get(id)?.clone(),
+            conditions: self.ready.get(id).cloned().into_iter().collect(),
+            session_id: id.to_owned(),
+            last_activity: self
+                .last_activity
+                .get(id)
+                .map(|seconds| prost_types::Timestamp { seconds: *seconds, nanos: 0 }),
+            ..Default::default()
+        })
     }
 }
 
@@ -107,6 +149,45 @@ impl Backend {
         self.with(|state| state.script.entry(rpc).or_default().extend(acts));
     }
 
+    /// Tells all watchers.
+    pub fn tell(&self, event: SessionEvent) {
+        self.with(|state| state.watchers.retain(|watcher| watcher.send(Ok(event.clone())).is_ok()));
+    }
+
+    /// Something happened to a session.
+    pub fn touch(&self, id: &str) {
+        let status = SessionStatusResponse { session_id: id.into(), ..Default::default() };
+        self.tell(SessionEvent { status: Some(status), ..Default::default() });
+    }
+
+    /// How often the status of a session was asked for.
+    pub fn asked(&self, id: &str) -> u32 {
+        self.with(|state| state.statuses.get(id).copied().unwrap_or_default())
+    }
+
+    /// Somebody changes the backend behind the server's back.
+    pub fn by_hand(&self, id: &str, phase: Option<&str>) {
+        self.with(|state| match phase {
+            Some(phase) => drop(state.objects.insert(id.to_owned(), phase.to_owned())),
+            None => drop(state.objects.remove(id)),
+        });
+    }
+
+    /// Waits for more complete listings to begin.
+    pub async fn listed(&self, more: u32) {
+        let before = self.with(|state| state.lists);
+        eventually("listed", async || self.with(|state| state.lists > before + more)).await;
+    }
+
+    /// Ends all streams of events.
+    pub fn hang_up(&self) {
+        self.with(|state| state.watchers.clear());
+    }
+
+    pub fn phase_of(&self, id: &str) -> Option<String> {
+        self.with(|state| state.objects.get(id).cloned())
+    }
+
     pub fn calls(&self, rpc: &str) -> Vec<Seen> {
         self.with(|state| state.seen.iter().filter(|seen| seen.rpc == rpc).cloned().collect())
     }
@@ -116,6 +197,22 @@ impl Backend {
         ControllerTransport::new(tower::util::MapErr::new(server, |never: std::convert::Infallible| {
             match never {}
         }))
+    }
+
+    fn poll_after(&self) -> Option<prost_types::Duration> {
+        self.with(|state| state.poll_after)?.try_into().ok()
+    }
+
+    /// Stops or starts what is there.
+    async fn turn(&self, seen: Seen, phase: &str) -> Result<Option<Act>, Status> {
+        let id = seen.session.clone();
+        let mut there = true;
+        let turn = |state: &mut State| match state.objects.get_mut(&id) {
+            Some(object) => *object = phase.into(),
+            None => there = false,
+        };
+        let act = self.mutate(seen, turn).await?;
+        if there { Ok(act) } else { Err(Status::not_found("no such session")) }
     }
 
     /// Runs one mutation as the script says; `Ok(None)` = done.
@@ -182,6 +279,7 @@ impl ControllerService for Backend {
             handle: request.handle.clone(),
             purge_home: false,
             user: request.user_id.clone(),
+            generation: request.generation,
         };
         self.with(|state| state.last_create = Some(request));
         let act = self
@@ -201,6 +299,8 @@ impl ControllerService for Backend {
                 in_progress: true,
                 handle: handle.as_bytes().to_vec(),
                 message: format!("working on {handle}"),
+                conditions: self.with(|state| state.progress.clone()),
+                poll_after: self.poll_after(),
                 ..answer
             },
             Some(Act::Accept) => CreateSessionResponse { phase: "Pending".into(), ..answer },
@@ -223,6 +323,7 @@ impl ControllerService for Backend {
             handle: request.handle,
             purge_home: request.purge_home,
             user: request.user_id,
+            generation: request.generation,
         };
         let act = self.mutate(seen, |state| drop(state.objects.remove(&id))).await?;
         Ok(Response::new(match act {
@@ -249,9 +350,18 @@ impl ControllerService for Backend {
             handle: request.handle,
             purge_home: false,
             user: String::new(),
+            generation: request.generation,
         };
-        self.mutate(seen, |state| drop(state.objects.insert(id, "Running".into()))).await?;
-        Ok(Response::new(WakeSessionResponse { phase: "Running".into(), ..Default::default() }))
+        let act = self.turn(seen, "Running").await?;
+        Ok(Response::new(match act {
+            Some(Act::Progress(handle)) => WakeSessionResponse {
+                in_progress: true,
+                handle: handle.as_bytes().to_vec(),
+                ..Default::default()
+            },
+            Some(Act::Accept) => WakeSessionResponse { phase: "Pending".into(), ..Default::default() },
+            _ => WakeSessionResponse { phase: "Running".into(), ..Default::default() },
+        }))
     }
 
     async fn get_session_status(
@@ -259,9 +369,10 @@ impl ControllerService for Backend {
         request: tonic::Request<GetSessionStatusRequest>,
     ) -> Result<Response<SessionStatusResponse>, Status> {
         let id = request.into_inner().session_id;
-        let phase = self.with(|state| state.objects.get(&id).cloned());
-        let phase = phase.ok_or_else(|| Status::not_found("no such session"))?;
-        Ok(Response::new(SessionStatusResponse { session_id: id, phase, ..Default::default() }))
+        self.with(|state| {
+            *state.statuses.entry(id.clone()).or_default() += 1;
+            state.status(&id).map(Response::new).ok_or_else(|| Status::not_found("no such session"))
+        })
     }
 
     async fn list_sessions(
@@ -281,6 +392,15 @@ impl ControllerService for Backend {
             if state.no_list {
                 return Err(Status::unimplemented("no listing"));
             }
+            if let Some(status) = &state.fail_list {
+                return Err(status.clone());
+            }
+            if state.hide_all {
+                return Ok(Response::new(ListSessionsResponse::default()));
+            }
+            if state.fail_second_page && !cursor.is_empty() {
+                return Err(Status::internal("lost the rest"));
+            }
             let mut ids: Vec<_> = state.objects.keys().filter(|id| **id > cursor).cloned().collect();
             ids.sort();
             let more = ids.len() > 2;
@@ -289,12 +409,7 @@ impl ControllerService for Backend {
             let entries = ids
                 .into_iter()
                 .map(|id| SessionEntry {
-                    status: Some(SessionStatusResponse {
-                        phase: state.objects[&id].clone(),
-                        conditions: state.ready.get(&id).cloned().into_iter().collect(),
-                        session_id: id,
-                        ..Default::default()
-                    }),
+                    status: state.status(&id),
                     ownership: Ownership::Owned.into(),
                     ..Default::default()
                 })
@@ -317,11 +432,15 @@ impl ControllerService for Backend {
         &self,
         _: tonic::Request<GetCapabilitiesRequest>,
     ) -> Result<Response<CapabilitiesResponse>, Status> {
-        let max_sessions = self.with(|state| state.max_sessions);
+        let (max_sessions, hibernation, watch) =
+            self.with(|state| (state.max_sessions, !state.no_hibernation, state.watchable));
+        let kind = self.with(|state| state.controller_type);
         Ok(Response::new(CapabilitiesResponse {
-            controller_type: "docker".into(),
+            controller_type: kind.unwrap_or("docker").into(),
             version: "1".into(),
             supports_networking: true,
+            supports_hibernation: hibernation,
+            supports_watch: watch,
             capacity: Some(ResourceCapacity { max_sessions, ..Default::default() }),
             ..Default::default()
         }))
@@ -329,16 +448,39 @@ impl ControllerService for Backend {
 
     async fn get_session(
         &self,
-        _: tonic::Request<GetSessionRequest>,
+        request: tonic::Request<GetSessionRequest>,
     ) -> Result<Response<GetSessionResponse>, Status> {
-        Err(Status::unimplemented("not scripted"))
+        let status = self.with(|state| state.status(&request.into_inner().session_id));
+        let status = status.ok_or_else(|| Status::not_found("no such session"))?;
+        let ownership = Ownership::Owned.into();
+        Ok(Response::new(GetSessionResponse { status: Some(status), ownership, ..Default::default() }))
     }
 
     async fn hibernate_session(
         &self,
-        _: tonic::Request<HibernateSessionRequest>,
+        request: tonic::Request<HibernateSessionRequest>,
     ) -> Result<Response<HibernateSessionResponse>, Status> {
-        Err(Status::unimplemented("not scripted"))
+        let request = request.into_inner();
+        let seen = Seen {
+            rpc: "hibernate",
+            session: request.session_id,
+            operation: request.operation_id,
+            epoch: request.epoch,
+            handle: request.handle,
+            purge_home: false,
+            user: String::new(),
+            generation: request.generation,
+        };
+        let act = self.turn(seen, "Hibernated").await?;
+        Ok(Response::new(match act {
+            Some(Act::Progress(handle)) => HibernateSessionResponse {
+                in_progress: true,
+                handle: handle.as_bytes().to_vec(),
+                ..Default::default()
+            },
+            Some(Act::Accept) => HibernateSessionResponse { phase: "Pending".into(), ..Default::default() },
+            _ => HibernateSessionResponse { phase: "Hibernated".into(), ..Default::default() },
+        }))
     }
 
     async fn get_session_metrics(
@@ -402,15 +544,33 @@ impl ControllerService for Backend {
         &self,
         _: tonic::Request<WatchSessionsRequest>,
     ) -> Result<Response<Self::WatchSessionsStream>, Status> {
-        Ok(Response::new(Box::pin(stream::empty())))
+        let (watcher, events) = mpsc::unbounded_channel();
+        self.with(|state| {
+            state.watches += 1;
+            if state.no_watch {
+                return Err(Status::unimplemented("nothing to watch"));
+            }
+            state.watchers.push(watcher);
+            Ok(())
+        })?;
+        Ok(Response::new(UnboundedReceiverStream::new(events).boxed()))
     }
 
     async fn get_session_access(
         &self,
-        _: tonic::Request<GetSessionAccessRequest>,
+        request: tonic::Request<GetSessionAccessRequest>,
     ) -> Result<Response<SessionAccessResponse>, Status> {
-        let points = self.with(|state| state.access.clone());
-        Ok(Response::new(SessionAccessResponse { points, ..Default::default() }))
+        let GetSessionAccessRequest { session_id, service, .. } = request.into_inner();
+        if service.is_empty() {
+            let points = self.with(|state| state.points.clone());
+            return Ok(Response::new(SessionAccessResponse { session_id, points }));
+        }
+        let port = self.with(|state| state.access.get(&(session_id.clone(), service.clone())).copied());
+        let port = port.ok_or_else(|| Status::not_found("no such service"))?;
+        let target = TcpTarget { host: "127.0.0.1".into(), port: port.into() };
+        let target = Some(access_point::Target::Tcp(target));
+        let points = vec![AccessPoint { service, target, ..Default::default() }];
+        Ok(Response::new(SessionAccessResponse { session_id, points }))
     }
 
     async fn open_tunnel(
@@ -456,6 +616,7 @@ pub fn config(data: &Path) -> ControlConfig {
     ControlConfig {
         observe_interval: Duration::from_millis(100),
         health_interval: Duration::from_millis(100),
+        repair_pause: Duration::from_millis(20),
         call_timeout: Duration::from_secs(20),
         drain_limit: Duration::from_secs(10),
         ..ControlConfig::new(data)
@@ -464,7 +625,7 @@ pub fn config(data: &Path) -> ControlConfig {
 
 pub async fn register(control: &Control, name: &str, backend: &Backend) -> ControllerId {
     let registration = Registration {
-        controller_type: "docker".into(),
+        controller_type: backend.with(|state| state.controller_type).unwrap_or("docker").into(),
         name: name.into(),
         endpoint: String::new(),
         labels: BTreeMap::from([("region".into(), "lab".into())]),
@@ -517,6 +678,40 @@ impl Server {
         Request::builder().method(method).uri(path).header("authorization", format!("Bearer {}", self.token))
     }
 
+    /// A request with a JSON body, by whoever has a token.
+    pub async fn call(&self, token: &str, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        self.call_with(token, method, path, &[], body).await
+    }
+
+    pub async fn call_with(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
+        let mut request =
+            Request::builder().method(method).uri(path).header("authorization", format!("Bearer {token}"));
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+        self.send(request.body(body).unwrap()).await
+    }
+
+    /// Makes a user and a token of theirs.
+    pub async fn user(&self, id: &str, role: &str) -> String {
+        let made = self.post("/api/v1/admin/users", &json!({"id": id, "role": role})).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+        let token = self.post("/api/v1/admin/tokens", &json!({"user_id": id, "name": "test"})).await;
+        assert_eq!(token.status, StatusCode::CREATED, "{}", token.text);
+        token.json()["secret"].as_str().unwrap().to_owned()
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         self.send(self.request("GET", path).body(Body::empty()).unwrap()).await
     }
@@ -527,6 +722,44 @@ impl Server {
 
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.post_with(path, &[], body.to_string()).await
+    }
+
+    pub async fn patch(&self, id: &str, body: &Value) -> Answer {
+        self.patch_with(id, "", &[], body.to_string()).await
+    }
+
+    pub async fn patch_with(&self, id: &str, query: &str, headers: &[(&str, &str)], body: String) -> Answer {
+        let path = format!("/api/v1/sessions/{id}{query}");
+        let mut request = self.request("PATCH", &path).header("content-type", "application/merge-patch+json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(Body::from(body)).unwrap()).await
+    }
+
+    /// `hibernate`, `wake` or `heartbeat`, with a query.
+    pub async fn verb(&self, id: &str, verb: &str) -> Answer {
+        let path = format!("/api/v1/sessions/{id}/{verb}");
+        self.send(self.request("POST", &path).body(Body::empty()).unwrap()).await
+    }
+
+    /// A session that runs.
+    pub async fn running(&self) -> String {
+        let id = self.create().await;
+        self.phase(&id, "Running").await;
+        id
+    }
+
+    /// Waits until nothing is left to do for a session, and returns it.
+    pub async fn settled(&self, id: &str) -> Value {
+        let mut session = Value::Null;
+        eventually("settled", async || {
+            session = self.session(id).await;
+            session["status"]["operation"].is_null()
+                && session["status"]["observed_generation"] == session["generation"]
+        })
+        .await;
+        session
     }
 
     pub async fn post_with(&self, path: &str, headers: &[(&str, &str)], body: String) -> Answer {

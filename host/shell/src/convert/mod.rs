@@ -5,5 +5,5 @@ mod outbound;
 
 pub(crate) use inbound::{home_key, session_ref, session_request, some_unless_empty};
 pub(crate) use outbound::{
-    Mutation, access_point, capabilities, entry, health, log_entry, metrics, mutation, status,
+    Mutation, access_point, capabilities, entry, health, log_entry, metrics, mutation, status, unhealthy,
 };

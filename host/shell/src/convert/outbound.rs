@@ -197,6 +197,11 @@ pub(crate) fn health(report: &Report) -> proto::HealthCheckResponse {
     }
 }
 
+/// A controller that answers without asking its backend.
+pub(crate) fn unhealthy(message: String) -> proto::HealthCheckResponse {
+    proto::HealthCheckResponse { status: "unhealthy".to_owned(), message, current_sessions: 0 }
+}
+
 /// A way into a session, as far as it can be told without a tunnel of the host's own.
 pub(crate) fn access_point(point: observe::AccessPoint) -> Option<proto::AccessPoint> {
     let target = match point.target {

@@ -33,12 +33,17 @@ fn error(code: Code) -> Answer {
     Answer::Error(tonic::Status::new(code, "the backend said so").into())
 }
 
+fn progress(handle: &str) -> Reply {
+    Reply::InProgress(Progress { handle: handle.into(), message: "pulling".into(), ..Progress::default() })
+}
+
 fn ready(record: &StepRecord) -> &Condition {
     record.conditions.iter().find(|condition| condition.kind == condition_type::READY).unwrap()
 }
 
 fn stands(phase: Phase) -> Answer {
-    let observation = Observation { phase, node_id: None, conditions: None, message: String::new() };
+    let observation =
+        Observation { phase, node_id: None, conditions: None, message: String::new(), last_activity: None };
     Answer::Reply(Reply::Stands(observation))
 }
 
@@ -58,11 +63,44 @@ fn pending_is_looked_at_again() {
 
 #[test]
 fn progress_keeps_the_handle() {
-    let reply = Reply::InProgress { handle: b"job".to_vec(), message: "pulling".into() };
+    let reply = progress("job");
     let record = outcome(&create(), Answer::Reply(reply), around());
     assert_eq!(record.operation.handle, b"job");
     assert_eq!((record.phase, ready(&record).message.as_str()), (None, "pulling"));
     assert!(!record.operation.is_settled());
+}
+
+#[test]
+fn progress_shows_its_conditions_and_comes_back_when_it_wants() {
+    let pulling = Condition {
+        kind: "ImagePulled".into(),
+        status: ConditionStatus::False,
+        reason: "Pulling".into(),
+        message: "3 of 7 layers".into(),
+        since: now(),
+    };
+    let Reply::InProgress(plain) = progress("job") else { unreachable!() };
+    let poll_after = Some(Duration::from_secs(7));
+    let reply = Reply::InProgress(Progress { poll_after, conditions: Some(vec![pulling]), ..plain });
+    let around = around();
+    let record = outcome(&create(), Answer::Reply(reply), around);
+    assert_eq!(record.reported.as_ref().map(|said| said[0].reason.as_str()), Some("Pulling"));
+    assert_eq!(record.operation.next_attempt_at, Some(around.now + chrono::Duration::seconds(7)));
+}
+
+#[test]
+fn what_has_been_there_is_not_cleaned_up() {
+    let mut claimed = create();
+    claimed.operation.established = true;
+    let record = outcome(&claimed, error(Code::InvalidArgument), around());
+    assert_eq!(record.phase, Some(Phase::Failed));
+    assert!(record.operation.is_settled(), "no removal");
+    let ran = outcome(&create(), stands(Phase::Running), around()).operation;
+    assert!(ran.established && !ran.is_open());
+    assert!(!outcome(&create(), stands(Phase::Pending), around()).operation.established);
+    let mut gone = claimed;
+    gone.step = Step::Call(OperationKind::Wake);
+    assert!(!outcome(&gone, error(Code::NotFound), around()).operation.established);
 }
 
 #[test]
@@ -133,7 +171,7 @@ fn a_failed_creation_leaves_nothing() {
         for answer in [
             error(Code::PermissionDenied),
             Answer::Reply(Reply::NotGone("busy".into())),
-            Answer::Reply(Reply::InProgress { handle: b"h".to_vec(), message: String::new() }),
+            Answer::Reply(progress("h")),
         ] {
             let record = outcome(&claimed, answer, around());
             assert_eq!(decide(&claimed.session, &record.operation, now()), Step::CleanUp);
@@ -233,12 +271,11 @@ fn looks_back_off() {
 
 #[test]
 fn progress_does_not_forgive_failures() {
-    let progress = || Reply::InProgress { handle: b"job".to_vec(), message: "pulling".into() };
     let mut claimed = create();
     for _ in 0..5 {
         claimed.operation = outcome(&claimed, error(Code::Internal), around()).operation;
         assert!(!claimed.operation.is_settled());
-        claimed.operation = outcome(&claimed, Answer::Reply(progress()), around()).operation;
+        claimed.operation = outcome(&claimed, Answer::Reply(progress("job")), around()).operation;
     }
     assert_eq!((claimed.operation.failures, claimed.operation.internal_failures), (5, 5));
     let late = outcome(&claimed, Answer::TimeUp, around());
@@ -301,6 +338,7 @@ fn secrets_do_not_come_back_in_messages() {
         node_id: None,
         conditions: Some(vec![condition("Ready"), condition("Started")]),
         message: String::new(),
+        last_activity: None,
     };
     let record = outcome(&claimed, Answer::Reply(Reply::Stands(observation)), around());
     assert_eq!(record.reported.as_ref().unwrap().len(), 2);

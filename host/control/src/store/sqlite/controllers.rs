@@ -6,7 +6,7 @@ use sqlx::{Row as _, SqliteConnection};
 use super::events;
 use super::rows::controller_row;
 use crate::domain::{Controller, ControllerId, ControllerStatus, Epoch, Happening, Registration, now};
-use crate::store::{ProbeRecord, StoreError};
+use crate::store::{ControllerChange, ControllerDeletion, ProbeRecord, StoreError};
 
 pub(super) async fn register(
     db: &mut SqliteConnection,
@@ -53,6 +53,54 @@ pub(super) async fn one(
     let row =
         sqlx::query("SELECT * FROM controllers WHERE id = $1").bind(id.as_str()).fetch_optional(db).await?;
     row.as_ref().map(controller_row).transpose()
+}
+
+pub(super) async fn change(
+    db: &mut SqliteConnection,
+    id: ControllerId,
+    change: ControllerChange,
+) -> Result<Option<Controller>, StoreError> {
+    let Some(mut controller) = one(db, &id).await? else { return Ok(None) };
+    let before = controller.clone();
+    controller.draining = change.draining.unwrap_or(controller.draining);
+    for (key, value) in change.labels {
+        match value {
+            Some(value) => drop(controller.operator_labels.insert(key, value)),
+            None => drop(controller.operator_labels.remove(&key)),
+        }
+    }
+    controller.updated_at = now();
+    sqlx::query("UPDATE controllers SET draining = $2, operator_labels = $3, updated_at = $4 WHERE id = $1")
+        .bind(id.as_str())
+        .bind(controller.draining)
+        .bind(Json(&controller.operator_labels))
+        .bind(controller.updated_at)
+        .execute(&mut *db)
+        .await?;
+    if let Some(happening) = Happening::of_controller_change(&before, &controller) {
+        events::tell_of_controller(db, &id, happening).await?;
+    }
+    Ok(Some(controller))
+}
+
+pub(super) async fn delete(
+    db: &mut SqliteConnection,
+    id: ControllerId,
+) -> Result<ControllerDeletion, StoreError> {
+    let sessions: i64 = sqlx::query_scalar("SELECT count(*) FROM sessions WHERE controller_id = $1")
+        .bind(id.as_str())
+        .fetch_one(&mut *db)
+        .await?;
+    if sessions > 0 {
+        return Ok(ControllerDeletion::HasSessions(sessions.unsigned_abs()));
+    }
+    let done =
+        sqlx::query("DELETE FROM controllers WHERE id = $1").bind(id.as_str()).execute(&mut *db).await?;
+    if done.rows_affected() == 0 {
+        return Ok(ControllerDeletion::NoSuchController);
+    }
+    events::tell_of_controller(db, &id, Happening::of_controller_deletion(&id)).await?;
+    Ok(ControllerDeletion::Deleted)
 }
 
 pub(super) async fn record_probe(

@@ -22,17 +22,18 @@ const FIRST_RETRY: chrono::Duration = chrono::Duration::seconds(1);
 pub(super) async fn create(db: &mut SqliteConnection, new: NewSession) -> Result<Created, StoreError> {
     let NewSession { mut session, placer, idempotency, render } = new;
     let at = now();
-    if let Some(key) = &idempotency
-        && let Some(answer) = earlier_answer(db, key, at).await?
-    {
-        return Ok(answer);
+    if let Some(key) = &idempotency {
+        if let Some(answer) = earlier_answer(db, key, at).await? {
+            return Ok(answer);
+        }
+        forget_expired(db, key, at).await?;
     }
 
     let mut operation = Operation::first(session.id.clone(), at);
     match placer.place(&controllers::all(db).await?) {
         PlacementDecision::On(id, controller_type) => {
             controllers::count(db, &id, 1).await?;
-            assign(&mut session, id, controller_type, at);
+            assign(&mut session, id, controller_type, at)?;
         }
         PlacementDecision::Later(why) => {
             put_off(&mut session, why, at);
@@ -78,7 +79,8 @@ pub(super) async fn place(
         match placer.place(&controllers::all(db).await?) {
             PlacementDecision::On(id, controller_type) => {
                 controllers::count(db, &id, 1).await?;
-                assign(&mut session, id, controller_type, at);
+                assign(&mut session, id, controller_type, at)?;
+                store_resolved(db, &session).await?;
             }
             PlacementDecision::Later(why)
             | PlacementDecision::Nobody(why)
@@ -98,7 +100,12 @@ pub(super) async fn place(
     Ok(Recorded::Stored)
 }
 
-fn assign(session: &mut Session, id: ControllerId, controller_type: String, at: DateTime<Utc>) {
+fn assign(
+    session: &mut Session,
+    id: ControllerId,
+    controller_type: String,
+    at: DateTime<Utc>,
+) -> Result<(), StoreError> {
     session.conditions.set(Condition {
         kind: condition_type::SCHEDULED.to_owned(),
         status: ConditionStatus::True,
@@ -106,7 +113,19 @@ fn assign(session: &mut Session, id: ControllerId, controller_type: String, at: 
         message: format!("placed on {id}"),
         since: at,
     });
-    session.placed = Some((id, controller_type));
+    Ok(session.place_on(id, controller_type)?)
+}
+
+/// Stores what placement made of the spec; see [`Session::place_on`].
+async fn store_resolved(db: &mut SqliteConnection, session: &Session) -> Result<(), StoreError> {
+    sqlx::query("UPDATE sessions SET spec = $2, spec_hash = $3, controller_config = $4 WHERE id = $1")
+        .bind(session.id.as_str())
+        .bind(Json(&session.spec))
+        .bind(&session.spec_hash)
+        .bind(Json(&session.controller_config))
+        .execute(db)
+        .await?;
+    Ok(())
 }
 
 fn put_off(session: &mut Session, why: String, at: DateTime<Utc>) {
@@ -148,22 +167,19 @@ async fn insert(db: &mut SqliteConnection, session: &Session) -> Result<(), Stor
     Ok(())
 }
 
-async fn earlier_answer(
+/// What a request with this key was answered, if it was.
+pub(super) async fn earlier_answer(
     db: &mut SqliteConnection,
     key: &IdempotencyKey,
     at: DateTime<Utc>,
 ) -> Result<Option<Created>, StoreError> {
-    sqlx::query("DELETE FROM idempotency_keys WHERE caller = $1 AND key = $2 AND expires_at <= $3")
-        .bind(&key.caller)
-        .bind(&key.key)
-        .bind(at)
-        .execute(&mut *db)
-        .await?;
     let row = sqlx::query(
-        "SELECT body_hash, session_id, response FROM idempotency_keys WHERE caller = $1 AND key = $2",
+        "SELECT body_hash, session_id, response FROM idempotency_keys WHERE caller = $1 AND key = $2 \
+         AND expires_at > $3",
     )
     .bind(&key.caller)
     .bind(&key.key)
+    .bind(at)
     .fetch_optional(db)
     .await?;
     let Some(row) = row else { return Ok(None) };
@@ -176,7 +192,23 @@ async fn earlier_answer(
     Ok(Some(Created::Replayed { session_id, response: row.try_get("response")? }))
 }
 
-async fn store_answer(
+/// An answer that is not kept any more must not be in the way of the next one.
+async fn forget_expired(
+    db: &mut SqliteConnection,
+    key: &IdempotencyKey,
+    at: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM idempotency_keys WHERE caller = $1 AND key = $2 AND expires_at <= $3")
+        .bind(&key.caller)
+        .bind(&key.key)
+        .bind(at)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Binds an answer to its key.
+pub(super) async fn store_answer(
     db: &mut SqliteConnection,
     key: &IdempotencyKey,
     session_id: &SessionId,

@@ -1,5 +1,6 @@
 //! The store on SQLite: many readers, one writer.
 
+mod access;
 mod census;
 mod controllers;
 mod create;
@@ -8,7 +9,10 @@ mod observed;
 mod operations;
 mod rows;
 mod sessions;
+mod templates;
 mod tokens;
+mod users;
+mod wishes;
 mod writer;
 
 #[cfg(test)]
@@ -92,6 +96,20 @@ impl Store for SqliteStore {
         controllers::one(&mut *self.readers.acquire().await?, id).await
     }
 
+    async fn change_controller(
+        &self,
+        id: &ControllerId,
+        change: ControllerChange,
+    ) -> Result<Option<Controller>, StoreError> {
+        let id = id.clone();
+        self.writer.run(move |db| Box::pin(controllers::change(db, id, change))).await
+    }
+
+    async fn delete_controller(&self, id: &ControllerId) -> Result<ControllerDeletion, StoreError> {
+        let id = id.clone();
+        self.writer.run(move |db| Box::pin(controllers::delete(db, id))).await
+    }
+
     async fn record_probe(&self, id: &ControllerId, probe: ProbeRecord) -> Result<(), StoreError> {
         let id = id.clone();
         self.writer.run(move |db| Box::pin(controllers::record_probe(db, id, probe))).await
@@ -99,6 +117,10 @@ impl Store for SqliteStore {
 
     async fn create_session(&self, new: NewSession) -> Result<Created, StoreError> {
         self.writer.run(move |db| Box::pin(create::create(db, new))).await
+    }
+
+    async fn earlier_answer(&self, key: &IdempotencyKey) -> Result<Option<Created>, StoreError> {
+        create::earlier_answer(&mut *self.readers.acquire().await?, key, crate::domain::now()).await
     }
 
     async fn session(&self, id: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
@@ -121,6 +143,14 @@ impl Store for SqliteStore {
     async fn request_deletion(&self, id: &SessionId, purge_home: bool) -> Result<Deletion, StoreError> {
         let id = id.clone();
         self.writer.run(move |db| Box::pin(sessions::request_deletion(db, id, purge_home))).await
+    }
+
+    async fn wish(&self, wish: NewWish) -> Result<Wished, StoreError> {
+        self.writer.run(move |db| Box::pin(wishes::wish(db, wish))).await
+    }
+
+    async fn record_activity(&self, signs: Vec<ActivitySign>) -> Result<(), StoreError> {
+        self.writer.run(move |db| Box::pin(wishes::record_activity(db, signs))).await
     }
 
     async fn claim_due(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
@@ -155,6 +185,15 @@ impl Store for SqliteStore {
         self.writer.run(move |db| Box::pin(operations::retry_failing(db, controller))).await
     }
 
+    async fn hasten_look(&self, id: &SessionId) -> Result<bool, StoreError> {
+        let id = id.clone();
+        self.writer.run(move |db| Box::pin(wishes::hasten_look(db, id))).await
+    }
+
+    async fn without_session(&self, ids: Vec<String>) -> Result<Vec<Stray>, StoreError> {
+        wishes::without_session(&mut *self.readers.acquire().await?, ids).await
+    }
+
     async fn settled_sessions(
         &self,
         controller: &ControllerId,
@@ -174,6 +213,23 @@ impl Store for SqliteStore {
     ) -> Result<Vec<SessionId>, StoreError> {
         let controller = controller.clone();
         self.writer.run(move |db| Box::pin(observed::set_condition(db, controller, condition))).await
+    }
+
+    async fn template(&self, name: &str) -> Result<Option<Template>, StoreError> {
+        templates::one(&mut *self.readers.acquire().await?, name).await
+    }
+
+    async fn templates(&self, after: Option<&str>, limit: u32) -> Result<Vec<Template>, StoreError> {
+        templates::page(&mut *self.readers.acquire().await?, after, limit).await
+    }
+
+    async fn write_templates(&self, writes: Vec<TemplateWrite>) -> Result<Vec<TemplateWritten>, StoreError> {
+        self.writer.run(move |db| Box::pin(templates::write_all(db, writes))).await
+    }
+
+    async fn delete_template(&self, name: &str, expected: Expected) -> Result<TemplateDeletion, StoreError> {
+        let name = name.to_owned();
+        self.writer.run(move |db| Box::pin(templates::delete(db, name, expected))).await
     }
 
     async fn token_owner(&self, token_hash: &str) -> Result<Option<TokenOwner>, StoreError> {
@@ -216,7 +272,92 @@ impl Store for SqliteStore {
         census::take(&mut *self.readers.acquire().await?).await
     }
 
+    async fn tokens(
+        &self,
+        user_id: Option<&str>,
+        after: Option<&Position>,
+        limit: u32,
+    ) -> Result<Vec<Token>, StoreError> {
+        tokens::list(&mut *self.readers.acquire().await?, user_id, after, limit).await
+    }
+
+    async fn create_token(
+        &self,
+        token: Token,
+        token_hash: &str,
+        most: u32,
+    ) -> Result<TokenCreated, StoreError> {
+        let token_hash = token_hash.to_owned();
+        self.writer.run(move |db| Box::pin(tokens::create(db, token, token_hash, most))).await
+    }
+
+    async fn delete_token(&self, id: &str, user_id: Option<&str>) -> Result<bool, StoreError> {
+        let (id, user_id) = (id.to_owned(), user_id.map(str::to_owned));
+        self.writer.run(move |db| Box::pin(tokens::delete(db, id, user_id))).await
+    }
+
+    async fn token_used(&self, id: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
+        let id = id.to_owned();
+        self.writer.run(move |db| Box::pin(tokens::used(db, id, at))).await
+    }
+
+    async fn user(&self, id: &str) -> Result<Option<User>, StoreError> {
+        users::one(&mut *self.readers.acquire().await?, id).await
+    }
+
+    async fn users(&self, after: Option<&str>, limit: u32) -> Result<Vec<User>, StoreError> {
+        users::page(&mut *self.readers.acquire().await?, after, limit).await
+    }
+
+    async fn create_user(&self, user: User) -> Result<UserChanged, StoreError> {
+        self.writer.run(move |db| Box::pin(users::create(db, user))).await
+    }
+
+    async fn change_user(&self, id: &str, change: UserChange) -> Result<UserChanged, StoreError> {
+        let id = id.to_owned();
+        self.writer.run(move |db| Box::pin(users::change(db, id, change))).await
+    }
+
+    async fn delete_user(&self, id: &str) -> Result<UserDeletion, StoreError> {
+        let id = id.to_owned();
+        self.writer.run(move |db| Box::pin(users::delete(db, id))).await
+    }
+
+    async fn grant_access(
+        &self,
+        token_hash: &str,
+        kind: GrantKind,
+        grant: AccessGrant,
+    ) -> Result<(), StoreError> {
+        let token_hash = token_hash.to_owned();
+        self.writer.run(move |db| Box::pin(access::issue(db, token_hash, kind, grant))).await
+    }
+
+    async fn access_grant(
+        &self,
+        token_hash: &str,
+        kind: GrantKind,
+    ) -> Result<Option<AccessGrant>, StoreError> {
+        access::find(&mut *self.readers.acquire().await?, token_hash, kind).await
+    }
+
+    async fn redeem_ticket(
+        &self,
+        ticket_hash: &str,
+        cookie_hash: &str,
+        expires_at: DateTime<Utc>,
+    ) -> Result<Option<AccessGrant>, StoreError> {
+        let (ticket, cookie) = (ticket_hash.to_owned(), cookie_hash.to_owned());
+        self.writer.run(move |db| Box::pin(access::redeem(db, ticket, cookie, expires_at))).await
+    }
+
+    async fn extend_access(&self, cookie_hash: &str, expires_at: DateTime<Utc>) -> Result<(), StoreError> {
+        let cookie_hash = cookie_hash.to_owned();
+        self.writer.run(move |db| Box::pin(access::extend(db, cookie_hash, expires_at))).await
+    }
+
     async fn sweep(&self) -> Result<(), StoreError> {
+        self.writer.run(|db| Box::pin(access::sweep(db))).await?;
         self.writer.run(|db| Box::pin(tokens::sweep(db))).await
     }
 

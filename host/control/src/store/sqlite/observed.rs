@@ -31,7 +31,7 @@ pub(super) async fn record(
     let mut changed = Vec::new();
     for change in changes {
         let found = operations::untouched(db, &change).await?;
-        let Some(SessionRecord { mut session, mut operation }) = found else { continue };
+        let Some(SessionRecord { mut session, operation: _ }) = found else { continue };
         let before = session.clone();
         let at = now();
         session.phase = change.phase;
@@ -42,8 +42,8 @@ pub(super) async fn record(
         session.updated_at = at;
         sessions::store_observed(db, &session).await?;
         events::tell(db, &session, Happening::of_change(&before, &session)).await?;
-        if change.act {
-            operation.renew(at);
+        if let Some(mut operation) = change.repair {
+            operation.updated_at = at;
             operations::store(db, &session, &operation, None).await?;
         }
         changed.push(session.id);

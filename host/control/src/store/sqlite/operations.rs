@@ -5,9 +5,9 @@ use sqlx::{Row as _, SqliteConnection};
 
 use super::rows::{record, select_sessions};
 use super::{events, sessions};
-use crate::domain::{ControllerId, Happening, Operation, Session, Step, Wish, decide, now};
+use crate::domain::{ControllerId, Happening, Operation, Session, decide, now};
 use crate::store::{
-    ClaimRequest, Claimed, Lease, ObservedChange, Recorded, SessionRecord, StepRecord, StoreError,
+    Applied, ClaimRequest, Claimed, Lease, ObservedChange, Recorded, SessionRecord, StepRecord, StoreError,
 };
 
 /// A row that cannot be read is looked at again after so long, so that it does not hold up the others.
@@ -73,8 +73,8 @@ pub(super) async fn store(
     sqlx::query(
         "UPDATE operations SET queue = $2, id = $3, kind = $4, generation = $5, attempt = $6, failures = $7, \
          internal_failures = $8, next_attempt_at = $9, deadline = $10, lease_owner = $11, \
-         lease_expires_at = $12, epoch = $13, handle = $14, accepted = $15, message = $16, last_error = $17, updated_at = $18 \
-         WHERE session_id = $1",
+         lease_expires_at = $12, epoch = $13, handle = $14, accepted = $15, message = $16, last_error = $17, \
+         updated_at = $18, established = $19, repairs = $20, repaired_at = $21 WHERE session_id = $1",
     )
     .bind(session.id.as_str())
     .bind(queue(session.controller_id()))
@@ -94,6 +94,9 @@ pub(super) async fn store(
     .bind(&operation.message)
     .bind(&operation.last_error)
     .bind(operation.updated_at)
+    .bind(operation.established)
+    .bind(i64::from(operation.repairs))
+    .bind(operation.repaired_at)
     .execute(db)
     .await?;
     Ok(())
@@ -178,14 +181,17 @@ async fn claim_one(
     found: SessionRecord,
     request: &ClaimRequest,
 ) -> Result<Option<Claimed>, StoreError> {
+    let mut found = found;
+    let before = found.session.clone();
+    if found.rest_if_fulfilled(request.now) {
+        sessions::store_observed(db, &found.session).await?;
+        store(db, &found.session, &found.operation, None).await?;
+        events::tell(db, &found.session, Happening::of_change(&before, &found.session)).await?;
+        return Ok(None);
+    }
     let SessionRecord { session, mut operation } = found;
     let step = decide(&session, &operation, request.now);
     operation.updated_at = request.now;
-    if step == Step::Rest {
-        operation.next_attempt_at = None;
-        store(db, &session, &operation, None).await?;
-        return Ok(None);
-    }
     operation.prepare(&step, &session, request.operation_limit, request.now);
     operation.epoch = operation.epoch.next();
     store(db, &session, &operation, Some((&request.owner, request.lease_end()))).await?;
@@ -225,47 +231,20 @@ pub(super) async fn record_step(
     lease: Lease,
     step: StepRecord,
 ) -> Result<Recorded, StoreError> {
-    let Some(SessionRecord { mut session, operation: claimed }) = claimed(db, &lease).await? else {
-        return Ok(Recorded::Stale);
-    };
-    let before = session.clone();
-    let at = now();
-    let same_wish = session.generation == step.served;
-    if step.gone && same_wish && matches!(session.wish, Wish::Gone { .. }) {
-        sessions::remove(db, &session, step.keep_tombstone).await?;
-        events::tell(db, &session, [Happening::of_deletion(&session)]).await?;
+    let Some(mut found) = claimed(db, &lease).await? else { return Ok(Recorded::Stale) };
+    let SessionRecord { session: before, operation: claimed } = found.clone();
+    let keep_tombstone = step.keep_tombstone;
+    if found.apply(step, lease.epoch, now()) == Applied::Removed {
+        sessions::remove(db, &found.session, keep_tombstone).await?;
+        events::tell(db, &found.session, [Happening::of_deletion(&found.session)]).await?;
         return Ok(Recorded::Removed);
     }
-
-    if let Some(phase) = step.phase {
-        session.phase = phase;
-    }
-    if let Some(node_id) = step.node_id {
-        session.node_id = node_id;
-    }
-    if let Some(reported) = step.reported {
-        session.conditions.replace_reported(reported);
-    }
-    for condition in step.conditions {
-        session.conditions.set(condition);
-    }
-    if step.wish_answered {
-        session.observed_generation = Some(step.served);
-    }
-    session.updated_at = at;
-    sessions::store_observed(db, &session).await?;
-
-    let mut operation = step.operation;
-    operation.epoch = lease.epoch;
-    operation.updated_at = at;
-    if !same_wish {
-        // The wish changed while the step was under way: what is next is decided at once, and anew.
-        operation.next_attempt_at = Some(at);
-    }
-    store(db, &session, &operation, None).await?;
-    let told = Happening::of_operation(&claimed, &operation, before.phase, &session);
-    events::tell(db, &session, told).await?;
-    events::tell(db, &session, Happening::of_change(&before, &session)).await?;
+    let SessionRecord { session, operation } = &found;
+    sessions::store_observed(db, session).await?;
+    store(db, session, operation, None).await?;
+    let told = Happening::of_operation(&claimed, operation, before.phase, session);
+    events::tell(db, session, told).await?;
+    events::tell(db, session, Happening::of_change(&before, session)).await?;
     Ok(Recorded::Stored)
 }
 

@@ -17,12 +17,13 @@ macro_rules! select_sessions {
         concat!(
             "SELECT s.id, s.user_id, s.template_id, s.controller_id, s.controller_type, s.node_id, s.state, \
              s.deleting, s.purge_home, s.generation, s.phase, s.observed_generation, s.conditions, s.spec, \
-             s.spec_hash, s.controller_config, s.placement, s.created_at, s.updated_at, \
+             s.spec_hash, s.controller_config, s.placement, s.last_activity, s.created_at, s.updated_at, \
              o.id AS op_id, o.kind AS op_kind, o.generation AS op_generation, o.attempt AS op_attempt, \
              o.failures AS op_failures, o.internal_failures AS op_internal_failures, \
              o.next_attempt_at AS op_next_attempt_at, o.deadline AS op_deadline, o.epoch AS op_epoch, \
              o.handle AS op_handle, o.accepted AS op_accepted, o.message AS op_message, \
-             o.last_error AS op_last_error, o.updated_at AS op_updated_at \
+             o.last_error AS op_last_error, o.established AS op_established, o.repairs AS op_repairs, \
+             o.repaired_at AS op_repaired_at, o.updated_at AS op_updated_at \
              FROM sessions s JOIN operations o ON o.session_id = s.id ",
             $tail
         )
@@ -62,6 +63,9 @@ pub(super) fn record(row: &SqliteRow) -> Result<SessionRecord, StoreError> {
         accepted: row.try_get("op_accepted")?,
         message: row.try_get("op_message")?,
         last_error: row.try_get("op_last_error")?,
+        established: row.try_get("op_established")?,
+        repairs: counter(row, "op_repairs")?,
+        repaired_at: row.try_get("op_repaired_at")?,
         updated_at: row.try_get("op_updated_at")?,
     };
     Ok(SessionRecord { session, operation })
@@ -112,6 +116,7 @@ fn session(row: &SqliteRow) -> Result<Session, StoreError> {
         conditions: json(row, "conditions")?,
         generation: Generation::from_db(row.try_get("generation")?),
         observed_generation: row.try_get::<Option<i64>, _>("observed_generation")?.map(Generation::from_db),
+        last_activity: row.try_get("last_activity")?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
     })
@@ -135,6 +140,8 @@ pub(super) fn controller_row(row: &SqliteRow) -> Result<Controller, StoreError> 
         message: row.try_get("message")?,
         capabilities: capabilities.map(|Json(value)| value),
         labels: json(row, "labels")?,
+        operator_labels: json(row, "operator_labels")?,
+        draining: row.try_get("draining")?,
         sessions: counter(row, "current_sessions")?,
         last_heartbeat: row.try_get("last_heartbeat")?,
         created_at: row.try_get("created_at")?,

@@ -54,6 +54,7 @@ pub(super) fn page_query(
         ("s.user_id", filter.user_id.as_deref()),
         ("s.state", filter.state.map(|state| state.as_str())),
         ("s.phase", filter.phase.map(|phase| phase.as_str())),
+        ("s.template_id", filter.template_id.as_deref()),
         ("s.controller_id", filter.controller_id.as_deref()),
         ("s.controller_type", filter.controller_type.as_deref()),
     ] {

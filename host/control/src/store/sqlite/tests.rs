@@ -337,7 +337,7 @@ async fn an_observation_that_was_overtaken_is_void() {
         phase: Phase::Pending,
         node_id: None,
         conditions: seen.session.conditions.clone(),
-        act: true,
+        repair: Some(seen.operation.clone()),
     };
     let later = now() + chrono::Duration::seconds(1);
     assert_eq!(store.settled_sessions(&controller, later).await.unwrap().len(), 1);

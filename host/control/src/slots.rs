@@ -1,18 +1,18 @@
-//! How much may go on at once: for one user, and for all.
+//! How much may go on at once: for one (user, or session), and for all.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A number of places.
-pub(super) struct Slots {
+pub(crate) struct Slots {
     each: usize,
     all: usize,
     taken: Arc<Mutex<HashMap<String, usize>>>,
 }
 
 /// A place that is taken until this is dropped.
-pub(super) struct Slot {
-    user: String,
+pub(crate) struct Slot {
+    holder: String,
     taken: Arc<Mutex<HashMap<String, usize>>>,
 }
 
@@ -21,24 +21,24 @@ fn lock(taken: &Mutex<HashMap<String, usize>>) -> MutexGuard<'_, HashMap<String,
 }
 
 impl Slots {
-    /// So many places for each user, and for all together.
-    pub(super) fn new((each, all): (usize, usize)) -> Self {
+    /// So many places for each holder, and for all together.
+    pub(crate) fn new((each, all): (usize, usize)) -> Self {
         Self { each, all, taken: Arc::default() }
     }
 
     /// Takes a place, if there is one left.
-    pub(super) fn take(&self, user: &str) -> Option<Slot> {
+    pub(crate) fn take(&self, holder: &str) -> Option<Slot> {
         let mut taken = lock(&self.taken);
-        let (own, all) = (taken.get(user).copied().unwrap_or(0), taken.values().sum::<usize>());
+        let (own, all) = (taken.get(holder).copied().unwrap_or(0), taken.values().sum::<usize>());
         if own >= self.each || all >= self.all {
             return None;
         }
-        taken.insert(user.to_owned(), own + 1);
-        Some(Slot { user: user.to_owned(), taken: Arc::clone(&self.taken) })
+        taken.insert(holder.to_owned(), own + 1);
+        Some(Slot { holder: holder.to_owned(), taken: Arc::clone(&self.taken) })
     }
 
     /// How many are taken.
-    pub(super) fn taken(&self) -> usize {
+    pub(crate) fn taken(&self) -> usize {
         lock(&self.taken).values().sum()
     }
 }
@@ -46,10 +46,10 @@ impl Slots {
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut taken = lock(&self.taken);
-        if let Some(own) = taken.get_mut(&self.user) {
+        if let Some(own) = taken.get_mut(&self.holder) {
             *own -= 1;
             if *own == 0 {
-                taken.remove(&self.user);
+                taken.remove(&self.holder);
             }
         }
     }

@@ -1,0 +1,51 @@
+//! The way of browsers to sessions: `/s/<session>/…` of this server, whatever infrastructure the session runs on.
+//!
+//! Addresses and passwords of the backend are asked for when a connection is made, live in memory only, and never
+//! reach the browser.
+
+mod activity;
+mod address;
+mod authorize;
+mod connect;
+mod forward;
+mod headers;
+mod page;
+mod rfb;
+pub(crate) mod service;
+mod ticket;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{any, get, post};
+
+use crate::control::Shared;
+use crate::rest::auth::authenticate;
+use activity::Activity;
+use connect::Connector;
+use forward::Forwarder;
+
+/// What the gateway's handlers share.
+pub(crate) struct Gateway {
+    shared: Arc<Shared>,
+    connector: Connector,
+    forwarder: Forwarder,
+    activity: Activity,
+}
+
+/// Everything under `/s/`, and what of the API belongs to it.
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    let connector = Connector::new(Arc::clone(&shared));
+    let forwarder = Forwarder::new(connector.clone());
+    let authenticated = axum::middleware::from_fn_with_state(Arc::clone(&shared), authenticate);
+    let activity =
+        Activity::new(Arc::clone(&shared.store), shared.connections.clone(), shared.config.activity_interval);
+    let gateway = Arc::new(Gateway { shared, connector, forwarder, activity });
+    Router::new()
+        .route("/api/v1/sessions/{id}/tickets", post(ticket::issue).route_layer(authenticated))
+        .route("/api/v1/sessions/{id}/vnc", get(rfb::api))
+        .route("/s/{session}", any(forward::without_slash))
+        .route("/s/{session}/", any(forward::forward))
+        .route("/s/{session}/{*path}", any(forward::forward))
+        .with_state(gateway)
+}

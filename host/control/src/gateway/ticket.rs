@@ -1,0 +1,111 @@
+//! From an API token to a browser: a ticket in a URL, good once and only for seconds.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::{Extension, Json};
+use http::{HeaderMap, StatusCode, Uri, header};
+use serde_json::json;
+
+use super::Gateway;
+use super::address::Address;
+use super::authorize::{LIFETIME, is_secure, set_cookie};
+use crate::domain::{SessionId, now, sha256_hex};
+use crate::rest::auth::Caller;
+use crate::rest::problem::Problem;
+use crate::store::{AccessGrant, GrantKind};
+
+/// The query parameter.
+const PARAMETER: &str = "streamspace_ticket";
+/// Time enough for a browser to start.
+const TICKET_LIFETIME: chrono::Duration = chrono::Duration::seconds(60);
+
+/// `POST /api/v1/sessions/{id}/tickets`: a URL that opens the session in a browser.
+pub(super) async fn issue(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(caller): Extension<Caller>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let unknown = || Problem::not_found("there is no session with this id");
+    let Path(id) = path.map_err(|_| unknown())?;
+    let session_id = SessionId::parse(&id).map_err(|_| unknown())?;
+    let store = &gateway.shared.store;
+    if !store.session_owner(&session_id).await?.is_some_and(|owner| caller.sees(&owner)) {
+        return Err(unknown());
+    }
+    let ticket = fresh_token();
+    let expires_at = now() + TICKET_LIFETIME;
+    let url = format!("/s/{session_id}/?{PARAMETER}={ticket}");
+    let grant = AccessGrant { session_id, user_id: caller.user_id, expires_at };
+    store.grant_access(&sha256_hex(&ticket), GrantKind::Ticket, grant).await?;
+    let body = Json(json!({ "url": url, "ticket": ticket, "expires_at": expires_at }));
+    // Whoever reads it can use it.
+    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], body).into_response())
+}
+
+/// Exchanges the ticket of a request, if it has one, for a cookie, and sends the browser to the same URL without it.
+pub(super) async fn redeem(
+    gateway: &Gateway,
+    address: &Address,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Option<Response>, Problem> {
+    let Some((ticket, query)) = uri.query().and_then(take_parameter) else { return Ok(None) };
+    let cookie = fresh_token();
+    let store = &gateway.shared.store;
+    let grant = store.redeem_ticket(&sha256_hex(&ticket), &sha256_hex(&cookie), now() + LIFETIME).await?;
+    if grant.is_none_or(|grant| grant.session_id != address.session) {
+        return Err(Problem::unauthorized(
+            "the ticket was used before, has expired, or is for another session",
+        ));
+    }
+    let separator = if query.is_empty() { "" } else { "?" };
+    let to = format!("{}{separator}{query}", uri.path());
+    let mut response = Redirect::to(&to).into_response();
+    let cookie = set_cookie(&address.session, &cookie, is_secure(headers));
+    let cookie = cookie.parse().map_err(|_| Problem::internal())?;
+    response.headers_mut().insert(header::SET_COOKIE, cookie);
+    Ok(Some(response))
+}
+
+/// Takes a ticket that stands in the query of an API call, for clients that cannot set headers.
+pub(super) async fn admit(gateway: &Gateway, session: &SessionId, uri: &Uri) -> Result<bool, Problem> {
+    let Some((ticket, _)) = uri.query().and_then(take_parameter) else { return Ok(false) };
+    let unused = sha256_hex(fresh_token());
+    let grant = gateway.shared.store.redeem_ticket(&sha256_hex(&ticket), &unused, now()).await?;
+    Ok(grant.is_some_and(|grant| grant.session_id == *session))
+}
+
+fn fresh_token() -> String {
+    hex::encode(rand::random::<[u8; 32]>())
+}
+
+/// The ticket of a query, and the query without it.
+fn take_parameter(query: &str) -> Option<(String, String)> {
+    let mut ticket = None;
+    let rest: Vec<&str> = query
+        .split('&')
+        .filter(|pair| match pair.split_once('=') {
+            Some((PARAMETER, value)) => {
+                ticket = Some(value.to_owned());
+                false
+            }
+            _ => true,
+        })
+        .collect();
+    ticket.map(|ticket| (ticket, rest.join("&")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ticket_is_taken_out_of_the_query() {
+        assert_eq!(take_parameter("a=1&b"), None);
+        assert_eq!(take_parameter("streamspace_ticket=x"), Some(("x".into(), "".into())));
+        assert_eq!(take_parameter("a=1&streamspace_ticket=x&b=%20"), Some(("x".into(), "a=1&b=%20".into())));
+    }
+}

@@ -1,0 +1,383 @@
+//! What a sight of a settled session means: the drift table. Pure.
+//!
+//! | the backend shows | wished | what happens |
+//! |---|---|---|
+//! | nothing | running, hibernated | `Drifted`, `ObjectGone`; made again, the home is kept |
+//! | stopped | running | `Drifted`, `Stopped`; woken |
+//! | running | hibernated | `Drifted`, `Started`; stopped again |
+//! | ended | running, hibernated | `Drifted`, `Ended`; made again |
+//! | anything | terminated | `Drifted`, `Found`; removed |
+//! | failed | running, hibernated | phase `Failed` with the backend's reason; nothing without a new wish |
+//! | on its way, paused | running, hibernated | phase `Pending` with the backend's reason; nothing |
+//!
+//! Whatever drifts again and again is set right after longer and longer pauses, and the condition says so.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::{
+    Condition, ConditionStatus, Operation, Phase, Session, Step, Wish, WishedState, condition_type, decide,
+};
+use crate::fleet::{Observation, Readiness};
+use crate::store::{ObservedChange, SessionRecord};
+
+/// Pauses before repairs grow up to so many times the first one.
+const LONGEST_PAUSE: u32 = 64;
+/// What drifts no sooner than after so many of the longest pauses drifts for the first time.
+const MEMORY: u32 = 3;
+
+/// What was seen of one session.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Sight<'a> {
+    /// It is there.
+    There(&'a Observation),
+    /// The backend says that it is not there.
+    Missing,
+    /// It is not there, but together with so many others that it is not believed yet.
+    Doubtful,
+    /// Nobody knows.
+    NotSeen,
+}
+
+/// What a sight of a settled session changes, if anything. `pause` comes before the second repair in a row.
+pub(super) fn change(
+    record: &SessionRecord,
+    sight: Sight<'_>,
+    pause: Duration,
+    at: DateTime<Utc>,
+) -> Option<ObservedChange> {
+    let SessionRecord { session, operation } = record;
+    let mut after = session.clone();
+    match sight {
+        Sight::NotSeen => return None,
+        Sight::Missing => missing(&mut after, at),
+        Sight::Doubtful => doubtful(&mut after, at),
+        Sight::There(observation) => there(&mut after, operation, observation, at),
+    }
+    reachable(&mut after, at);
+    let anew = settled_anew(operation);
+    let wait = sight == Sight::Doubtful || is_on_its_way(&after, sight);
+    let act = !wait && decide(&after, &anew, at) != Step::Rest;
+    let repair = act.then(|| repair(&mut after, &anew, sight, pause, at));
+    if !act && !wait && after.conditions.holds(condition_type::DRIFTED) {
+        set(&mut after, condition_type::DRIFTED, ConditionStatus::False, "Resolved", String::new(), at);
+    }
+    if after == *session && repair.is_none() {
+        return None;
+    }
+    Some(ObservedChange {
+        session_id: after.id,
+        operation_seen: operation.updated_at,
+        session_seen: session.updated_at,
+        phase: after.phase,
+        node_id: (after.node_id != session.node_id).then_some(after.node_id),
+        conditions: after.conditions,
+        repair,
+    })
+}
+
+/// Whether the session is expected to be at its backend.
+pub(super) fn is_expected(session: &Session) -> bool {
+    matches!(session.wish, Wish::State(_)) && !matches!(session.phase, Phase::Failed | Phase::Terminated)
+}
+
+/// The operation as it would be if it began now: an old deadline says nothing about new work.
+fn settled_anew(operation: &Operation) -> Operation {
+    Operation { deadline: None, accepted: false, handle: Vec::new(), attempt: 0, ..operation.clone() }
+}
+
+/// The backend has it, and sees to it by itself or was told by somebody to hold it. To ask again would change
+/// nothing, and the end of the time for it would count as a failure.
+fn is_on_its_way(session: &Session, sight: Sight<'_>) -> bool {
+    let wished = matches!(session.wish, Wish::State(WishedState::Running | WishedState::Hibernated));
+    matches!(sight, Sight::There(seen) if seen.phase == Phase::Pending) && wished
+}
+
+/// Says what drifted, and when that is set right.
+fn repair(
+    session: &mut Session,
+    operation: &Operation,
+    sight: Sight<'_>,
+    pause: Duration,
+    at: DateTime<Utc>,
+) -> Operation {
+    let mut operation = operation.clone();
+    operation.renew(at);
+    let Wish::State(wished) = session.wish else { return operation };
+    let (reason, found, remedy) = match (sight, wished, session.phase) {
+        (_, WishedState::Terminated, _) => ("Found", "the backend has it again", "it is removed"),
+        (Sight::There(_), WishedState::Running, Phase::Hibernated) => {
+            ("Stopped", "it was stopped at the backend", "it is woken")
+        }
+        (Sight::There(_), WishedState::Hibernated, Phase::Running) => {
+            ("Started", "it was started at the backend", "it is stopped again")
+        }
+        (Sight::There(_), ..) => ("Ended", "it has ended at the backend", "it is made again"),
+        _ => ("ObjectGone", "the backend does not have it any more", "it is made again"),
+    };
+    // Nobody has worked in what is made anew: if that fails, it may be removed.
+    operation.established &= matches!(sight, Sight::There(_));
+
+    let longest = pause.saturating_mul(LONGEST_PAUSE);
+    let memory = delta(longest.saturating_mul(MEMORY));
+    let again = operation.repaired_at.is_some_and(|last| at - last < memory);
+    operation.repairs = if again { operation.repairs.saturating_add(1) } else { 1 };
+    operation.repaired_at = Some(at);
+    let mut message = format!("{found}; {remedy}");
+    if operation.repairs > 1 {
+        let doublings = operation.repairs.saturating_sub(2).min(31);
+        let due = at + delta(pause.saturating_mul(2u32.saturating_pow(doublings)).min(longest));
+        operation.next_attempt_at = Some(due);
+        message = format!(
+            "{found}, for the {}. time in a row; {remedy} not before {}",
+            operation.repairs,
+            due.format("%FT%TZ"),
+        );
+    }
+    operation.message.clone_from(&message);
+    set(session, condition_type::DRIFTED, ConditionStatus::True, reason, message, at);
+    operation
+}
+
+fn delta(pause: Duration) -> chrono::Duration {
+    chrono::Duration::from_std(pause).unwrap_or(chrono::Duration::days(1))
+}
+
+fn set(
+    session: &mut Session,
+    kind: &str,
+    status: ConditionStatus,
+    reason: &str,
+    message: String,
+    at: DateTime<Utc>,
+) {
+    let (kind, reason) = (kind.to_owned(), reason.to_owned());
+    session.conditions.set(Condition { kind, status, reason, message, since: at });
+}
+
+/// Takes back a condition that was denied or doubted.
+fn holds_again(session: &mut Session, kind: &str, reason: &str, at: DateTime<Utc>) {
+    let known = session.conditions.get(kind);
+    if known.is_some_and(|known| known.status != ConditionStatus::True) {
+        set(session, kind, ConditionStatus::True, reason, String::new(), at);
+    }
+}
+
+/// Who answers can be reached.
+fn reachable(session: &mut Session, at: DateTime<Utc>) {
+    holds_again(session, condition_type::CONTROLLER_REACHABLE, "Answers", at);
+}
+
+/// The backend has nothing under this id.
+fn missing(session: &mut Session, at: DateTime<Utc>) {
+    if !is_expected(session) {
+        // That is as it should be, or as it is known.
+        return;
+    }
+    session.phase = Phase::Pending;
+    for (kind, reason, message) in [
+        (condition_type::OBJECT_PRESENT, "Missing", "the backend does not have the session any more"),
+        (condition_type::READY, "ObjectMissing", "the session is made again"),
+    ] {
+        set(session, kind, ConditionStatus::False, reason, message.to_owned(), at);
+    }
+}
+
+/// The backend does not show it, nor many others. The phase stays what it was.
+fn doubtful(session: &mut Session, at: DateTime<Utc>) {
+    if is_expected(session) {
+        let message =
+            "the backend shows unexpectedly few sessions; nothing is changed until that is confirmed";
+        let kind = condition_type::OBJECT_PRESENT;
+        set(session, kind, ConditionStatus::Unknown, "NotListed", message.to_owned(), at);
+    }
+}
+
+fn there(session: &mut Session, operation: &Operation, seen: &Observation, at: DateTime<Utc>) {
+    // A session that failed before its backend ever took it is not saved by an object of the same name. One that
+    // was given up later is, if it got there after all; anything else would only be given up again, without end.
+    let got_there = matches!(
+        (session.wish, seen.phase),
+        (Wish::State(WishedState::Running), Phase::Running)
+            | (Wish::State(WishedState::Hibernated), Phase::Hibernated)
+    );
+    if session.phase != Phase::Failed || (operation.accepted && got_there) {
+        ready(session, seen, at);
+        session.phase = seen.phase;
+    }
+    if seen.phase != Phase::Terminated {
+        holds_again(session, condition_type::OBJECT_PRESENT, "Present", at);
+    }
+    if let Some(node_id) = &seen.node_id {
+        session.node_id.clone_from(node_id);
+    }
+    if let Some(reported) = &seen.conditions {
+        let reported = session.spec.scrub_conditions(reported.clone());
+        session.conditions.replace_reported(reported);
+    }
+}
+
+/// Says whether the session can be used, if that is news.
+fn ready(session: &mut Session, seen: &Observation, at: DateTime<Utc>) {
+    let Readiness { status, reason, message } = seen.readiness();
+    let (reason, message) = (session.spec.scrub(&reason), session.spec.scrub(&message));
+    // A backend that says nothing of its own takes nothing back of what was said when the session got there.
+    let spoken = seen.own_ready().is_some();
+    let news = match session.conditions.get(condition_type::READY) {
+        Some(known) => {
+            known.status != status || (spoken && (&known.reason, &known.message) != (&reason, &message))
+        }
+        None => spoken,
+    };
+    if news || session.phase != seen.phase {
+        let kind = condition_type::READY.to_owned();
+        session.conditions.set(Condition { kind, status, reason, message, since: at });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{EnvVar, now, test_session};
+
+    const PAUSE: Duration = Duration::from_secs(10);
+
+    const RUN: Wish = Wish::State(WishedState::Running);
+
+    fn record(wish: Wish, phase: Phase) -> SessionRecord {
+        let session = test_session(wish, true, phase);
+        let mut operation = Operation::first(session.id.clone(), now());
+        operation.next_attempt_at = None;
+        operation.deadline = Some(now() - chrono::Duration::hours(1));
+        SessionRecord { session, operation }
+    }
+
+    fn seen(phase: Phase) -> Observation {
+        Observation {
+            phase,
+            node_id: Some("n".into()),
+            conditions: None,
+            message: String::new(),
+            last_activity: None,
+        }
+    }
+
+    #[test]
+    fn nothing_new_changes_nothing() {
+        let mut record = record(RUN, Phase::Running);
+        record.session.node_id = "n".into();
+        assert!(change(&record, Sight::There(&seen(Phase::Running)), PAUSE, now()).is_none());
+        assert!(change(&record, Sight::NotSeen, PAUSE, now()).is_none());
+    }
+
+    #[test]
+    fn a_missing_object_is_made_again() {
+        let change = change(&record(RUN, Phase::Running), Sight::Missing, PAUSE, now()).unwrap();
+        assert!(change.repair.is_some());
+        assert_eq!(change.phase, Phase::Pending);
+        let present = change.conditions.get(condition_type::OBJECT_PRESENT).unwrap();
+        assert_eq!(present.status, ConditionStatus::False);
+    }
+
+    #[test]
+    fn a_controller_that_lists_can_be_reached() {
+        let mut failed = record(RUN, Phase::Failed);
+        failed.session.conditions.set(Condition {
+            kind: condition_type::CONTROLLER_REACHABLE.to_owned(),
+            status: ConditionStatus::False,
+            reason: "Unavailable".to_owned(),
+            message: String::new(),
+            since: now(),
+        });
+        let change = change(&failed, Sight::Missing, PAUSE, now()).unwrap();
+        assert!(change.repair.is_none());
+        let reachable = change.conditions.get(condition_type::CONTROLLER_REACHABLE).unwrap();
+        assert_eq!(reachable.status, ConditionStatus::True);
+    }
+
+    #[test]
+    fn what_failed_or_goes_is_not_made_again() {
+        assert!(change(&record(RUN, Phase::Failed), Sight::Missing, PAUSE, now()).is_none());
+        // A deletion that came to rest on the way goes on, but nothing is made.
+        let going =
+            change(&record(Wish::Gone { purge_home: false }, Phase::Running), Sight::Missing, PAUSE, now());
+        assert_eq!(going.map(|change| (change.phase, change.repair.is_some())), Some((Phase::Running, true)));
+        let ended = record(Wish::State(WishedState::Terminated), Phase::Terminated);
+        assert!(change(&ended, Sight::Missing, PAUSE, now()).is_none());
+    }
+
+    #[test]
+    fn one_that_was_stopped_by_hand_is_woken() {
+        let change =
+            change(&record(RUN, Phase::Running), Sight::There(&seen(Phase::Hibernated)), PAUSE, now())
+                .unwrap();
+        assert!(change.repair.is_some());
+        assert_eq!(change.phase, Phase::Hibernated);
+    }
+
+    #[test]
+    fn a_refused_session_stays_failed() {
+        let mut refused = record(RUN, Phase::Failed);
+        refused.session.node_id = "n".into();
+        assert!(change(&refused, Sight::There(&seen(Phase::Running)), PAUSE, now()).is_none());
+        refused.operation.accepted = true;
+        let change = change(&refused, Sight::There(&seen(Phase::Running)), PAUSE, now()).unwrap();
+        assert_eq!((change.phase, change.repair.is_some()), (Phase::Running, false));
+        // What is still on its way, or would have to be woken first, was given up for good.
+        for phase in [Phase::Pending, Phase::Hibernated, Phase::Terminated, Phase::Failed] {
+            assert!(super::change(&refused, Sight::There(&seen(phase)), PAUSE, now()).is_none(), "{phase:?}");
+        }
+    }
+
+    fn says(status: ConditionStatus, reason: &str, message: &str) -> Observation {
+        let condition = Condition {
+            kind: condition_type::READY.to_owned(),
+            status,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            since: now(),
+        };
+        Observation { conditions: Some(vec![condition]), ..seen(Phase::Running) }
+    }
+
+    #[test]
+    fn a_health_check_shows_when_it_passes_and_when_it_fails() {
+        let mut record = record(RUN, Phase::Running);
+        record.session.spec.env.push(EnvVar { name: "P".into(), value: "hunter22".into(), secret: true });
+        for (status, reason, message) in [
+            (ConditionStatus::False, "HealthCheck", "no answer with hunter22"),
+            (ConditionStatus::False, "HealthCheck", "status 500"),
+            (ConditionStatus::False, "OutOfMemory", "status 500"),
+            (ConditionStatus::True, "Healthy", ""),
+        ] {
+            let seen = says(status, reason, message);
+            let change = change(&record, Sight::There(&seen), PAUSE, now()).unwrap();
+            let ready = change.conditions.get(condition_type::READY).unwrap();
+            assert_eq!((ready.status, ready.reason.as_str()), (status, reason));
+            assert!(!ready.message.contains("hunter22") && change.repair.is_none());
+            record.session.conditions = change.conditions;
+            record.session.node_id = "n".into();
+            assert!(super::change(&record, Sight::There(&seen), PAUSE, now()).is_none(), "no news");
+        }
+        // One that says nothing takes nothing back.
+        assert!(change(&record, Sight::There(&seen(Phase::Running)), PAUSE, now()).is_none());
+    }
+
+    #[test]
+    fn reported_conditions_are_scrubbed() {
+        let mut record = record(RUN, Phase::Running);
+        record.session.spec.env.push(EnvVar { name: "P".into(), value: "hunter22".into(), secret: true });
+        let mut seen = says(ConditionStatus::True, "Healthy", "");
+        seen.conditions.as_mut().unwrap().push(Condition {
+            kind: "Started".to_owned(),
+            status: ConditionStatus::True,
+            reason: "hunter22".to_owned(),
+            message: "with P=hunter22".to_owned(),
+            since: now(),
+        });
+        let change = change(&record, Sight::There(&seen), PAUSE, now()).unwrap();
+        assert!(change.conditions.get("Started").is_some());
+        assert!(!format!("{:?}", change.conditions).contains("hunter22"));
+    }
+}

@@ -1,0 +1,365 @@
+//! Looks at what the backends really have, and lets the reconciler see to what is amiss.
+
+mod drift;
+mod listing;
+mod strays;
+mod watch;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures::StreamExt as _;
+use futures::stream::{self, FuturesUnordered};
+use streamspace_proto::controller::v1 as proto;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tonic::Code;
+
+use crate::changes::Changes;
+use crate::domain::{
+    Condition, ConditionStatus, Controller, ControllerId, ControllerStatus, Session, condition_type, now,
+    shortened,
+};
+use crate::fleet::{CallError, ControllerClient, Fleet, HealthEvent, Observation};
+use crate::store::{ActivitySign, SessionRecord, Store, StoreError};
+use drift::{Sight, change, is_expected};
+use listing::{Answers, Listing, Seen};
+
+/// Entries asked for at once.
+const PAGE: i32 = 500;
+/// A listing that does not end is no listing.
+const MOST_PAGES: usize = 10_000;
+/// Calls at once for single sessions of one controller.
+const SINGLE_CALLS: usize = 8;
+/// Changes written in one transaction.
+const CHUNK: usize = 256;
+/// So many sessions may be gone, or be removed, in one pass without anybody asking why …
+const MOST_AT_ONCE: usize = 5;
+/// … or one in so many of those that are known.
+const MOST_AT_ONCE_PART: usize = 5;
+/// More are believed to be gone only when so many complete passes in a row agree, and each one is then asked for.
+const PASSES_BEFORE_LOSS: u32 = 3;
+/// A backend's word on when a session was last used is written again only after that.
+const ACTIVITY_GRAIN: chrono::Duration = chrono::Duration::seconds(10);
+
+/// Observes controllers.
+pub(crate) struct Observer {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) changes: Arc<Changes>,
+    pub(crate) wake: Arc<Notify>,
+    pub(crate) call_timeout: Duration,
+    /// How long one controller may take to show all its sessions.
+    pub(crate) limit: Duration,
+    /// How long a session that drifts again waits before it is set right.
+    pub(crate) repair_pause: Duration,
+    /// Controllers to be looked at before the interval is over.
+    pub(crate) asked: Asked,
+    /// What is strange about controllers.
+    pub(crate) oddities: Mutex<HashMap<ControllerId, Oddities>>,
+}
+
+/// Asks for observations out of turn.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    controllers: Mutex<HashSet<ControllerId>>,
+    notify: Notify,
+}
+
+impl Asked {
+    fn put(&self, id: ControllerId) {
+        self.controllers.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        self.notify.notify_one();
+    }
+
+    fn take(&self) -> HashSet<ControllerId> {
+        std::mem::take(&mut *self.controllers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What one pass over a controller leaves to be remembered for the next.
+#[derive(Debug, Default)]
+pub(crate) struct Oddities {
+    /// Passes in a row that missed far too many sessions.
+    losses: u32,
+    /// Objects with its mark that belong to nobody.
+    strays: usize,
+}
+
+/// Why an observation came to nothing. Then nothing is changed.
+#[derive(Debug, thiserror::Error)]
+enum Unobserved {
+    #[error("{}: {}", shortened(&.0.reason), shortened(&.0.message))]
+    Call(CallError),
+    #[error("the listing was not complete in time")]
+    TimeUp,
+    #[error("the listing does not end")]
+    Endless,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Observer {
+    /// The controllers that are worth a look.
+    async fn healthy(&self) -> Vec<Controller> {
+        match self.store.controllers().await {
+            Ok(mut controllers) => {
+                controllers.retain(|one| one.status == ControllerStatus::Healthy);
+                controllers
+            }
+            Err(error) => {
+                tracing::error!(%error, "controllers cannot be read");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Acts on a change of health.
+    pub(crate) async fn health_changed(&self, event: HealthEvent) {
+        let healthy = event.status == ControllerStatus::Healthy;
+        let condition = Condition {
+            kind: condition_type::CONTROLLER_REACHABLE.to_owned(),
+            status: if healthy { ConditionStatus::True } else { ConditionStatus::False },
+            reason: match event.status {
+                ControllerStatus::Healthy => "Answers",
+                ControllerStatus::Unhealthy => "ControllerUnhealthy",
+                ControllerStatus::Offline => "ControllerOffline",
+            }
+            .to_owned(),
+            message: if healthy { String::new() } else { event.message },
+            since: now(),
+        };
+        match self.store.set_controller_condition(&event.id, condition).await {
+            Ok(changed) => changed.iter().for_each(|id| self.changes.changed(id)),
+            Err(error) => tracing::error!(%error, "the health of a controller was not noted at its sessions"),
+        }
+        if healthy {
+            let woken = async {
+                self.store.retry_failing(&event.id).await?;
+                self.store.retry_unplaced(u32::MAX).await
+            };
+            if let Err(error) = woken.await {
+                tracing::error!(%error, "waiting sessions were not woken");
+            }
+            self.wake.notify_one();
+            self.asked.put(event.id);
+        }
+    }
+
+    /// Looks at all controllers at intervals, at one whenever it is asked for, and listens to those that tell of
+    /// changes by themselves. One that is still being looked at is left out and holds up nobody.
+    pub(crate) async fn run(self: Arc<Self>, interval: Duration) {
+        let mut watchers = watch::Watchers::default();
+        let mut under_way = FuturesUnordered::new();
+        let mut busy = HashSet::new();
+        // Asked for while they were being looked at: what the look saw first may be old.
+        let mut again = HashSet::new();
+        let mut next = Instant::now();
+        loop {
+            let everybody = Instant::now() >= next;
+            if everybody {
+                next = Instant::now() + interval;
+            }
+            let asked = self.asked.take();
+            let healthy = self.healthy().await;
+            watchers.keep(&self, &healthy);
+            for id in healthy.into_iter().map(|controller| controller.id) {
+                let asked = asked.contains(&id);
+                if !everybody && !asked {
+                    continue;
+                }
+                if busy.insert(id.clone()) {
+                    under_way.push(self.observe(id));
+                } else if asked {
+                    again.insert(id);
+                }
+            }
+            loop {
+                tokio::select! {
+                    Some(id) = under_way.next() => {
+                        busy.remove(&id);
+                        if again.remove(&id) {
+                            self.asked.put(id);
+                        }
+                    }
+                    () = tokio::time::sleep_until(next) => break,
+                    () = self.asked.notify.notified() => break,
+                }
+            }
+        }
+    }
+
+    /// Looks at one controller, and gives its id back.
+    #[tracing::instrument(name = "observe", skip_all, fields(controller = %id))]
+    async fn observe(&self, id: ControllerId) -> ControllerId {
+        let Some(client) = self.fleet.client(&id) else { return id };
+        match self.observe_inner(&id, &client).await {
+            Ok(0) => {}
+            Ok(changed) => tracing::info!(changed, "sessions were not as they were known"),
+            Err(error) => tracing::warn!(%error, "not observed; nothing is changed"),
+        }
+        id
+    }
+
+    async fn observe_inner(&self, id: &ControllerId, client: &ControllerClient) -> Result<usize, Unobserved> {
+        // What settled after this moment may be missing from the listing.
+        let begun = now();
+        let known = self.store.settled_sessions(id, begun).await?;
+        let listed = tokio::time::timeout(self.limit, self.list(client)).await;
+        let mut seen = match listed.unwrap_or(Err(Unobserved::TimeUp)) {
+            Ok(listed) => Seen::listed(listed),
+            Err(Unobserved::Call(error)) if error.code == Code::Unimplemented => {
+                Seen::answered(self.ask_each(client, &known).await)
+            }
+            Err(error) => return Err(error),
+        };
+        let doubtful = self.doubt(id, client, &known, &mut seen).await;
+        let sights = known.iter().map(|record| match seen.of(&record.session) {
+            Sight::Missing if doubtful => (record, Sight::Doubtful),
+            sight => (record, sight),
+        });
+        let changed = self.apply(sights.collect(), begun).await?;
+        self.strays(id, client, &seen, known.len(), begun).await?;
+        Ok(changed)
+    }
+
+    /// Whether too many sessions are missing to be believed. A backend that lost all it had looks like one that was
+    /// started on the wrong disk: nothing is made again until several passes agree and every single session was
+    /// asked for by its name.
+    async fn doubt(
+        &self,
+        id: &ControllerId,
+        client: &ControllerClient,
+        known: &[SessionRecord],
+        seen: &mut Seen,
+    ) -> bool {
+        let expected = known.iter().filter(|record| is_expected(&record.session));
+        let lost: Vec<_> =
+            expected.clone().filter(|record| seen.of(&record.session) == Sight::Missing).cloned().collect();
+        let too_many = lost.len() > most_at_once(expected.count());
+        let passes = {
+            let mut oddities = self.oddities();
+            let losses = &mut oddities.entry(id.clone()).or_default().losses;
+            *losses = if too_many { losses.saturating_add(1) } else { 0 };
+            *losses
+        };
+        if !too_many {
+            return false;
+        }
+        tracing::error!(
+            missing = lost.len(),
+            known = known.len(),
+            passes,
+            "unexpectedly many sessions are missing"
+        );
+        if passes < PASSES_BEFORE_LOSS {
+            return true;
+        }
+        let answers = self.ask_each(client, &lost).await;
+        seen.confirm(lost.iter().map(|record| &record.session), answers);
+        false
+    }
+
+    /// Stores what the sights of settled sessions amount to, and how many really changed.
+    async fn apply(
+        &self,
+        sights: Vec<(&SessionRecord, Sight<'_>)>,
+        at: DateTime<Utc>,
+    ) -> Result<usize, StoreError> {
+        let signs: Vec<_> =
+            sights.iter().filter_map(|(record, sight)| activity(&record.session, *sight)).collect();
+        let changes: Vec<_> = sights
+            .into_iter()
+            .filter_map(|(record, sight)| change(record, sight, self.repair_pause, at))
+            .collect();
+        if !signs.is_empty() {
+            self.store.record_activity(signs).await?;
+        }
+        let mut changed = 0;
+        for chunk in changes.chunks(CHUNK) {
+            for id in self.store.record_observed(chunk.to_vec()).await? {
+                self.changes.changed(&id);
+                changed += 1;
+            }
+        }
+        if changed > 0 {
+            self.wake.notify_one();
+        }
+        Ok(changed)
+    }
+
+    /// Everything the controller owns, all pages or nothing.
+    async fn list(&self, client: &ControllerClient) -> Result<Listing, Unobserved> {
+        let mut all = Listing::default();
+        let mut cursor = String::new();
+        for _ in 0..MOST_PAGES {
+            let request = proto::ListSessionsRequest { cursor: cursor.clone(), limit: PAGE };
+            let page = client.list(request, self.call_timeout).await.map_err(Unobserved::Call)?;
+            page.entries.into_iter().for_each(|entry| all.add(entry));
+            if page.next_cursor.is_empty() {
+                return Ok(all);
+            }
+            if page.next_cursor == cursor {
+                return Err(Unobserved::Endless);
+            }
+            cursor = page.next_cursor;
+        }
+        Err(Unobserved::Endless)
+    }
+
+    /// Asks for sessions one by one. One whose answer is an error, or does not come in time, is left out.
+    async fn ask_each(&self, client: &ControllerClient, known: &[SessionRecord]) -> Answers {
+        // Owned questions: a stream of borrowing futures cannot move between threads.
+        let questions: Vec<_> = known
+            .iter()
+            .map(|record| ask(client.clone(), record.session.clone(), self.call_timeout))
+            .collect();
+        let answers: Vec<_> = stream::iter(questions)
+            .buffer_unordered(SINGLE_CALLS)
+            .take_until(tokio::time::sleep(self.limit))
+            .collect()
+            .await;
+        answers.into_iter().flatten().collect()
+    }
+
+    fn oddities(&self) -> MutexGuard<'_, HashMap<ControllerId, Oddities>> {
+        self.oddities.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many of so many sessions may go at once.
+fn most_at_once(known: usize) -> usize {
+    MOST_AT_ONCE.max(known / MOST_AT_ONCE_PART)
+}
+
+/// What the backend knows of the session's use, if it is news.
+fn activity(session: &Session, sight: Sight<'_>) -> Option<ActivitySign> {
+    let Sight::There(Observation { last_activity: Some(at), .. }) = sight else { return None };
+    let news = session.last_activity.is_none_or(|known| *at - known >= ACTIVITY_GRAIN);
+    news.then(|| ActivitySign { session_id: session.id.clone(), at: *at })
+}
+
+/// Asks for one session.
+async fn ask(
+    client: ControllerClient,
+    session: Session,
+    timeout: Duration,
+) -> Option<(String, Option<Observation>)> {
+    let id = session.id.to_string();
+    let request = proto::GetSessionStatusRequest {
+        session_id: id.clone(),
+        node_id: session.node_id.clone(),
+        handle: Vec::new(),
+    };
+    match client.status(request, timeout).await.and_then(Observation::read) {
+        Ok(observation) => Some((id, Some(observation))),
+        Err(error) if error.code == Code::NotFound => Some((id, None)),
+        Err(error) => {
+            let (reason, message) = (session.spec.scrub(&error.reason), session.spec.scrub(&error.message));
+            tracing::warn!(session = id, reason, message, "status not known");
+            None
+        }
+    }
+}

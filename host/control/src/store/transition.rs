@@ -1,0 +1,94 @@
+//! How a session and its operation change, whatever the database: the rules behind the transactions.
+
+use chrono::{DateTime, Utc};
+
+use super::{SessionRecord, StepRecord};
+use crate::domain::{Epoch, Phase, Step, Wish, WishedState, decide};
+
+/// What becomes of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// It stays, changed.
+    Changed,
+    /// It goes.
+    Removed,
+}
+
+impl SessionRecord {
+    /// Whether the present wish was fulfilled or finally failed, and nothing is being done about it.
+    pub(crate) fn is_answered(&self) -> bool {
+        let Self { session, operation } = self;
+        session.observed_generation == Some(session.generation)
+            && (operation.is_settled() || session.phase == Phase::Failed)
+    }
+
+    /// Takes a wish; false if it is none that was not there already. One that failed may be wished again.
+    pub(crate) fn wish(&mut self, state: WishedState, at: DateTime<Utc>) -> bool {
+        let Self { session, operation } = self;
+        let failed =
+            session.phase == Phase::Failed && session.observed_generation == Some(session.generation);
+        if session.state == state && !failed {
+            return false;
+        }
+        session.wish = Wish::State(state);
+        session.state = state;
+        session.generation = session.generation.next();
+        session.updated_at = at;
+        operation.next_attempt_at = Some(at);
+        operation.updated_at = at;
+        true
+    }
+
+    /// Settles it if the wish holds without any step. To be asked only while nobody works on it.
+    pub(crate) fn rest_if_fulfilled(&mut self, at: DateTime<Utc>) -> bool {
+        let Self { session, operation } = self;
+        if decide(session, operation, at) != Step::Rest {
+            return false;
+        }
+        // What never had a controller has nothing at any backend.
+        if session.placed.is_none() && session.wish == Wish::State(WishedState::Terminated) {
+            session.phase = Phase::Terminated;
+        }
+        session.observed_generation = Some(session.generation);
+        session.updated_at = at;
+        operation.generation = session.generation;
+        operation.next_attempt_at = None;
+        operation.attempt = 0;
+        operation.updated_at = at;
+        true
+    }
+
+    /// Applies the outcome of a step that was claimed under `epoch`.
+    pub(crate) fn apply(&mut self, step: StepRecord, epoch: Epoch, at: DateTime<Utc>) -> Applied {
+        let same_wish = self.session.generation == step.served;
+        if step.gone && same_wish && matches!(self.session.wish, Wish::Gone { .. }) {
+            return Applied::Removed;
+        }
+        let Self { session, operation } = self;
+        if let Some(phase) = step.phase {
+            session.phase = phase;
+        }
+        if let Some(node_id) = step.node_id {
+            session.node_id = node_id;
+        }
+        if let Some(reported) = step.reported {
+            session.conditions.replace_reported(reported);
+        }
+        for condition in step.conditions {
+            session.conditions.set(condition);
+        }
+        if step.wish_answered {
+            session.observed_generation = Some(step.served);
+        }
+        session.updated_at = at;
+        *operation = step.operation;
+        operation.epoch = epoch;
+        operation.updated_at = at;
+        if !same_wish {
+            // The wish changed while the step was under way: what is next is decided at once, and anew.
+            operation.next_attempt_at = Some(at);
+            self.rest_if_fulfilled(at);
+        }
+        Applied::Changed
+    }
+}
