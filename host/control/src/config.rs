@@ -98,6 +98,23 @@ pub struct ControlConfig {
     pub keep_idempotency_keys: Duration,
     /// How long the id of a deleted session is remembered.
     pub keep_tombstones: Duration,
+
+    /// How long events are kept.
+    pub keep_events: Duration,
+    /// So many events of one session are kept at most.
+    pub events_per_session: u32,
+    /// A listener that is behind by more events reads on from the database.
+    pub event_backlog: usize,
+    /// How often a listener hears that the connection lives.
+    pub event_heartbeat: Duration,
+    /// Connections that listen to events: of one user, and of all.
+    pub event_listeners: (usize, usize),
+    /// Requests that follow the output of sessions: of one user, and of all.
+    pub log_followers: (usize, usize),
+    /// WebSockets and other upgraded connections to sessions: of one session, and of all.
+    pub gateway_connections: (usize, usize),
+    /// That somebody uses a session through the gateway is written down this often.
+    pub activity_interval: Duration,
 }
 
 impl ControlConfig {
@@ -125,6 +142,14 @@ impl ControlConfig {
             wait_limit: Duration::from_secs(300),
             keep_idempotency_keys: Duration::from_secs(24 * 3600),
             keep_tombstones: Duration::from_secs(30 * 24 * 3600),
+            keep_events: Duration::from_secs(7 * 24 * 3600),
+            events_per_session: 1000,
+            event_backlog: 1024,
+            event_heartbeat: Duration::from_secs(25),
+            event_listeners: (32, 2048),
+            log_followers: (8, 256),
+            gateway_connections: (128, 8192),
+            activity_interval: Duration::from_secs(15),
         }
     }
 }

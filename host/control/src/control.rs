@@ -4,12 +4,15 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Mutex, Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::changes::Changes;
 use crate::data_dir::DataDir;
 use crate::domain::{ControllerId, MAX_ID_BYTES, Registration};
+use crate::events::Feed;
 use crate::fleet::{ControllerTransport, Fleet, HealthEvent, ProbeLimits};
+use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::plugins::PluginDirectory;
 use crate::reconcile::Reconciler;
@@ -18,6 +21,9 @@ use crate::{ControlConfig, ControlError, admin_token, gateway, rest};
 
 /// How often expired rows are removed.
 const SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// How long open connections may take to end.
+const GOODBYE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What the parts of the server share.
 pub(crate) struct Shared {
@@ -29,6 +35,12 @@ pub(crate) struct Shared {
     pub(crate) wake: Arc<Notify>,
     /// Requests that wait end when this is cancelled.
     pub(crate) stopping: CancellationToken,
+    pub(crate) feed: Arc<Feed>,
+    pub(crate) metrics: Metrics,
+    /// What requests keep between each other.
+    pub(crate) kept: rest::Kept,
+    /// Connections that outlive their request.
+    pub(crate) connections: TaskTracker,
     /// Where the plugins of controllers in this process come from; nothing without any.
     pub(crate) plugins: OnceLock<Arc<dyn PluginDirectory>>,
 }
@@ -46,7 +58,9 @@ impl Control {
     /// `<data_dir>/admin.token`. Refuses data that another process uses.
     pub async fn open(config: ControlConfig) -> Result<Self, ControlError> {
         let data_dir = DataDir::claim(&config)?;
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(config.database.path()).await?);
+        let sqlite = SqliteStore::open(config.database.path()).await?;
+        let (metrics, call_metrics) = Metrics::new(sqlite.writer_metrics());
+        let store: Arc<dyn Store> = Arc::new(sqlite);
         admin_token::ensure(store.as_ref(), &config.data_dir).await?;
 
         let stop = CancellationToken::new();
@@ -57,7 +71,11 @@ impl Control {
             offline_after: config.offline_after.max(1),
         };
         let shared = Arc::new(Shared {
-            fleet: Arc::new(Fleet::new(limits, stop.clone(), events)),
+            fleet: Arc::new(Fleet::new(limits, stop.clone(), events, call_metrics)),
+            feed: Arc::new(Feed::new(Arc::clone(&store), config.event_backlog)),
+            metrics,
+            kept: rest::Kept::new(&config),
+            connections: TaskTracker::new(),
             config: Arc::new(config),
             store,
             changes: Arc::new(Changes::new()),
@@ -65,6 +83,8 @@ impl Control {
             stopping: CancellationToken::new(),
             plugins: OnceLock::new(),
         });
+        let (feed, stopped) = (Arc::clone(&shared.feed), stop.clone());
+        tokio::spawn(async move { stopped.run_until_cancelled(feed.run()).await });
         Ok(Self { shared, health: Mutex::new(health), _stop_probes: stop.drop_guard(), _data_dir: data_dir })
     }
 
@@ -166,6 +186,11 @@ impl Control {
                 if let Err(error) = self.shared.store.sweep().await {
                     tracing::warn!(%error, "expired rows were not removed");
                 }
+                let config = &self.shared.config;
+                let swept = self.shared.store.sweep_events(config.keep_events, config.events_per_session);
+                if let Err(error) = swept.await {
+                    tracing::warn!(%error, "old events were not removed");
+                }
                 tokio::time::sleep(SWEEP_INTERVAL).await;
             }
         };
@@ -176,6 +201,10 @@ impl Control {
     /// be called after [`Control::run`] has returned; routers handed out before answer with errors from then on.
     pub async fn close(self) {
         self.shared.stopping.cancel();
+        self.shared.connections.close();
+        if tokio::time::timeout(GOODBYE, self.shared.connections.wait()).await.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
         self.shared.fleet.close().await;
         self.shared.store.close().await;
     }

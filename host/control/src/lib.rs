@@ -30,13 +30,16 @@ mod control;
 mod data_dir;
 mod domain;
 mod error;
+mod events;
 mod fleet;
 mod gateway;
+mod metrics;
 mod observe;
 mod placement;
 mod plugins;
 mod reconcile;
 mod rest;
+mod slots;
 mod store;
 
 pub use config::{ControlConfig, DatabaseUrl};

@@ -1,5 +1,7 @@
 //! Which controller takes a session. A pure function of the request and of what is known about the controllers.
 
+use std::collections::BTreeMap;
+
 use crate::domain::{Controller, ControllerStatus, PlacementRequest, Requirement, SessionSpec};
 use crate::store::{PlacementDecision, Placer};
 
@@ -10,8 +12,6 @@ const DEFAULT_TYPE: &str = "kubernetes";
 #[derive(Debug, Clone)]
 pub(crate) struct LeastLoaded {
     request: PlacementRequest,
-    /// The spec has an image that serves every type for which the template has none.
-    common_image: bool,
 }
 
 impl LeastLoaded {
@@ -22,7 +22,7 @@ impl LeastLoaded {
         if spec.persistent_home && !request.require.contains(&Requirement::PersistentStorage) {
             request.require.push(Requirement::PersistentStorage);
         }
-        Self { request, common_image: !spec.base_image.is_empty() }
+        Self { request }
     }
 }
 
@@ -32,9 +32,22 @@ impl Placer for LeastLoaded {
     }
 }
 
+/// How one controller stands to a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Verdict<'a> {
+    /// The controller.
+    pub(crate) controller: &'a Controller,
+    /// What is in the way; `None` = it could take the session.
+    pub(crate) obstacle: Option<Obstacle<'a>>,
+}
+
 /// Why a controller does not take the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Obstacle<'a> {
+pub(crate) enum Obstacle<'a> {
+    /// The request names another controller.
+    OtherController,
+    /// The request names another type, or the session goes to another one by preference.
+    OtherType(&'a str),
     /// The session's template has nothing for its type; why.
     Template(String),
     /// It lacks a label.
@@ -49,36 +62,95 @@ enum Obstacle<'a> {
     Full,
 }
 
+impl Obstacle<'_> {
+    /// Whether the controller was never asked for.
+    pub(crate) fn is_other(&self) -> bool {
+        matches!(self, Self::OtherController | Self::OtherType(_))
+    }
+
+    /// Whether it may be gone later without anybody's changing the controller or the request.
+    fn passes(&self) -> bool {
+        matches!(self, Self::Draining | Self::Full)
+    }
+
+    /// One word for programs.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::OtherController => "other_controller",
+            Self::OtherType(_) => "other_type",
+            Self::Template(_) => "template",
+            Self::Label(..) => "label",
+            Self::Capability(_) => "capability",
+            Self::Health => "health",
+            Self::Draining => "draining",
+            Self::Full => "full",
+        }
+    }
+
+    /// What is in the way, without anything that tells one controller of a type from another.
+    pub(crate) fn describe(&self, controller: &Controller) -> String {
+        match self {
+            Self::OtherController => "is not the controller that was asked for".to_owned(),
+            Self::OtherType(wanted) => format!("is not of type {wanted:?}, to which the session goes"),
+            Self::Template(why) => format!("cannot: {why}"),
+            Self::Label(key, value) => format!("has no label {key}={value}"),
+            Self::Capability(requirement) => format!("does not support {}", requirement.as_str()),
+            Self::Health => format!("is {}", controller.status.as_str()),
+            Self::Draining => "is draining".to_owned(),
+            Self::Full => "is full".to_owned(),
+        }
+    }
+
+    /// What is in the way, for those who may know all about the controller.
+    pub(crate) fn describe_fully(&self, controller: &Controller) -> String {
+        let plain = self.describe(controller);
+        match self {
+            Self::Health if !controller.message.is_empty() => format!("{plain} ({})", controller.message),
+            Self::Full => format!("{plain} ({} sessions)", controller.sessions),
+            _ => plain,
+        }
+    }
+}
+
 impl LeastLoaded {
     fn choose(&self, controllers: &[Controller]) -> PlacementDecision {
-        let request = &self.request;
         if let Some(invalid) = self.invalid_target(controllers) {
             return invalid;
         }
-        let wanted_type = self.wanted_type(controllers);
-        let candidates: Vec<_> = controllers
-            .iter()
-            .filter(|controller| request.controller_id.as_ref().is_none_or(|id| *id == controller.id))
-            .filter(|controller| wanted_type.is_none_or(|wanted| wanted == controller.controller_type))
-            .map(|controller| (controller, self.obstacle(controller)))
-            .collect();
+        let mut candidates = self.verdicts(controllers);
+        candidates.retain(|verdict| !verdict.obstacle.as_ref().is_some_and(Obstacle::is_other));
 
         let best = candidates
             .iter()
-            .filter(|(_, obstacle)| obstacle.is_none())
-            .map(|(controller, _)| controller)
+            .filter(|verdict| verdict.obstacle.is_none())
+            .map(|verdict| verdict.controller)
             .min_by_key(|controller| (controller.sessions, &controller.id));
         if let Some(best) = best {
             return PlacementDecision::On(best.id.clone(), best.controller_type.clone());
         }
-        let reasons = reasons(&candidates, wanted_type);
-        let later =
-            |obstacle: &Option<Obstacle<'_>>| matches!(obstacle, Some(Obstacle::Draining | Obstacle::Full));
-        if candidates.iter().any(|(_, obstacle)| later(obstacle)) {
+        let reasons = reasons(&candidates, self.wanted_type(controllers));
+        if candidates.iter().any(|verdict| verdict.obstacle.as_ref().is_some_and(Obstacle::passes)) {
             PlacementDecision::Later(reasons)
         } else {
             PlacementDecision::Nobody(reasons)
         }
+    }
+
+    /// How every controller stands to the request: the same look that decides, in the order given.
+    pub(crate) fn verdicts<'a>(&'a self, controllers: &'a [Controller]) -> Vec<Verdict<'a>> {
+        let wanted_type = self.wanted_type(controllers);
+        let verdict = |controller: &'a Controller| {
+            let other_type = wanted_type.filter(|wanted| *wanted != controller.controller_type);
+            let obstacle = if self.request.controller_id.as_ref().is_some_and(|id| *id != controller.id) {
+                Some(Obstacle::OtherController)
+            } else if let Some(wanted) = other_type {
+                Some(Obstacle::OtherType(wanted))
+            } else {
+                self.obstacle(controller)
+            };
+            Verdict { controller, obstacle }
+        };
+        controllers.iter().map(verdict).collect()
     }
 
     /// The type that is named; or the one that the template prefers, or else the default, if such a controller was
@@ -96,7 +168,7 @@ impl LeastLoaded {
     }
 
     fn template_obstacle(&self, controller_type: &str) -> Option<String> {
-        self.request.template.as_ref()?.obstacle(controller_type, self.common_image)
+        self.request.template.as_ref()?.obstacle(controller_type)
     }
 
     /// A target that does not exist, or that the template is not for, is the caller's mistake.
@@ -145,36 +217,25 @@ impl LeastLoaded {
     }
 }
 
-fn reasons(candidates: &[(&Controller, Option<Obstacle<'_>>)], wanted_type: Option<&str>) -> String {
+/// Why nobody takes it, in words that its owner may read: controllers are counted, not named.
+fn reasons(candidates: &[Verdict<'_>], wanted_type: Option<&str>) -> String {
     if candidates.is_empty() {
         return match wanted_type {
             Some(wanted) => format!("no controller of type {wanted:?} was ever registered"),
             None => "no controller was ever registered".to_owned(),
         };
     }
-    let each: Vec<_> = candidates
-        .iter()
-        .map(|(controller, obstacle)| {
-            let why = match obstacle {
-                None => "takes it".to_owned(),
-                Some(Obstacle::Template(why)) => format!("cannot: {why}"),
-                Some(Obstacle::Draining) => "is draining".to_owned(),
-                Some(Obstacle::Label(key, value)) => format!("has no label {key}={value}"),
-                Some(Obstacle::Capability(requirement)) => {
-                    format!("does not support {}", requirement.as_str())
-                }
-                Some(Obstacle::Health) if controller.message.is_empty() => {
-                    format!("is {}", controller.status.as_str())
-                }
-                Some(Obstacle::Health) => {
-                    format!("is {} ({})", controller.status.as_str(), controller.message)
-                }
-                Some(Obstacle::Full) => format!("is full ({} sessions)", controller.sessions),
-            };
-            format!("{} {:?} ({}) {why}", controller.controller_type, controller.name, controller.id)
-        })
-        .collect();
-    each.join("; ")
+    let mut groups: BTreeMap<(&str, String), u32> = BTreeMap::new();
+    for Verdict { controller, obstacle } in candidates {
+        let why =
+            obstacle.as_ref().map_or_else(|| "takes it".to_owned(), |obstacle| obstacle.describe(controller));
+        *groups.entry((&controller.controller_type, why)).or_default() += 1;
+    }
+    let each = groups.into_iter().map(|((kind, why), count)| match count {
+        1 => format!("a controller of type {kind:?} {why}"),
+        _ => format!("each of {count} controllers of type {kind:?} {why}"),
+    });
+    each.collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -211,9 +272,8 @@ mod tests {
         PlacementDecision::On(ControllerId::parse(&format!("ctrl-{name}")).unwrap(), controller_type.into())
     }
 
-    /// For a spec with an image.
     fn place(request: &PlacementRequest, controllers: &[Controller]) -> PlacementDecision {
-        LeastLoaded { request: request.clone(), common_image: true }.choose(controllers)
+        LeastLoaded { request: request.clone() }.choose(controllers)
     }
 
     /// For a template with images for some types.
@@ -224,7 +284,7 @@ mod tests {
             ..TemplateOffer::default()
         };
         let request = PlacementRequest { template: Some(template), ..Default::default() };
-        LeastLoaded { request, common_image: false }
+        LeastLoaded { request }
     }
 
     const HEALTHY: ControllerStatus = ControllerStatus::Healthy;
@@ -298,6 +358,34 @@ mod tests {
     }
 
     #[test]
+    fn reasons_count_controllers_and_do_not_name_them() {
+        let mut all = [controller("docker", "a", OFFLINE, 0), controller("docker", "b", OFFLINE, 0)];
+        all[0].message = "10.0.0.7 refused".into();
+        let PlacementDecision::Nobody(why) = place(&PlacementRequest::default(), &all) else { panic!() };
+        assert_eq!(why, "each of 2 controllers of type \"docker\" is offline");
+        let request = PlacementRequest::default();
+        let placer = LeastLoaded { request };
+        let verdict = placer.verdicts(&all).remove(0);
+        let fully = verdict.obstacle.unwrap().describe_fully(verdict.controller);
+        assert_eq!(fully, "is offline (10.0.0.7 refused)");
+    }
+
+    #[test]
+    fn those_not_asked_for_are_told_apart_from_those_that_cannot() {
+        let all = [controller("docker", "a", OFFLINE, 0), controller("kubernetes", "k", HEALTHY, 0)];
+        let mut placer = LeastLoaded { request: PlacementRequest::default() };
+        let told: Vec<_> = placer.verdicts(&all).into_iter().map(|verdict| verdict.obstacle).collect();
+        assert_eq!(told, [Some(Obstacle::OtherType("kubernetes")), None]);
+        placer.request.controller_id = Some(all[0].id.clone());
+        let told: Vec<_> = placer.verdicts(&all).into_iter().map(|verdict| verdict.obstacle).collect();
+        assert_eq!(told, [Some(Obstacle::Health), Some(Obstacle::OtherController)]);
+        let placer = offered(&["docker"], None);
+        let told: Vec<_> = placer.verdicts(&all).into_iter().map(|verdict| verdict.obstacle).collect();
+        let no_image = "the template has no image for type kubernetes".to_owned();
+        assert_eq!(told, [Some(Obstacle::Health), Some(Obstacle::Template(no_image))]);
+    }
+
+    #[test]
     fn a_draining_controller_takes_nothing() {
         let mut all = [controller("docker", "a", HEALTHY, 0), controller("docker", "b", HEALTHY, 5)];
         all[0].draining = true;
@@ -344,7 +432,7 @@ mod tests {
         placer.request.controller_id = Some(all[1].id.clone());
         assert!(matches!(placer.choose(&all), PlacementDecision::Invalid { field: "controller_id", .. }));
         // An image of the request serves every type that the template is for.
-        placer.common_image = true;
+        placer.request.template.as_mut().unwrap().common_image = true;
         assert_eq!(placer.choose(&all), on("v", "kvm"));
         placer.request.template.as_mut().unwrap().compatible = vec!["docker".into()];
         assert!(matches!(placer.choose(&all), PlacementDecision::Invalid { field: "controller_id", .. }));

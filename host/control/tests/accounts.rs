@@ -100,20 +100,30 @@ async fn sessions_of_others_do_not_exist() {
     assert_eq!((refused.status, field(&refused)), (StatusCode::FORBIDDEN, "user_id".to_owned()));
     assert_eq!(server.call(&bob, "GET", "/api/v1/sessions", None).await.json()["items"], json!([]));
 
-    // What is not served here yet answers 404 or 405 to everybody; once it is served, only 404 will do.
-    let served = ["", "?wait=1s"];
-    let others =
-        ["/hibernate", "/wake", "/metrics", "/logs", "/events", "/explain", "/access", "/heartbeat", "/vnc"];
-    for tail in served.iter().chain(&others) {
+    for (tail, served) in [
+        ("", ["GET", "PATCH", "DELETE"].as_slice()),
+        ("?wait=1s", &["PATCH", "DELETE"]),
+        ("/hibernate", &["POST"]),
+        ("/wake", &["POST"]),
+        ("/heartbeat", &["POST"]),
+        ("/tickets", &["POST"]),
+        ("/metrics", &["GET"]),
+        ("/logs", &["GET"]),
+        ("/events", &["GET"]),
+        ("/explain", &["GET"]),
+        ("/access", &["GET"]),
+        ("/vnc", &["GET"]),
+    ] {
         for method in ["GET", "PATCH", "POST", "PUT", "DELETE"] {
-            if method == "GET" && *tail == "?wait=1s" {
+            if method == "GET" && tail == "?wait=1s" {
                 continue;
             }
             let body = json!({"state": "terminated"});
             let body = (method != "GET" && method != "DELETE").then_some(&body);
             let answer = server.call(&bob, method, &format!("{path}{tail}"), body).await;
             let nothing = server.call(&bob, method, &format!("{unknown}{tail}"), body).await;
-            assert!(matches!(answer.status.as_u16(), 404 | 405), "{method} {tail}: {}", answer.text);
+            let expected = if served.contains(&method) { 404 } else { 405 };
+            assert_eq!(answer.status.as_u16(), expected, "{method} {tail}: {}", answer.text);
             // Nothing tells a foreign session from none.
             assert_eq!(
                 (answer.status, answer.json()["detail"].clone()),

@@ -18,6 +18,7 @@ use common::{Backend, Server, eventually};
 use futures::{SinkExt as _, StreamExt as _};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
+use streamspace_control::ControlConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
@@ -88,11 +89,15 @@ struct Stage {
 
 impl Stage {
     async fn set() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self::with(common::config(folder.path()), folder).await
+    }
+
+    async fn with(config: ControlConfig, folder: tempfile::TempDir) -> Self {
         // Another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let folder = tempfile::tempdir().unwrap();
         let backend = Backend::default();
-        let server = Server::start(folder.path(), &backend).await;
+        let server = Server::start_with(config, Some(&backend)).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = server.router.clone();
@@ -246,6 +251,51 @@ async fn websockets_go_through_and_end_with_the_session() {
     while let Some(Ok(message)) = socket.next().await {
         assert!(message.is_close(), "{message:?}");
     }
+}
+
+#[tokio::test]
+async fn requests_and_open_connections_are_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let interval = std::time::Duration::from_millis(50);
+    let config = ControlConfig {
+        activity_interval: interval,
+        gateway_connections: (1, 10),
+        ..common::config(folder.path())
+    };
+    let stage = Stage::with(config, folder).await;
+    let (port, _) = application().await;
+    let id = stage.web_session(port).await;
+    let last = async || stage.server.session(&id).await["status"]["last_activity"].clone();
+    assert_eq!(last().await, Value::Null);
+    let refused = stage.http.get(stage.url(&format!("/s/{id}/a"))).send().await.unwrap();
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(last().await, Value::Null, "a stranger does not use it");
+    assert_eq!(stage.get(&format!("/s/{id}/a")).send().await.unwrap().status(), StatusCode::OK);
+    eventually("noted", async || last().await != Value::Null).await;
+
+    let cookie = stage.cookie(&id).await;
+    let open = async || {
+        let mut request = format!("ws://{}/s/{id}/chat", stage.address).into_client_request().unwrap();
+        request.headers_mut().insert("cookie", cookie.parse().unwrap());
+        tokio_tungstenite::connect_async(request).await
+    };
+    let (chat, _) = open().await.unwrap();
+    for _ in 0..2 {
+        let earlier = last().await;
+        eventually("a connection that is open counts", async || last().await != earlier).await;
+    }
+    let Err(tokio_tungstenite::tungstenite::Error::Http(refused)) = open().await else {
+        panic!("one more than may be open")
+    };
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    let metrics = stage.server.get("/metrics").await.text;
+    assert!(metrics.contains("streamspace_gateway_connections 1"), "{metrics}");
+    assert!(metrics.contains(r#"route="/s/{session}/{*path}""#), "{metrics}");
+    assert!(!metrics.contains(&id), "{metrics}");
+    drop(chat);
+    eventually("a place is free again", async || open().await.is_ok()).await;
+    // The server does not wait for viewers.
+    stage.server.stop().await;
 }
 
 #[tokio::test]

@@ -196,6 +196,11 @@ impl SessionSpec {
     /// What may be stored of a text that came from elsewhere: the values of secret variables are taken out, and
     /// then it is cut.
     pub fn scrub(&self, text: &str) -> String {
+        shortened(&self.without_secrets(text))
+    }
+
+    /// A text that came from elsewhere, without the values of secret variables.
+    pub fn without_secrets(&self, text: &str) -> String {
         let secret = |variable: &&EnvVar| variable.secret && variable.value.len() >= SHORTEST_SCRUBBED;
         let mut secrets: Vec<_> = self.env.iter().filter(secret).map(|v| v.value.as_str()).collect();
         // The longest first: what is left of one that contains another would not be found any more.
@@ -204,7 +209,7 @@ impl SessionSpec {
         for secret in secrets {
             clean = clean.replace(secret, REDACTED);
         }
-        shortened(&clean)
+        clean
     }
 
     /// What may be stored of conditions that came from elsewhere; see [`SessionSpec::scrub`].

@@ -82,6 +82,7 @@ impl TemplateBody {
         TemplateOffer {
             generation: generation.get(),
             images: if own_image { BTreeMap::new() } else { self.images.clone() },
+            common_image: self.has_common_image(),
             compatible: self.compatible_controllers.clone(),
             preferred: self.preferred_controller.clone(),
             controller_config: self.controller_config.clone(),
@@ -90,8 +91,11 @@ impl TemplateBody {
 
     /// Whether sessions made from it alone run on a type of controller.
     pub fn runs_on(&self, controller_type: &str) -> bool {
-        let common_image = self.spec.base_image.as_ref().is_some_and(|image| !image.is_empty());
-        self.offer(Generation::FIRST, false).obstacle(controller_type, common_image).is_none()
+        self.offer(Generation::FIRST, false).obstacle(controller_type).is_none()
+    }
+
+    fn has_common_image(&self) -> bool {
+        self.spec.base_image.as_ref().is_some_and(|image| !image.is_empty())
     }
 }
 
@@ -104,6 +108,8 @@ pub struct TemplateOffer {
     pub generation: u64,
     /// See [`TemplateBody::images`]; empty if the request names an image.
     pub images: BTreeMap<String, String>,
+    /// The session had an image for the types without one of their own. Once it is placed, its spec tells no more.
+    pub common_image: bool,
     /// See [`TemplateBody::compatible_controllers`].
     pub compatible: Vec<String>,
     /// See [`TemplateBody::preferred_controller`].
@@ -114,11 +120,11 @@ pub struct TemplateOffer {
 
 impl TemplateOffer {
     /// Why a template does not run on a type of controller, if it does not.
-    pub fn obstacle(&self, controller_type: &str, has_common_image: bool) -> Option<String> {
+    pub fn obstacle(&self, controller_type: &str) -> Option<String> {
         if !self.compatible.is_empty() && !self.compatible.iter().any(|known| known == controller_type) {
             return Some(format!("the template is not for type {controller_type}"));
         }
-        (!has_common_image && !self.images.contains_key(controller_type))
+        (!self.common_image && !self.images.contains_key(controller_type))
             .then(|| format!("the template has no image for type {controller_type}"))
     }
 }
@@ -146,11 +152,12 @@ mod tests {
     fn why_not() {
         let mut offer =
             TemplateOffer { images: [("docker".into(), "i".into())].into(), ..Default::default() };
-        assert_eq!(offer.obstacle("docker", false), None);
-        assert_eq!(offer.obstacle("kvm", false).unwrap(), "the template has no image for type kvm");
-        assert_eq!(offer.obstacle("kvm", true), None);
+        assert_eq!(offer.obstacle("docker"), None);
+        assert_eq!(offer.obstacle("kvm").unwrap(), "the template has no image for type kvm");
+        offer.common_image = true;
+        assert_eq!(offer.obstacle("kvm"), None);
         offer.compatible = vec!["docker".into()];
-        assert_eq!(offer.obstacle("kvm", true).unwrap(), "the template is not for type kvm");
+        assert_eq!(offer.obstacle("kvm").unwrap(), "the template is not for type kvm");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tonic_types::StatusExt as _;
 use tower::Service;
 
 use super::ControllerTransport;
+use super::metrics::ControllerCalls;
 use crate::domain::Epoch;
 
 /// The controller ends a call at its deadline and says so; only if it does not, the call is given up here.
@@ -111,6 +112,7 @@ impl Service<http::Request<Body>> for Wire {
 pub(crate) struct ControllerClient {
     inner: ControllerServiceClient<Wire>,
     epoch: Epoch,
+    calls: ControllerCalls,
 }
 
 /// One method for one RPC: all are called alike.
@@ -123,14 +125,15 @@ macro_rules! rpc {
         ) -> Result<$response, CallError> {
             let mut client = self.inner.clone();
             let request = limited(request, timeout);
-            bounded(timeout, Box::pin(async move { client.$rpc(request).await })).await
+            let call = bounded(timeout, Box::pin(async move { client.$rpc(request).await }));
+            self.calls.measured(stringify!($rpc), call).await
         }
     };
 }
 
 impl ControllerClient {
-    pub(super) fn new(transport: ControllerTransport, epoch: Epoch) -> Self {
-        Self { inner: ControllerServiceClient::new(Wire(transport)), epoch }
+    pub(super) fn new(transport: ControllerTransport, epoch: Epoch, calls: ControllerCalls) -> Self {
+        Self { inner: ControllerServiceClient::new(Wire(transport)), epoch, calls }
     }
 
     /// What the controller tells our calls from those of a predecessor by.
@@ -143,8 +146,21 @@ impl ControllerClient {
     rpc!(hibernate, hibernate_session, proto::HibernateSessionRequest, proto::HibernateSessionResponse);
     rpc!(wake, wake_session, proto::WakeSessionRequest, proto::WakeSessionResponse);
     rpc!(status, get_session_status, proto::GetSessionStatusRequest, proto::SessionStatusResponse);
-    rpc!(access, get_session_access, proto::GetSessionAccessRequest, proto::SessionAccessResponse);
     rpc!(list, list_sessions, proto::ListSessionsRequest, proto::ListSessionsResponse);
+    rpc!(metrics, get_session_metrics, proto::GetSessionMetricsRequest, proto::SessionMetricsResponse);
+    rpc!(access, get_session_access, proto::GetSessionAccessRequest, proto::SessionAccessResponse);
+
+    /// Opens a stream of output. The limit is for the opening; only the reader ends the stream, by dropping it.
+    pub(crate) async fn logs(
+        &self,
+        request: proto::GetSessionLogsRequest,
+        timeout: Duration,
+    ) -> Result<Streaming<proto::LogEntry>, CallError> {
+        let mut client = self.inner.clone();
+        let request = Request::new(request);
+        let call = bounded(timeout, Box::pin(async move { client.get_session_logs(request).await }));
+        self.calls.measured("get_session_logs", call).await
+    }
 
     rpc!(get, get_session, proto::GetSessionRequest, proto::GetSessionResponse);
 
@@ -155,7 +171,8 @@ impl ControllerClient {
         timeout: Duration,
     ) -> Result<Streaming<proto::SessionEvent>, CallError> {
         let mut client = self.inner.clone();
-        bounded(timeout, Box::pin(async move { client.watch_sessions(request).await })).await
+        let call = bounded(timeout, Box::pin(async move { client.watch_sessions(request).await }));
+        self.calls.measured("watch_sessions", call).await
     }
 
     pub(super) async fn health_check(
@@ -164,7 +181,8 @@ impl ControllerClient {
     ) -> Result<proto::HealthCheckResponse, CallError> {
         let mut client = self.inner.clone();
         let request = limited(proto::HealthCheckRequest {}, timeout);
-        bounded(timeout, Box::pin(async move { client.health_check(request).await })).await
+        let call = bounded(timeout, Box::pin(async move { client.health_check(request).await }));
+        self.calls.measured("health_check", call).await
     }
 
     pub(super) async fn capabilities(
@@ -173,7 +191,8 @@ impl ControllerClient {
     ) -> Result<proto::CapabilitiesResponse, CallError> {
         let mut client = self.inner.clone();
         let request = limited(proto::GetCapabilitiesRequest {}, timeout);
-        bounded(timeout, Box::pin(async move { client.get_capabilities(request).await })).await
+        let call = bounded(timeout, Box::pin(async move { client.get_capabilities(request).await }));
+        self.calls.measured("get_capabilities", call).await
     }
 }
 

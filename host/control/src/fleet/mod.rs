@@ -1,6 +1,7 @@
 //! The controllers that this process can call.
 
 mod call;
+mod metrics;
 mod probe;
 mod reply;
 
@@ -17,6 +18,7 @@ use crate::domain::{ControllerId, Epoch};
 use crate::store::Store;
 
 pub(crate) use call::{CallError, ControllerClient};
+pub(crate) use metrics::CallMetrics;
 pub(crate) use probe::{HealthEvent, ProbeLimits};
 pub(crate) use reply::{Observation, Progress, Readiness, Reply};
 
@@ -41,6 +43,7 @@ pub(crate) struct Fleet {
     tasks: TaskTracker,
     stop: CancellationToken,
     events: tokio::sync::mpsc::UnboundedSender<HealthEvent>,
+    metrics: CallMetrics,
 }
 
 impl Fleet {
@@ -48,8 +51,9 @@ impl Fleet {
         limits: ProbeLimits,
         stop: CancellationToken,
         events: tokio::sync::mpsc::UnboundedSender<HealthEvent>,
+        metrics: CallMetrics,
     ) -> Self {
-        Self { attached: RwLock::default(), limits, tasks: TaskTracker::new(), stop, events }
+        Self { attached: RwLock::default(), limits, tasks: TaskTracker::new(), stop, events, metrics }
     }
 
     /// Makes a controller callable and starts to probe it. One that is attached already is replaced.
@@ -61,7 +65,7 @@ impl Fleet {
         transport: ControllerTransport,
         store: Arc<dyn Store>,
     ) {
-        let client = ControllerClient::new(transport, epoch);
+        let client = ControllerClient::new(transport, epoch, self.metrics.of(&id));
         let (probed_sender, probed) = watch::channel(false);
         let stop = self.stop.child_token();
         let probe_now = Arc::new(Notify::new());

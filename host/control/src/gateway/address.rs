@@ -36,13 +36,17 @@ impl Address {
 
     /// What stands before the service's own paths in the browser.
     pub(super) fn prefix(&self) -> String {
-        match &self.service {
-            None => format!("/s/{}", self.session),
-            Some(service) => {
-                let service =
-                    percent_encoding::utf8_percent_encode(service, percent_encoding::NON_ALPHANUMERIC);
-                format!("/s/{}/{SERVICE_MARK}{service}", self.session)
-            }
+        prefix(&self.session, self.service.as_deref())
+    }
+}
+
+/// What stands before the paths of a service, the main one if none is named.
+pub(super) fn prefix(session: &SessionId, service: Option<&str>) -> String {
+    match service {
+        None => format!("/s/{session}"),
+        Some(service) => {
+            let service = percent_encoding::utf8_percent_encode(service, percent_encoding::NON_ALPHANUMERIC);
+            format!("/s/{session}/{SERVICE_MARK}{service}")
         }
     }
 }

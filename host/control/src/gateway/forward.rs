@@ -11,6 +11,7 @@ use http::{HeaderValue, Method, StatusCode, Uri, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::time::MissedTickBehavior;
 
 use super::Gateway;
 use super::address::Address;
@@ -19,13 +20,16 @@ use super::connect::{ConnectError, Connector, Destination};
 use super::headers::{remove_hop_by_hop, remove_own_cookie, rewrite_answer};
 use super::service::{Service, Speech, choose, is_up};
 use super::{page, rfb, ticket};
-use crate::domain::Session;
+use crate::domain::{Generation, Session, SessionId};
 use crate::rest::problem::Problem;
+use crate::slots::Slot;
 
 /// Connections kept for the next request of a session.
 const IDLE_CONNECTIONS: usize = 8;
 /// How long they are kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Open connections are no sign of use more often than that.
+const SHORTEST_SIGN: Duration = Duration::from_millis(10);
 
 /// The HTTP client towards sessions.
 pub(super) struct Forwarder {
@@ -77,6 +81,7 @@ async fn try_forward(gateway: &Arc<Gateway>, request: Request) -> Result<Respons
     if address.path == "/" && service.start != "/" && request.method() == Method::GET {
         return Ok(Redirect::temporary(&format!("{}{}", address.prefix(), service.start)).into_response());
     }
+    gateway.activity.used(&session.id);
     let secure = authorize::is_secure(request.headers());
     let mut response = match service.speech {
         Speech::Http => send(gateway, &session, &service, &address, &visitor, request).await?,
@@ -108,7 +113,9 @@ async fn send(
     let browser = request.extensions_mut().remove::<OnUpgrade>();
     let headers = request.headers_mut();
     let upgrade = remove_hop_by_hop(headers).filter(|_| browser.is_some());
+    let mut slot = None;
     if let Some(protocol) = upgrade {
+        slot = Some(gateway.slot(&session.id)?);
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol);
     }
@@ -132,9 +139,9 @@ async fn send(
         unanswered(&error)
     })?;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let Some(browser) = browser
+        && let (Some(browser), Some(slot)) = (browser, slot)
     {
-        join(gateway, session, browser, hyper::upgrade::on(&mut answer));
+        join(gateway, session, slot, browser, hyper::upgrade::on(&mut answer));
     } else {
         remove_hop_by_hop(answer.headers_mut());
     }
@@ -170,10 +177,13 @@ pub(super) fn connect_problem(error: &ConnectError) -> Problem {
 }
 
 /// Carries bytes both ways until either side ends, the session does, or this server stops.
-fn join(gateway: &Arc<Gateway>, session: &Session, browser: OnUpgrade, session_side: OnUpgrade) {
-    let gateway = Arc::clone(gateway);
+fn join(gateway: &Arc<Gateway>, session: &Session, slot: Slot, browser: OnUpgrade, session_side: OnUpgrade) {
     let (id, generation) = (session.id.clone(), session.generation);
-    tokio::spawn(async move {
+    // Counted: the server waits for it when it stops.
+    let connections = gateway.shared.connections.clone();
+    let gateway = Arc::clone(gateway);
+    connections.spawn(async move {
+        let _slot = slot;
         let (browser, session_side) = match tokio::try_join!(browser, session_side) {
             Ok(both) => both,
             Err(error) => {
@@ -194,14 +204,20 @@ fn join(gateway: &Arc<Gateway>, session: &Session, browser: OnUpgrade, session_s
 }
 
 impl Gateway {
+    /// A place for a connection that outlives its request.
+    pub(super) fn slot(&self, id: &SessionId) -> Result<Slot, Problem> {
+        let slot = self.shared.kept.visits.take(id.as_str());
+        slot.ok_or_else(|| Problem::too_many("too many connections to this session, or to all, are open"))
+    }
+
     /// Returns when the session is not what it was when a long connection began, or when the server stops: then no
-    /// connection to it may live on.
-    pub(super) async fn until_over(
-        &self,
-        id: &crate::domain::SessionId,
-        generation: crate::domain::Generation,
-    ) {
+    /// connection to it may live on. Until then the session counts as used.
+    pub(super) async fn until_over(&self, id: &SessionId, generation: Generation) {
         let mut listener = self.shared.changes.subscribe();
+        // Twice as often as it is written down, so that no sign comes a moment too early and is lost.
+        let pause = (self.shared.config.activity_interval / 2).max(SHORTEST_SIGN);
+        let mut sign = tokio::time::interval(pause);
+        sign.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // A database that does not answer says nothing about the session.
             if let Ok(record) = self.shared.store.session(id).await {
@@ -214,6 +230,7 @@ impl Gateway {
             }
             tokio::select! {
                 () = listener.changed(id) => {}
+                _ = sign.tick() => self.activity.used(id),
                 () = self.shared.stopping.cancelled() => return,
             }
         }

@@ -3,6 +3,7 @@
 //! Addresses and passwords of the backend are asked for when a connection is made, live in memory only, and never
 //! reach the browser.
 
+mod activity;
 mod address;
 mod authorize;
 mod connect;
@@ -10,7 +11,7 @@ mod forward;
 mod headers;
 mod page;
 mod rfb;
-mod service;
+pub(crate) mod service;
 mod ticket;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use axum::routing::{any, get, post};
 
 use crate::control::Shared;
 use crate::rest::auth::authenticate;
+use activity::Activity;
 use connect::Connector;
 use forward::Forwarder;
 
@@ -28,6 +30,7 @@ pub(crate) struct Gateway {
     shared: Arc<Shared>,
     connector: Connector,
     forwarder: Forwarder,
+    activity: Activity,
 }
 
 /// Everything under `/s/`, and what of the API belongs to it.
@@ -35,7 +38,9 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let connector = Connector::new(Arc::clone(&shared));
     let forwarder = Forwarder::new(connector.clone());
     let authenticated = axum::middleware::from_fn_with_state(Arc::clone(&shared), authenticate);
-    let gateway = Arc::new(Gateway { shared, connector, forwarder });
+    let activity =
+        Activity::new(Arc::clone(&shared.store), shared.connections.clone(), shared.config.activity_interval);
+    let gateway = Arc::new(Gateway { shared, connector, forwarder, activity });
     Router::new()
         .route("/api/v1/sessions/{id}/tickets", post(ticket::issue).route_layer(authenticated))
         .route("/api/v1/sessions/{id}/vnc", get(rfb::api))

@@ -1,6 +1,7 @@
 //! RFB of a remote desktop, in binary frames of a WebSocket: what noVNC speaks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
@@ -22,6 +23,8 @@ use crate::rest::problem::Problem;
 
 /// Bytes taken from the desktop for one frame.
 const FRAME: usize = 64 * 1024;
+/// How long a farewell may take.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
 /// The subprotocol that older clients ask for.
 const PROTOCOL: &str = "binary";
 
@@ -46,6 +49,7 @@ pub(super) async fn api(
             "the desktop of this session brings its own web client; open the session's url",
         ));
     }
+    gateway.activity.used(&session.id);
     over_websocket(&gateway, &session, &service, request).await
 }
 
@@ -62,12 +66,16 @@ pub(super) async fn over_websocket(
             "the desktop of this session speaks RFB over a WebSocket: use a client for it",
         )
     })?;
+    let slot = gateway.slot(&session.id)?;
     let destination = Destination::new(session, &service.name);
     let desktop = gateway.connector.connect(&destination).await.map_err(|error| connect_problem(&error))?;
     let (gateway, id, generation) = (Arc::clone(gateway), session.id.clone(), session.generation);
-    Ok(upgrade.protocols([PROTOCOL]).on_upgrade(async move |socket| {
+    // Counted from now on: the server waits for it when it stops.
+    let connection = gateway.shared.connections.token();
+    Ok(upgrade.protocols([PROTOCOL]).on_upgrade(move |socket| async move {
         let over = gateway.until_over(&id, generation);
         bridge(socket, desktop, over).await;
+        drop((slot, connection));
     }))
 }
 
@@ -109,6 +117,6 @@ async fn bridge(socket: WebSocket, desktop: TcpStream, over: impl Future<Output 
         () = over => {}
     }
     let frame = CloseFrame { code: close_code::NORMAL, reason: "the desktop's connection ended".into() };
-    // The viewer may have gone first.
-    let _ = to_viewer.send(Message::Close(Some(frame))).await;
+    // The viewer may have gone first, or take nothing any more.
+    let _ = tokio::time::timeout(GOODBYE_LIMIT, to_viewer.send(Message::Close(Some(frame)))).await;
 }

@@ -1,5 +1,6 @@
 //! Which of a session's services is meant, and how it speaks.
 
+use super::address;
 use crate::domain::{Phase, PortProtocol, Session, VncProtocol, Wish, WishedState, condition_type};
 use crate::rest::problem::Problem;
 
@@ -35,6 +36,18 @@ pub(super) fn choose(session: &Session, name: Option<&str>) -> Result<Service, P
             None => "the session has no web application, no desktop and no TCP port",
             Some(_) => "the session has no service of this name",
         })
+    })
+}
+
+/// How a client reaches a service of a session through this server: `http` or `vnc`, and where. Nothing if the session
+/// was not asked to have it.
+pub(crate) fn way_in(session: &Session, name: &str) -> Option<(&'static str, String)> {
+    let services = services(session);
+    let (place, service) = services.iter().enumerate().find(|(_, service)| service.name == name)?;
+    Some(match service.speech {
+        Speech::Rfb => ("vnc", format!("/api/v1/sessions/{}/vnc", session.id)),
+        Speech::Http if place == 0 => ("http", session.url()),
+        Speech::Http => ("http", format!("{}/", address::prefix(&session.id, Some(name)))),
     })
 }
 

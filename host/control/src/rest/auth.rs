@@ -34,6 +34,11 @@ impl Caller {
         self.sees_all() || owner == self.user_id
     }
 
+    /// Whether it is the same user who may see the same. What else is known of a token changes with its use.
+    pub(super) fn sees_as(&self, other: &Self) -> bool {
+        (&self.user_id, self.role) == (&other.user_id, other.role)
+    }
+
     /// Refuses whoever is no operator.
     pub(crate) fn require_operator(&self) -> Result<(), Problem> {
         if self.sees_all() { Ok(()) } else { Err(Problem::forbidden("only operators may do this")) }
@@ -57,8 +62,7 @@ pub(crate) async fn authenticate(
 ) -> Result<Response, Problem> {
     let token = bearer(request.headers())
         .ok_or_else(|| Problem::unauthorized("expected the header Authorization: Bearer <token>"))?;
-    let caller = caller(&shared, token).await?;
-    let caller = caller.ok_or_else(|| Problem::unauthorized("the token is not valid"))?;
+    let caller = caller_of(&shared, token).await?;
     tracing::Span::current().record("user", &caller.user_id);
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
@@ -68,6 +72,11 @@ pub(crate) async fn authenticate(
 pub(crate) async fn caller(shared: &Shared, token: &str) -> Result<Option<Caller>, Problem> {
     let identity = Authenticator::new(&shared.store).identify(token).await?;
     Ok(identity.map(|Identity { user_id, role, token }| Caller { user_id, role, token }))
+}
+
+/// Whose token it is; whoever has none that is valid is refused.
+pub(super) async fn caller_of(shared: &Shared, token: &str) -> Result<Caller, Problem> {
+    caller(shared, token).await?.ok_or_else(|| Problem::unauthorized("the token is not valid"))
 }
 
 /// The token of a request, if it carries exactly one.

@@ -78,7 +78,8 @@ pub(super) async fn create(
     // Right after a start nothing is known of the controllers yet.
     shared.fleet.first_probes(shared.config.first_probe_wait).await;
     let mut listener = shared.changes.subscribe();
-    let new = new_session(valid, idempotency)?;
+    let placer = Arc::new(LeastLoaded::new(&valid.placement, &valid.spec));
+    let new = new_session(valid, Arc::clone(&placer), idempotency)?;
     match shared.store.create_session(new).await? {
         Created::Stored(record) => {
             streamspace_failpoint::hit("control.session.committed");
@@ -95,18 +96,25 @@ pub(super) async fn create(
             "idempotency-key",
             "this Idempotency-Key was used for a request with another body",
         )),
-        Created::Refused(decision) => Err(refusal(decision)),
+        Created::Refused(decision) => {
+            let named =
+                if caller.sees_all() { named_reasons(&shared, &placer).await? } else { String::new() };
+            Err(refusal(decision, &named))
+        }
     }
 }
 
-fn new_session(valid: ValidCreate, idempotency: Option<IdempotencyKey>) -> Result<NewSession, Problem> {
+fn new_session(
+    valid: ValidCreate,
+    placer: Arc<LeastLoaded>,
+    idempotency: Option<IdempotencyKey>,
+) -> Result<NewSession, Problem> {
     let ValidCreate { user_id, template_id, spec, controller_config, placement } = valid;
     let spec_hash = spec.hash(&controller_config).map_err(|error| {
         tracing::error!(%error, "a spec cannot be hashed");
         Problem::internal()
     })?;
     let at = now();
-    let placer = Arc::new(LeastLoaded::new(&placement, &spec));
     let session = Session {
         id: SessionId::generate(),
         user_id,
@@ -155,12 +163,26 @@ async fn answer(
     Ok((StatusCode::CREATED, headers, body).into_response())
 }
 
-fn refusal(decision: PlacementDecision) -> Problem {
+/// What is in the way at every controller that was asked for, by name.
+async fn named_reasons(shared: &Shared, placer: &LeastLoaded) -> Result<String, Problem> {
+    let controllers = shared.store.controllers().await?;
+    let named = placer.verdicts(&controllers).into_iter().filter_map(|verdict| {
+        let (controller, obstacle) = (verdict.controller, verdict.obstacle?);
+        (!obstacle.is_other()).then(|| {
+            format!("{} ({}) {}", controller.name, controller.id, obstacle.describe_fully(controller))
+        })
+    });
+    Ok(named.collect::<Vec<_>>().join("; "))
+}
+
+/// Names of controllers are the business of operators; for others they are counted.
+fn refusal(decision: PlacementDecision, named: &str) -> Problem {
     match decision {
         PlacementDecision::Invalid { field, message } => {
             Problem::invalid(vec![FieldError::new(field, message)])
         }
         PlacementDecision::Nobody(why) | PlacementDecision::Later(why) => {
+            let why = if named.is_empty() { &why } else { named };
             Problem::unavailable("no-controller", format!("no controller can take the session: {why}"))
         }
         PlacementDecision::On(..) => Problem::internal(),

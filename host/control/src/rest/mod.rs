@@ -1,20 +1,31 @@
 //! The REST API.
 
+mod access;
 mod accounts;
 pub(crate) mod auth;
 mod authenticator;
+mod backend;
 mod body;
 mod controllers;
 mod create;
+mod events;
+mod explain;
 mod health;
+mod kept;
+mod logs;
+mod metrics;
 mod plugins;
 pub(crate) mod problem;
+mod prometheus;
 mod query;
 mod sessions;
 mod templates;
+mod tickets;
+mod usage;
 mod validate;
 mod view;
 mod wish;
+mod ws;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -32,6 +43,7 @@ use tower_http::trace::TraceLayer;
 use tracing::Span;
 
 use crate::control::Shared;
+pub(crate) use kept::Kept;
 use problem::Problem;
 
 /// Follows a request through logs and answers.
@@ -43,6 +55,11 @@ pub(crate) fn router(shared: Arc<Shared>, beside: Router) -> Router {
     let authenticated = Router::new()
         .route("/api/v1/sessions", get(sessions::list).post(create::create))
         .route("/api/v1/sessions/{id}", get(sessions::get).patch(wish::patch).delete(sessions::delete))
+        .route("/api/v1/sessions/{id}/access", get(access::get))
+        .route("/api/v1/sessions/{id}/events", get(events::list))
+        .route("/api/v1/sessions/{id}/explain", get(explain::get))
+        .route("/api/v1/sessions/{id}/logs", get(logs::get))
+        .route("/api/v1/sessions/{id}/metrics", get(usage::get))
         .route("/api/v1/sessions/{id}/hibernate", post(wish::hibernate))
         .route("/api/v1/sessions/{id}/wake", post(wish::wake))
         .route("/api/v1/sessions/{id}/heartbeat", post(wish::heartbeat))
@@ -53,6 +70,8 @@ pub(crate) fn router(shared: Arc<Shared>, beside: Router) -> Router {
             "/api/v1/admin/controllers/{id}",
             get(controllers::get).patch(controllers::patch).delete(controllers::delete),
         )
+        .route("/api/v1/ws/ticket", post(ws::ticket))
+        .route("/metrics", get(prometheus::get))
         .merge(accounts::routes())
         .merge(templates::routes())
         .route_layer(from_fn_with_state(Arc::clone(&shared), auth::authenticate));
@@ -62,15 +81,19 @@ pub(crate) fn router(shared: Arc<Shared>, beside: Router) -> Router {
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(DefaultBodyLimit::max(limit));
+    let measured = from_fn_with_state(Arc::clone(&shared), metrics::measure);
     Router::new()
         .merge(authenticated)
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        // Says itself who calls: browsers cannot set the header.
+        .route("/api/v1/ws", get(ws::open))
+        .merge(beside.with_state(()))
         .fallback(|| async { Problem::not_found("there is nothing under this path") })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .with_state(shared)
-        .merge(beside)
         .layer(layers)
+        .layer(measured)
 }
 
 fn span<B>(request: &Request<B>) -> Span {

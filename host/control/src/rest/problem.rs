@@ -107,6 +107,29 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, kind, "Conflict", detail)
     }
 
+    /// The session's backend cannot do it at all.
+    pub(super) fn unsupported(detail: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, "unsupported", "Not supported", detail)
+    }
+
+    /// The session is not in a state in which it could be done.
+    pub(super) fn failed_precondition(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "failed-precondition", "Not possible in this state", detail)
+    }
+
+    /// The caller, or all of them, do too much at once.
+    pub(crate) fn too_many(detail: &str) -> Self {
+        Self {
+            header: Some(("retry-after", "5")),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many at once", detail)
+        }
+    }
+
+    /// The session's controller answered with a failure.
+    pub(super) fn backend(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, "backend", "The backend failed", detail)
+    }
+
     /// Nothing can be done now; later it may.
     pub(crate) fn unavailable(kind: &'static str, detail: impl Into<String>) -> Self {
         Self {

@@ -81,10 +81,12 @@ impl CreateRequest {
                 faults.spec(draft.clone(), Extent::Part);
                 if faults.0.is_empty() {
                     let own_image = draft.base_image.as_ref().is_some_and(|image| !image.is_empty());
-                    let offer = template.body.offer(template.generation, own_image);
+                    let mut offer = template.body.offer(template.generation, own_image);
                     let extent = if offer.images.is_empty() { Extent::Whole } else { Extent::WholeButImage };
+                    let spec = faults.spec(draft.over(template.body.spec.clone()), extent);
+                    offer.common_image = !spec.base_image.is_empty();
                     placement.template = Some(offer);
-                    faults.spec(draft.over(template.body.spec.clone()), extent)
+                    spec
                 } else {
                     faults.spec(SpecDraft::default(), Extent::Part)
                 }

@@ -8,6 +8,7 @@ use super::StoreError;
 const SQLITE: &[(i64, &str, &str)] = &[
     (1, "start", include_str!("../../../../migrations/sqlite/0001_start.sql")),
     (2, "wishes", include_str!("../../../../migrations/sqlite/0002_wishes.sql")),
+    (3, "events", include_str!("../../../../migrations/sqlite/0003_events.sql")),
     (4, "accounts", include_str!("../../../../migrations/sqlite/0004_accounts.sql")),
     (5, "access_grants", include_str!("../../../../migrations/sqlite/0005_access_grants.sql")),
 ];

@@ -1,7 +1,9 @@
 //! What the API server remembers: one trait, in the words of the domain.
 
 mod account;
+mod census;
 mod error;
+mod events;
 mod migrations;
 mod sqlite;
 mod template;
@@ -13,15 +15,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use tokio::sync::watch;
 
 use crate::domain::{
-    Capabilities, Condition, Controller, ControllerId, ControllerStatus, Epoch, Generation, Operation, Phase,
-    Registration, Role, Session, SessionId, Step, Template, Token, User, WishedState,
+    Capabilities, Condition, Controller, ControllerId, ControllerStatus, Epoch, EventCursor, Generation,
+    Operation, Phase, Registration, Role, Session, SessionId, Step, Template, Token, User, WishedState,
 };
 
 pub use account::{TokenCreated, UserChange, UserChanged, UserDeletion};
+pub use census::Census;
 pub use error::StoreError;
-pub use sqlite::SqliteStore;
+pub use events::{EventPage, EventQuery, EventScope};
+pub use sqlite::{SqliteStore, WriterMetrics};
 pub use template::{Expected, TemplateDeletion, TemplateWrite, TemplateWritten};
 pub(crate) use transition::Applied;
 
@@ -469,6 +474,16 @@ pub trait Store: Send + Sync + 'static {
     /// Makes this the one token of that name, for the built-in administrator.
     async fn replace_admin_token(&self, name: &str, token_hash: &str) -> Result<(), StoreError>;
 
+    /// A page of events, oldest first.
+    async fn events(&self, query: &EventQuery) -> Result<EventPage, StoreError>;
+    /// The last event that is committed, from now on. Only says that there is something new.
+    fn latest_event(&self) -> watch::Receiver<EventCursor>;
+    /// Whose a session is or was, as its events say.
+    async fn event_owner(&self, id: &SessionId) -> Result<Option<String>, StoreError>;
+    /// Removes events that are older than that, and the oldest of sessions that have more than so many.
+    async fn sweep_events(&self, keep: Duration, most: u32) -> Result<(), StoreError>;
+    /// How many there are of everything.
+    async fn census(&self) -> Result<Census, StoreError>;
     /// The tokens of a user or of all, newest first.
     async fn tokens(
         &self,

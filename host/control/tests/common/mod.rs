@@ -2,6 +2,8 @@
 
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::panic)]
 
+pub mod live;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -97,8 +99,26 @@ pub struct State {
     /// Absent = `docker`.
     pub controller_type: Option<&'static str>,
     pub last_create: Option<CreateSessionRequest>,
+    /// What each session wrote; the cursor of a line is its number.
+    pub output: Vec<String>,
+    /// Streams of output that somebody reads.
+    pub readers: u32,
+    /// A stream that follows ends when it has come this far.
+    pub output_ended: bool,
+    pub metrics: Option<SessionMetricsResponse>,
+    /// All ways into a session.
+    pub points: Vec<AccessPoint>,
     /// Where the services of a session are, by session and service.
     pub access: HashMap<(String, String), u16>,
+}
+
+/// Counts a reader for as long as its stream is there.
+struct Reader(Backend);
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.with(|state| state.readers -= 1);
+    }
 }
 
 impl State {
@@ -467,14 +487,57 @@ impl ControllerService for Backend {
         &self,
         _: tonic::Request<GetSessionMetricsRequest>,
     ) -> Result<Response<SessionMetricsResponse>, Status> {
-        Err(Status::unimplemented("not scripted"))
+        match self.with(|state| state.script.get_mut("metrics").and_then(VecDeque::pop_front)) {
+            Some(Act::Fail(status)) => Err(status),
+            _ => {
+                let metrics = self.with(|state| state.metrics.clone());
+                metrics.map(Response::new).ok_or_else(|| Status::unimplemented("not scripted"))
+            }
+        }
     }
 
     async fn get_session_logs(
         &self,
-        _: tonic::Request<GetSessionLogsRequest>,
+        request: tonic::Request<GetSessionLogsRequest>,
     ) -> Result<Response<Self::GetSessionLogsStream>, Status> {
-        Ok(Response::new(Box::pin(stream::empty())))
+        let request = request.into_inner();
+        let scripted = self.with(|state| state.script.get_mut("logs").and_then(VecDeque::pop_front));
+        if let Some(Act::Fail(status)) = scripted {
+            // As the real shell: the failure is the stream's.
+            return Ok(Response::new(Box::pin(stream::iter([Err(status)]))));
+        }
+        let written = self.with(|state| {
+            state.readers += 1;
+            state.output.len()
+        });
+        let tail = usize::try_from(request.tail_lines).unwrap().min(written);
+        let first = match request.cursor.parse::<usize>() {
+            Ok(seen) => seen + 1,
+            Err(_) if tail > 0 => written - tail,
+            Err(_) => 0,
+        };
+        let reader = Reader(self.clone());
+        let lines = stream::unfold((reader, first), move |(reader, next)| async move {
+            loop {
+                let (line, ended) = reader
+                    .0
+                    .with(|state| (state.output.get(next).cloned(), state.output_ended || !request.follow));
+                if let Some(message) = line {
+                    let entry = LogEntry {
+                        message,
+                        stream: "stdout".into(),
+                        cursor: next.to_string(),
+                        ..Default::default()
+                    };
+                    return Some((Ok(entry), (reader, next + 1)));
+                }
+                if ended {
+                    return None;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(lines)))
     }
 
     async fn watch_sessions(
@@ -498,6 +561,10 @@ impl ControllerService for Backend {
         request: tonic::Request<GetSessionAccessRequest>,
     ) -> Result<Response<SessionAccessResponse>, Status> {
         let GetSessionAccessRequest { session_id, service, .. } = request.into_inner();
+        if service.is_empty() {
+            let points = self.with(|state| state.points.clone());
+            return Ok(Response::new(SessionAccessResponse { session_id, points }));
+        }
         let port = self.with(|state| state.access.get(&(session_id.clone(), service.clone())).copied());
         let port = port.ok_or_else(|| Status::not_found("no such service"))?;
         let target = TcpTarget { host: "127.0.0.1".into(), port: port.into() };

@@ -6,7 +6,9 @@ use sqlx::{Row as _, SqliteConnection};
 use crate::domain::{SessionId, now};
 use crate::store::{AccessGrant, GrantKind, StoreError};
 
-/// What makes a grant good: it has not expired, its user is active and may still see the session.
+/// What makes a grant good: it has not expired, its user is active and may still see the session. It does not hang on
+/// the API token that it was got with: revoking that leaves a browser what it has, for an hour after the last use at
+/// most. Whoever is to be locked out at once is made inactive.
 const GOOD: &str = "FROM access_grants g JOIN users u ON u.id = g.user_id JOIN sessions s ON s.id = g.session_id \
      WHERE g.token_hash = $1 AND g.kind = $2 AND g.expires_at > $3 AND u.active \
      AND (s.user_id = g.user_id OR u.role IN ('admin', 'operator'))";

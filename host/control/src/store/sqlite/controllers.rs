@@ -3,8 +3,9 @@
 use sqlx::types::Json;
 use sqlx::{Row as _, SqliteConnection};
 
+use super::events;
 use super::rows::controller_row;
-use crate::domain::{Controller, ControllerId, Epoch, Registration, now};
+use crate::domain::{Controller, ControllerId, ControllerStatus, Epoch, Happening, Registration, now};
 use crate::store::{ControllerChange, ControllerDeletion, ProbeRecord, StoreError};
 
 pub(super) async fn register(
@@ -60,6 +61,7 @@ pub(super) async fn change(
     change: ControllerChange,
 ) -> Result<Option<Controller>, StoreError> {
     let Some(mut controller) = one(db, &id).await? else { return Ok(None) };
+    let before = controller.clone();
     controller.draining = change.draining.unwrap_or(controller.draining);
     for (key, value) in change.labels {
         match value {
@@ -73,8 +75,11 @@ pub(super) async fn change(
         .bind(controller.draining)
         .bind(Json(&controller.operator_labels))
         .bind(controller.updated_at)
-        .execute(db)
+        .execute(&mut *db)
         .await?;
+    if let Some(happening) = Happening::of_controller_change(&before, &controller) {
+        events::tell_of_controller(db, &id, happening).await?;
+    }
     Ok(Some(controller))
 }
 
@@ -89,11 +94,13 @@ pub(super) async fn delete(
     if sessions > 0 {
         return Ok(ControllerDeletion::HasSessions(sessions.unsigned_abs()));
     }
-    let done = sqlx::query("DELETE FROM controllers WHERE id = $1").bind(id.as_str()).execute(db).await?;
-    Ok(match done.rows_affected() {
-        0 => ControllerDeletion::NoSuchController,
-        _ => ControllerDeletion::Deleted,
-    })
+    let done =
+        sqlx::query("DELETE FROM controllers WHERE id = $1").bind(id.as_str()).execute(&mut *db).await?;
+    if done.rows_affected() == 0 {
+        return Ok(ControllerDeletion::NoSuchController);
+    }
+    events::tell_of_controller(db, &id, Happening::of_controller_deletion(&id)).await?;
+    Ok(ControllerDeletion::Deleted)
 }
 
 pub(super) async fn record_probe(
@@ -101,6 +108,15 @@ pub(super) async fn record_probe(
     id: ControllerId,
     probe: ProbeRecord,
 ) -> Result<(), StoreError> {
+    let known: Option<String> = sqlx::query_scalar("SELECT status FROM controllers WHERE id = $1")
+        .bind(id.as_str())
+        .fetch_optional(&mut *db)
+        .await?;
+    if let Some(known) = known.as_deref().and_then(ControllerStatus::parse)
+        && let Some(happening) = Happening::of_health(&id, known, probe.status, &probe.message)
+    {
+        events::tell_of_controller(db, &id, happening).await?;
+    }
     sqlx::query(
         "UPDATE controllers SET status = $2, message = $3, capabilities = coalesce($4, capabilities), \
          last_heartbeat = coalesce($5, last_heartbeat), updated_at = $6 WHERE id = $1",

@@ -6,9 +6,10 @@ use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{controllers, operations, sessions};
+use super::{controllers, events, operations, sessions};
 use crate::domain::{
-    Condition, ConditionStatus, ControllerId, Operation, Session, SessionId, Wish, condition_type, now,
+    Condition, ConditionStatus, ControllerId, Happening, Operation, Session, SessionId, Wish, condition_type,
+    now,
 };
 use crate::store::{
     Created, IdempotencyKey, Lease, NewSession, PlacementDecision, Placer, Recorded, SessionRecord,
@@ -50,6 +51,7 @@ pub(super) async fn create(db: &mut SqliteConnection, new: NewSession) -> Result
 
     insert(db, &session).await?;
     operations::insert(db, &session, &operation).await?;
+    events::tell(db, &session, Happening::of_creation(&session)).await?;
     let record = SessionRecord { session, operation };
     if let Some(key) = idempotency {
         store_answer(db, &key, &record.session.id, render(&record), at).await?;
@@ -67,6 +69,7 @@ pub(super) async fn place(
     let Some(SessionRecord { mut session, mut operation }) = operations::claimed(db, &lease).await? else {
         return Ok(Recorded::Stale);
     };
+    let before = session.clone();
     let at = now();
     operation.next_attempt_at = Some(at);
     operation.updated_at = at;
@@ -91,6 +94,7 @@ pub(super) async fn place(
             operation.failures = 0;
         }
         sessions::store_observed(db, &session).await?;
+        events::tell(db, &session, Happening::of_change(&before, &session)).await?;
     }
     operations::store(db, &session, &operation, None).await?;
     Ok(Recorded::Stored)

@@ -1,8 +1,10 @@
 //! The store on SQLite: many readers, one writer.
 
 mod access;
+mod census;
 mod controllers;
 mod create;
+mod events;
 mod observed;
 mod operations;
 mod rows;
@@ -27,6 +29,7 @@ use sqlx::{ConnectOptions as _, SqlitePool};
 
 use super::*;
 use writer::Writer;
+pub use writer::WriterMetrics;
 
 /// How long a statement waits for a lock. Only a foreign program on the same file can hold one for long.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,11 +57,17 @@ impl SqliteStore {
         let mut connection = options.connect().await?;
         migrations::migrate(&mut connection).await?;
         operations::forget_earlier_process(&mut connection).await?;
+        let latest = events::latest(&mut connection).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_with(options.create_if_missing(false).read_only(true))
             .await?;
-        Ok(Self { readers, writer: Writer::start(connection) })
+        Ok(Self { readers, writer: Writer::start(connection, latest) })
+    }
+
+    /// What the writer measures about itself.
+    pub fn writer_metrics(&self) -> &WriterMetrics {
+        self.writer.metrics()
     }
 }
 
@@ -230,6 +239,37 @@ impl Store for SqliteStore {
     async fn replace_admin_token(&self, name: &str, token_hash: &str) -> Result<(), StoreError> {
         let (name, token_hash) = (name.to_owned(), token_hash.to_owned());
         self.writer.run(move |db| Box::pin(tokens::replace_admin(db, name, token_hash))).await
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<EventPage, StoreError> {
+        events::page(&mut *self.readers.acquire().await?, query).await
+    }
+
+    fn latest_event(&self) -> watch::Receiver<EventCursor> {
+        self.writer.latest_event()
+    }
+
+    async fn event_owner(&self, id: &SessionId) -> Result<Option<String>, StoreError> {
+        events::owner(&mut *self.readers.acquire().await?, id).await
+    }
+
+    async fn sweep_events(&self, keep: Duration, most: u32) -> Result<(), StoreError> {
+        while self.writer.run(move |db| Box::pin(events::sweep_old(db, keep))).await? {}
+        // Found by a reader: the writer is not held up by a look at the whole table.
+        let crowded = events::crowded(&mut *self.readers.acquire().await?, most).await?;
+        for session in crowded {
+            loop {
+                let one = session.clone();
+                if !self.writer.run(move |db| Box::pin(events::thin_out(db, one, most))).await? {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn census(&self) -> Result<Census, StoreError> {
+        census::take(&mut *self.readers.acquire().await?).await
     }
 
     async fn tokens(

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use sqlx::SqliteConnection;
 
 use super::rows::{readable, select_sessions};
-use super::{operations, sessions};
-use crate::domain::{Condition, ConditionStatus, ControllerId, SessionId, now};
+use super::{events, operations, sessions};
+use crate::domain::{Condition, ConditionStatus, ControllerId, Happening, SessionId, now};
 use crate::store::{ObservedChange, SessionRecord, StoreError};
 
 pub(super) async fn settled(
@@ -32,6 +32,7 @@ pub(super) async fn record(
     for change in changes {
         let found = operations::untouched(db, &change).await?;
         let Some(SessionRecord { mut session, operation: _ }) = found else { continue };
+        let before = session.clone();
         let at = now();
         session.phase = change.phase;
         session.conditions = change.conditions;
@@ -40,6 +41,7 @@ pub(super) async fn record(
         }
         session.updated_at = at;
         sessions::store_observed(db, &session).await?;
+        events::tell(db, &session, Happening::of_change(&before, &session)).await?;
         if let Some(mut operation) = change.repair {
             operation.updated_at = at;
             operations::store(db, &session, &operation, None).await?;
@@ -72,9 +74,11 @@ pub(super) async fn set_condition(
         if needless {
             continue;
         }
+        let before = session.clone();
         session.conditions.set(condition.clone());
         session.updated_at = now();
         sessions::store_observed(db, &session).await?;
+        events::tell(db, &session, Happening::of_change(&before, &session)).await?;
         changed.push(session.id);
     }
     Ok(changed)

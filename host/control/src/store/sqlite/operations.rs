@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use sqlx::{Row as _, SqliteConnection};
 
 use super::rows::{record, select_sessions};
-use super::sessions;
-use crate::domain::{ControllerId, Operation, Session, decide, now};
+use super::{events, sessions};
+use crate::domain::{ControllerId, Happening, Operation, Session, decide, now};
 use crate::store::{
     Applied, ClaimRequest, Claimed, Lease, ObservedChange, Recorded, SessionRecord, StepRecord, StoreError,
 };
@@ -182,9 +182,11 @@ async fn claim_one(
     request: &ClaimRequest,
 ) -> Result<Option<Claimed>, StoreError> {
     let mut found = found;
+    let before = found.session.clone();
     if found.rest_if_fulfilled(request.now) {
         sessions::store_observed(db, &found.session).await?;
         store(db, &found.session, &found.operation, None).await?;
+        events::tell(db, &found.session, Happening::of_change(&before, &found.session)).await?;
         return Ok(None);
     }
     let SessionRecord { session, mut operation } = found;
@@ -230,13 +232,19 @@ pub(super) async fn record_step(
     step: StepRecord,
 ) -> Result<Recorded, StoreError> {
     let Some(mut found) = claimed(db, &lease).await? else { return Ok(Recorded::Stale) };
+    let SessionRecord { session: before, operation: claimed } = found.clone();
     let keep_tombstone = step.keep_tombstone;
     if found.apply(step, lease.epoch, now()) == Applied::Removed {
         sessions::remove(db, &found.session, keep_tombstone).await?;
+        events::tell(db, &found.session, [Happening::of_deletion(&found.session)]).await?;
         return Ok(Recorded::Removed);
     }
-    sessions::store_observed(db, &found.session).await?;
-    store(db, &found.session, &found.operation, None).await?;
+    let SessionRecord { session, operation } = &found;
+    sessions::store_observed(db, session).await?;
+    store(db, session, operation, None).await?;
+    let told = Happening::of_operation(&claimed, operation, before.phase, session);
+    events::tell(db, session, told).await?;
+    events::tell(db, session, Happening::of_change(&before, session)).await?;
     Ok(Recorded::Stored)
 }
 

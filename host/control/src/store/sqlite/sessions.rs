@@ -3,9 +3,9 @@
 use sqlx::types::Json;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
-use super::controllers;
 use super::rows::{readable, record, select_sessions};
-use crate::domain::{Generation, Session, SessionId, now};
+use super::{controllers, events};
+use crate::domain::{Generation, Happening, Session, SessionId, now};
 use crate::store::{Deletion, Position, SessionFilter, SessionRecord, StoreError};
 
 pub(super) async fn one(
@@ -86,7 +86,8 @@ pub(super) async fn request_deletion(
     let (deleting, purging): (bool, bool) = (row.try_get("deleting")?, row.try_get("purge_home")?);
     // A purge that was asked for is not taken back by asking again without it.
     let purge_home = purge_home || (deleting && purging);
-    if !deleting || purge_home != purging {
+    let news = !deleting || purge_home != purging;
+    if news {
         let at = now();
         let generation = Generation::from_db(row.try_get("generation")?).next();
         sqlx::query(
@@ -107,7 +108,11 @@ pub(super) async fn request_deletion(
             .await?;
     }
     match one(db, &id).await {
-        Ok(Some(record)) => Ok(Deletion::Wished(Box::new(record))),
+        Ok(Some(record)) => {
+            let told = news.then(|| Happening::of_wish(&record.session));
+            events::tell(db, &record.session, told).await?;
+            Ok(Deletion::Wished(Box::new(record)))
+        }
         Ok(None) => Ok(Deletion::NoSuchSession),
         Err(error) if error.is_unreadable_row() => {
             tracing::error!(session = %id, %error, "a session to be deleted cannot be read");

@@ -457,3 +457,41 @@ async fn lists_use_the_indices() {
         assert!(plan.iter().any(|step| step.contains(index)), "{index}: {plan:?}");
     }
 }
+
+#[tokio::test]
+async fn pages_of_events_use_indexes() {
+    let (_folder, store) = open().await;
+    let all = EventScope::default();
+    let id = test_session(Wish::State(WishedState::Running), false, Phase::Pending).id;
+    for (scope, index) in [
+        (EventScope { user_id: Some("u".into()), ..all.clone() }, "idx_events_user"),
+        (EventScope { sessions: vec![id], ..all.clone() }, "idx_events_session"),
+        (all, "INTEGER PRIMARY KEY"),
+    ] {
+        let query = EventQuery { scope, after: EventCursor::from_db(7), limit: 10 };
+        let query = events::page_query(&query, EventCursor::from_db(99));
+        let explain = format!("EXPLAIN QUERY PLAN {}", query.sql().as_str());
+        let plan: Vec<(i64, i64, i64, String)> =
+            sqlx::query_as(sqlx::AssertSqlSafe(explain)).fetch_all(&store.readers).await.unwrap();
+        let plan: Vec<_> = plan.into_iter().map(|(.., step)| step).collect();
+        assert!(plan.iter().any(|step| step.contains(index)), "{index}: {plan:?}");
+        assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_committed_is_not_told() {
+    let (_folder, store) = open().await;
+    let mut news = store.latest_event();
+    let refused = store.create_session(new_session()).await.unwrap();
+    assert!(matches!(refused, Created::Refused(_)));
+    assert!(!news.has_changed().unwrap());
+    register(&store, "one").await;
+    let session = stored(&store, new_session()).await.session;
+    assert!(news.has_changed().unwrap(), "told before the caller hears of success");
+    let query = EventQuery { scope: EventScope::default(), after: EventCursor::START, limit: 100 };
+    let page = store.events(&query).await.unwrap();
+    assert_eq!((page.upto, page.lost), (*news.borrow_and_update(), false));
+    assert!(page.events.iter().all(|event| event.session_id.as_deref() == Some(session.id.as_str())));
+    assert_eq!(store.event_owner(&session.id).await.unwrap().as_deref(), Some("u"));
+}

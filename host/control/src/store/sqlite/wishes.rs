@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
-use super::{controllers, create, operations, sessions};
-use crate::domain::{Requirement, SessionId, WishedState, now};
+use super::{controllers, create, events, operations, sessions};
+use crate::domain::{Happening, Requirement, SessionId, WishedState, now};
 use crate::store::{ActivitySign, Created, NewWish, StoreError, Stray, Wished};
 
 /// Ids in one query.
@@ -25,12 +25,15 @@ pub(super) async fn wish(db: &mut SqliteConnection, new: NewWish) -> Result<Wish
     if record.session.is_deleting() {
         return Ok(Wished::Deleting);
     }
+    let before = record.session.clone();
     let changed = record.wish(state, at);
     if changed {
         if state == WishedState::Hibernated && !can_hibernate(db, &record.session).await? {
             return Ok(Wished::Unsupported);
         }
         store(db, &mut record, at).await?;
+        // The wish, and what fulfilling it without a step made of the session.
+        events::tell(db, &record.session, Happening::of_change(&before, &record.session)).await?;
     }
     if let Some(key) = idempotency {
         create::store_answer(db, &key, &session_id, render(&record), at).await?;

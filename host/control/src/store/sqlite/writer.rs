@@ -9,10 +9,13 @@ use std::panic::AssertUnwindSafe;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use sqlx::{Connection as _, SqliteConnection};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
-use super::StoreError;
+use super::{StoreError, events};
+use crate::domain::EventCursor;
 
 /// More callers than this wait for the commit after next.
 const BATCH: usize = 256;
@@ -22,6 +25,26 @@ const QUEUE: usize = 1024;
 /// A handle to the writer's task.
 pub(super) struct Writer {
     jobs: mpsc::Sender<Message>,
+    latest: watch::Receiver<EventCursor>,
+    metrics: WriterMetrics,
+}
+
+/// What the writer measures about itself.
+#[derive(Debug, Clone)]
+pub struct WriterMetrics {
+    /// Jobs that shared a transaction.
+    pub batch: Histogram,
+    /// Seconds that a transaction took, its commit included.
+    pub transaction: Histogram,
+}
+
+impl WriterMetrics {
+    fn new() -> Self {
+        Self {
+            batch: Histogram::new(exponential_buckets(1.0, 2.0, 9)),
+            transaction: Histogram::new(exponential_buckets(0.000_25, 2.0, 14)),
+        }
+    }
 }
 
 enum Message {
@@ -77,10 +100,21 @@ where
 
 impl Writer {
     /// Starts the task.
-    pub(super) fn start(connection: SqliteConnection) -> Self {
+    pub(super) fn start(connection: SqliteConnection, latest: EventCursor) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(serve(connection, queue));
-        Self { jobs }
+        let (news, latest) = watch::channel(latest);
+        let metrics = WriterMetrics::new();
+        tokio::spawn(serve(connection, queue, news, metrics.clone()));
+        Self { jobs, latest, metrics }
+    }
+
+    /// The last event that is committed.
+    pub(super) fn latest_event(&self) -> watch::Receiver<EventCursor> {
+        self.latest.clone()
+    }
+
+    pub(super) fn metrics(&self) -> &WriterMetrics {
+        &self.metrics
     }
 
     /// Runs one job and returns its result once it is durable.
@@ -104,7 +138,12 @@ impl Writer {
     }
 }
 
-async fn serve(mut db: SqliteConnection, mut queue: mpsc::Receiver<Message>) {
+async fn serve(
+    mut db: SqliteConnection,
+    mut queue: mpsc::Receiver<Message>,
+    news: watch::Sender<EventCursor>,
+    metrics: WriterMetrics,
+) {
     let mut closing = None;
     while closing.is_none() {
         let Some(first) = queue.recv().await else { break };
@@ -125,10 +164,16 @@ async fn serve(mut db: SqliteConnection, mut queue: mpsc::Receiver<Message>) {
         if batch.is_empty() {
             continue;
         }
+        let begun = Instant::now();
         let committed = transaction(&mut db, &mut batch).await.map_err(|error| {
             tracing::error!(%error, jobs = batch.len(), "a transaction was not stored");
             error.to_string()
         });
+        metrics.batch.observe(batch.len() as f64);
+        metrics.transaction.observe(begun.elapsed().as_secs_f64());
+        if committed.is_ok() {
+            tell_of_events(&mut db, &news).await;
+        }
         for job in batch {
             job.answer(committed.clone());
         }
@@ -138,6 +183,16 @@ async fn serve(mut db: SqliteConnection, mut queue: mpsc::Receiver<Message>) {
     }
     if let Some(done) = closing {
         let _ = done.send(());
+    }
+}
+
+/// Says how far the events go now. Asked of the table: no job can forget to tell.
+async fn tell_of_events(db: &mut SqliteConnection, news: &watch::Sender<EventCursor>) {
+    match events::latest(db).await {
+        Ok(latest) => {
+            news.send_if_modified(|known| std::mem::replace(known, latest) != latest);
+        }
+        Err(error) => tracing::error!(%error, "whether there are new events is not known"),
     }
 }
 

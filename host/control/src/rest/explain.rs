@@ -1,0 +1,171 @@
+//! `GET /api/v1/sessions/{id}/explain`: why a session is where it is, and what it waits for.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse as _, Json, Response};
+use chrono::SecondsFormat;
+use serde::Serialize;
+
+use super::auth::Caller;
+use super::backend::record_of;
+use super::problem::Problem;
+use super::query::Parameters;
+use crate::control::Shared;
+use crate::domain::{
+    Controller, ControllerStatus, Generation, OperationKind, Phase, PlacementRequest, Session, condition_type,
+};
+use crate::placement::{LeastLoaded, Verdict};
+use crate::store::SessionRecord;
+
+#[derive(Serialize)]
+struct Explanation<'a> {
+    session_id: &'a str,
+    state: &'static str,
+    phase: &'static str,
+    generation: Generation,
+    observed_generation: Option<Generation>,
+    /// One sentence; `null` = for nothing.
+    waiting_for: Option<String>,
+    placement: PlacementView<'a>,
+}
+
+#[derive(Serialize)]
+struct PlacementView<'a> {
+    request: &'a PlacementRequest,
+    controllers: Vec<VerdictView<'a>>,
+}
+
+/// How one controller stands to the session. Plain users see neither who it is nor what it says about itself.
+#[derive(Serialize)]
+struct VerdictView<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    status: ControllerStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions: Option<u32>,
+    /// The session is placed here.
+    chosen: bool,
+    /// It could take the session as things stand now.
+    eligible: bool,
+    /// What is in the way, in one word; absent = nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    obstacle: Option<&'static str>,
+    /// The same in a sentence.
+    reason: String,
+}
+
+pub(super) async fn get(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (mut parts, _) = request.into_parts();
+    Parameters::read(&mut parts, &[]).await?.finish()?;
+    let record = record_of(&shared, &caller, path).await?;
+    let session = &record.session;
+    let controllers = shared.store.controllers().await?;
+    let placer = LeastLoaded::new(&session.placement, &session.spec);
+    let full = caller.sees_all();
+    let controller = session.controller_id().and_then(|id| controllers.iter().find(|one| one.id == *id));
+    let verdicts = placer.verdicts(&controllers);
+    let verdicts = verdicts.into_iter().map(|verdict| verdict_view(session, verdict, full)).collect();
+    let explanation = Explanation {
+        session_id: session.id.as_str(),
+        state: session.state.as_str(),
+        phase: session.phase.as_str(),
+        generation: session.generation,
+        observed_generation: session.observed_generation,
+        waiting_for: waiting_for(&record, controller, full),
+        placement: PlacementView { request: &session.placement, controllers: verdicts },
+    };
+    Ok(Json(explanation).into_response())
+}
+
+fn verdict_view<'a>(session: &Session, verdict: Verdict<'a>, full: bool) -> VerdictView<'a> {
+    let Verdict { controller, obstacle } = verdict;
+    let chosen = session.controller_id() == Some(&controller.id);
+    let reason = match &obstacle {
+        _ if chosen => "the session is placed here".to_owned(),
+        Some(obstacle) if full => obstacle.describe_fully(controller),
+        Some(obstacle) => obstacle.describe(controller),
+        None if session.placed.is_some() => "could take it; another was chosen".to_owned(),
+        None => "can take it".to_owned(),
+    };
+    VerdictView {
+        id: full.then_some(controller.id.as_str()),
+        name: full.then_some(controller.name.as_str()),
+        kind: &controller.controller_type,
+        status: controller.status,
+        sessions: full.then_some(controller.sessions),
+        chosen,
+        eligible: obstacle.is_none(),
+        obstacle: obstacle.map(|obstacle| obstacle.as_str()),
+        reason,
+    }
+}
+
+/// What keeps a session from being as it is wanted.
+fn waiting_for(record: &SessionRecord, controller: Option<&Controller>, full: bool) -> Option<String> {
+    let SessionRecord { session, operation } = record;
+    if operation.is_settled() {
+        let ready = session.conditions.get(condition_type::READY);
+        return (session.phase == Phase::Failed).then(|| {
+            let why = ready.map_or("", |ready| ready.message.as_str());
+            format!("nothing is tried any more, it failed: {}", or(why, "no reason was given"))
+        });
+    }
+    let mut next = String::new();
+    if let Some(at) = operation.next_attempt_at {
+        next = format!("; next attempt at {}", at.to_rfc3339_opts(SecondsFormat::Secs, true));
+    }
+    if session.placed.is_none() {
+        let scheduled = session.conditions.get(condition_type::SCHEDULED);
+        let why = scheduled.map_or("", |scheduled| scheduled.message.as_str());
+        return Some(format!("a controller that can take it: {}{next}", or(why, "none was chosen yet")));
+    }
+    if let Some(controller) = controller.filter(|one| one.status != ControllerStatus::Healthy) {
+        return Some(format!("{}{next}", unwell(controller, full)));
+    }
+    let kind = if session.is_deleting() { OperationKind::Delete } else { operation.kind };
+    let what = match kind {
+        OperationKind::Create => "its creation",
+        OperationKind::Delete => "its removal",
+        OperationKind::Hibernate => "its hibernation",
+        OperationKind::Wake => "its waking",
+    };
+    // What belongs to an earlier wish says nothing about this one.
+    if operation.generation != session.generation {
+        return Some(format!("{what}, which begins at once"));
+    }
+    Some(if !operation.last_error.is_empty() {
+        format!("{what}, which failed {} times: {}{next}", operation.failures, operation.last_error)
+    } else if !operation.message.is_empty() {
+        format!("{what}: {}", operation.message)
+    } else {
+        what.to_owned()
+    })
+}
+
+fn unwell(controller: &Controller, full: bool) -> String {
+    let who = if full { format!("controller {:?}", controller.name) } else { "its controller".to_owned() };
+    let mut text = format!("{who}, which is {}", controller.status.as_str());
+    if let Some(at) = controller.last_heartbeat {
+        text.push_str(&format!(" and last answered at {}", at.to_rfc3339_opts(SecondsFormat::Secs, true)));
+    }
+    if full && !controller.message.is_empty() {
+        text.push_str(&format!(" ({})", controller.message));
+    }
+    text
+}
+
+fn or<'a>(text: &'a str, instead: &'a str) -> &'a str {
+    if text.is_empty() { instead } else { text }
+}

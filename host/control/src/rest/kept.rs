@@ -1,0 +1,28 @@
+//! What requests keep between each other. Memory only, all of it bounded.
+
+use super::tickets::Tickets;
+use super::usage::Samples;
+use crate::ControlConfig;
+use crate::slots::Slots;
+
+/// Kept between requests.
+pub(crate) struct Kept {
+    pub(super) tickets: Tickets,
+    pub(super) samples: Samples,
+    pub(super) listeners: Slots,
+    pub(super) followers: Slots,
+    /// Connections through the gateway that outlive their request, by session.
+    pub(crate) visits: Slots,
+}
+
+impl Kept {
+    pub(crate) fn new(config: &ControlConfig) -> Self {
+        Self {
+            tickets: Tickets::default(),
+            samples: Samples::default(),
+            listeners: Slots::new(config.event_listeners),
+            followers: Slots::new(config.log_followers),
+            visits: Slots::new(config.gateway_connections),
+        }
+    }
+}

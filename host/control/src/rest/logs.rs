@@ -1,0 +1,292 @@
+//! `GET /api/v1/sessions/{id}/logs`: what a session wrote, as a page or as it comes.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse as _, Json, Response};
+use chrono::{DateTime, Utc};
+use futures::stream;
+use http::{HeaderMap, header};
+use serde::Serialize;
+use serde_json::json;
+use streamspace_proto::controller::v1 as proto;
+use tokio::time::{Instant, timeout_at};
+use tonic::{Status, Streaming};
+
+use super::auth::Caller;
+use super::backend::{client_of, problem, record_of};
+use super::problem::Problem;
+use super::query::Parameters;
+use super::usage::time;
+use crate::changes::Listener;
+use crate::control::Shared;
+use crate::domain::{Session, SessionSpec};
+use crate::fleet::CallError;
+use crate::slots::Slot;
+
+/// Lines on a page, if the caller does not say, and at most.
+const LARGEST_LIMIT: u32 = 1000;
+/// Lines before the end that may be asked for.
+const LONGEST_TAIL: i32 = 10_000;
+/// A page ends with the line that makes it larger than this, in bytes.
+const LARGEST_PAGE: usize = 1 << 20;
+/// The longest cursor of a controller, in bytes.
+const LONGEST_CURSOR: usize = 4096;
+/// A failure that comes so soon is the answer; a later one is the last line.
+const FIRST_LINE: Duration = Duration::from_millis(500);
+/// A client that left without a word must not be followed for ever. One that is there goes on with its cursor.
+const LONGEST_FOLLOW: Duration = Duration::from_secs(3600);
+
+/// How lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// `{items, next_cursor}`.
+    Page,
+    /// A JSON object a line.
+    Lines,
+    /// What the session wrote, and nothing else.
+    Text,
+}
+
+impl Form {
+    /// The first type of `Accept` that can be given; its weights are not looked at.
+    fn negotiate(headers: &HeaderMap, follow: bool) -> Self {
+        let default = if follow { Self::Lines } else { Self::Page };
+        let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let known = |kind: &str| match kind.split(';').next().unwrap_or_default().trim() {
+            "text/plain" => Some(Self::Text),
+            "application/x-ndjson" => Some(Self::Lines),
+            "application/json" | "application/*" | "*/*" => Some(default),
+            _ => None,
+        };
+        accepted.flat_map(|value| value.split(',')).find_map(known).unwrap_or(default)
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Page => "application/json",
+            Self::Lines => "application/x-ndjson",
+            Self::Text => "text/plain; charset=utf-8",
+        }
+    }
+
+    fn write(self, line: &LineView) -> String {
+        match self {
+            Self::Text => format!("{}\n", line.message),
+            // The type always serializes.
+            Self::Page | Self::Lines => format!("{}\n", serde_json::to_string(line).unwrap_or_default()),
+        }
+    }
+}
+
+/// A line of output.
+#[derive(Debug, Serialize)]
+struct LineView {
+    time: Option<DateTime<Utc>>,
+    stream: String,
+    message: String,
+    cursor: String,
+}
+
+impl LineView {
+    /// What the session was given as a secret is not shown to those who read its output.
+    fn new(entry: proto::LogEntry, spec: &SessionSpec) -> Self {
+        let message = entry.message.strip_suffix('\n').unwrap_or(&entry.message);
+        Self {
+            time: entry.timestamp.as_ref().and_then(time),
+            stream: entry.stream,
+            message: spec.without_secrets(message),
+            cursor: entry.cursor,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Page<'a> {
+    items: &'a [LineView],
+    next_cursor: Option<&'a str>,
+}
+
+pub(super) async fn get(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (mut parts, _) = request.into_parts();
+    let mut parameters = Parameters::read(&mut parts, &["follow", "tail", "cursor", "limit"]).await?;
+    let follow = parameters.flag("follow");
+    let tail = parameters.take("tail", |text| match text.parse::<i32>() {
+        Ok(lines) if (1..=LONGEST_TAIL).contains(&lines) => Ok(lines),
+        _ => Err(format!("must be a number from 1 to {LONGEST_TAIL}")),
+    });
+    let cursor = parameters.take("cursor", |text| match text.len() {
+        1..=LONGEST_CURSOR => Ok(text.to_owned()),
+        _ => Err("not a cursor of an earlier line".to_owned()),
+    });
+    let limit = parameters.take("limit", |text| match text.parse::<u32>() {
+        _ if follow => Err("does not go with follow".to_owned()),
+        Ok(limit) if (1..=LARGEST_LIMIT).contains(&limit) => Ok(limit),
+        _ => Err(format!("must be a number from 1 to {LARGEST_LIMIT}")),
+    });
+    parameters.finish()?;
+
+    let record = record_of(&shared, &caller, path).await?;
+    let session = record.session;
+    let client = client_of(&shared, &session)?;
+    let slot = shared.kept.followers.take(&caller.user_id);
+    let slot = slot.ok_or_else(|| Problem::too_many("too many requests read the output of sessions"))?;
+    // From here on a deletion is heard of.
+    let changes = shared.changes.subscribe();
+    let request = proto::GetSessionLogsRequest {
+        session_id: session.id.to_string(),
+        node_id: session.node_id.clone(),
+        follow,
+        tail_lines: tail.unwrap_or(0),
+        cursor: cursor.unwrap_or_default(),
+    };
+    let deadline = Instant::now() + shared.config.call_timeout;
+    let entries = client.logs(request, shared.config.call_timeout).await;
+    let mut entries = entries.map_err(|error| problem(&session.spec, &error))?;
+
+    let form = Form::negotiate(&parts.headers, follow);
+    if !follow {
+        return page(&session, &mut entries, limit.unwrap_or(LARGEST_LIMIT), deadline, form).await;
+    }
+    let first = match tokio::time::timeout(FIRST_LINE, entries.message()).await {
+        Ok(Ok(Some(entry))) => First::Line(entry),
+        Ok(Ok(None)) => First::End,
+        Ok(Err(status)) => return Err(problem(&session.spec, &status.into())),
+        Err(_) => First::None,
+    };
+    let until = Instant::now() + LONGEST_FOLLOW;
+    let follower = Follower { shared, session, entries, first, changes, form, until, _slot: slot };
+    let lines = stream::unfold(follower, |mut follower| async move {
+        let line = follower.next().await?;
+        Some((Ok::<_, Infallible>(Bytes::from(line)), follower))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, form.content_type()),
+        (header::CACHE_CONTROL, "no-store"),
+        // Proxies that collect an answer first would show nothing for a long time.
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    Ok((headers, Body::from_stream(lines)).into_response())
+}
+
+async fn page(
+    session: &Session,
+    entries: &mut Streaming<proto::LogEntry>,
+    limit: u32,
+    deadline: Instant,
+    form: Form,
+) -> Result<Response, Problem> {
+    let mut lines = Vec::new();
+    let mut size = 0;
+    let mut more = false;
+    loop {
+        let next = timeout_at(deadline, entries.message()).await;
+        let next = next.unwrap_or_else(|_| Err(Status::deadline_exceeded("the output did not come in time")));
+        match next {
+            Ok(None) => break,
+            Ok(Some(_)) if lines.len() >= limit as usize || size >= LARGEST_PAGE => {
+                more = true;
+                break;
+            }
+            Ok(Some(entry)) => {
+                let line = LineView::new(entry, &session.spec);
+                size += line.message.len();
+                lines.push(line);
+            }
+            Err(status) => return Err(problem(&session.spec, &CallError::from(status))),
+        }
+    }
+    if form == Form::Page {
+        let next_cursor = lines.last().filter(|_| more).map(|last| last.cursor.as_str());
+        return Ok(Json(Page { items: &lines, next_cursor }).into_response());
+    }
+    let text: String = lines.iter().map(|line| form.write(line)).collect();
+    Ok(([(header::CONTENT_TYPE, form.content_type())], text).into_response())
+}
+
+/// What came before the answer began.
+enum First {
+    None,
+    Line(proto::LogEntry),
+    End,
+}
+
+/// A request that follows. Dropping it drops the stream of the controller: that is how the controller learns that
+/// nobody reads any more.
+struct Follower {
+    shared: Arc<Shared>,
+    session: Session,
+    entries: Streaming<proto::LogEntry>,
+    first: First,
+    changes: Listener,
+    form: Form,
+    until: Instant,
+    _slot: Slot,
+}
+
+impl Follower {
+    /// The next piece of the answer; `None` = it ends.
+    async fn next(&mut self) -> Option<String> {
+        match std::mem::replace(&mut self.first, First::None) {
+            First::Line(entry) => return Some(self.form.write(&LineView::new(entry, &self.session.spec))),
+            First::End => return None,
+            First::None => {}
+        }
+        let stopping = self.shared.stopping.clone();
+        loop {
+            let entry = tokio::select! {
+                entry = self.entries.message() => entry,
+                () = self.changes.changed(&self.session.id) => {
+                    let owner = self.shared.store.session_owner(&self.session.id).await;
+                    if matches!(owner, Ok(None)) {
+                        return None;
+                    }
+                    continue;
+                }
+                () = stopping.cancelled() => return None,
+                () = tokio::time::sleep_until(self.until) => return None,
+            };
+            return match entry {
+                Ok(Some(entry)) => Some(self.form.write(&LineView::new(entry, &self.session.spec))),
+                Ok(None) => None,
+                Err(status) => {
+                    // The head of the answer is gone already: the failure is its last line.
+                    self.first = First::End;
+                    let error = problem(&self.session.spec, &status.into());
+                    (self.form == Form::Lines).then(|| format!("{}\n", json!({ "error": error })))
+                }
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn forms() {
+        let form = |accept: &'static str, follow| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            Form::negotiate(&headers, follow)
+        };
+        assert_eq!((form("*/*", false), form("*/*", true)), (Form::Page, Form::Lines));
+        assert_eq!((form("image/png", false), form("", true)), (Form::Page, Form::Lines));
+        assert_eq!(form("text/plain;q=0.5, */*", false), Form::Text);
+        assert_eq!(form("application/x-ndjson", false), Form::Lines);
+        assert_eq!(form("application/json", true), Form::Lines);
+    }
+}

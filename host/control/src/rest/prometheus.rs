@@ -1,0 +1,44 @@
+//! `GET /metrics`: for operators, like everything that is about more than one's own sessions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use http::header;
+use tokio::time::Instant;
+
+use super::auth::Caller;
+use super::problem::Problem;
+use super::query::Parameters;
+use crate::control::Shared;
+
+/// Counts of the database are used again for so long.
+const FRESH: Duration = Duration::from_secs(5);
+/// OpenMetrics 1.0; Prometheus has read it since 2.5.
+const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+pub(super) async fn get(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, Problem> {
+    caller.require_operator()?;
+    let (mut parts, _) = request.into_parts();
+    Parameters::read(&mut parts, &[]).await?.finish()?;
+
+    let mut counted = shared.metrics.counted.lock().await;
+    if counted.is_none_or(|at| at.elapsed() >= FRESH) {
+        shared.metrics.take_census(shared.store.census().await?);
+        *counted = Some(Instant::now());
+    }
+    let kept = &shared.kept;
+    let open = (kept.listeners.taken(), kept.followers.taken(), kept.visits.taken());
+    let text = shared.metrics.render(shared.feed.lag(), open).map_err(|error| {
+        tracing::error!(%error, "metrics cannot be written");
+        Problem::internal()
+    })?;
+    drop(counted);
+    Ok(([(header::CONTENT_TYPE, FORMAT)], text).into_response())
+}

@@ -1,0 +1,260 @@
+//! `/api/v1/ws`: events as they happen, and `POST /api/v1/ws/ticket` for those who cannot set a header.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::{FromRequestParts as _, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, StatusCode, header};
+use serde::Serialize;
+use serde_json::json;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::auth::{Caller, bearer, caller_of};
+use super::events::{EventView, read_cursor};
+use super::problem::{FieldError, Problem};
+use super::query::Parameters;
+use super::tickets::{Credential, LIFE};
+use crate::control::Shared;
+use crate::domain::{EventCursor, SessionId};
+use crate::events::{News, Subscription};
+use crate::slots::Slot;
+use crate::store::EventScope;
+
+/// The subprotocol that this server speaks.
+const PROTOCOL: &str = "streamspace.v1";
+/// A client that takes nothing for so long is let go; it can come back with its cursor.
+const SEND_LIMIT: Duration = Duration::from_secs(60);
+/// How long a farewell may take.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
+/// Clients have nothing to say here.
+const LARGEST_MESSAGE: usize = 4096;
+/// Sessions that one connection may ask for.
+const MOST_SESSIONS: usize = 100;
+
+/// `POST /api/v1/ws/ticket`.
+pub(super) async fn ticket(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Problem> {
+    let (mut parts, _) = request.into_parts();
+    Parameters::read(&mut parts, &[]).await?.finish()?;
+    let token = bearer(&parts.headers).ok_or_else(|| Problem::unauthorized("expected a token"))?;
+    let ticket = shared.kept.tickets.issue(Credential::new(token), Instant::now());
+    let ticket = ticket.ok_or_else(|| Problem::too_many("too many tickets are in use"))?;
+    let body = json!({ "ticket": ticket, "expires_in_seconds": LIFE.as_secs() });
+    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
+}
+
+/// `GET /api/v1/ws`.
+pub(super) async fn open(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Problem> {
+    let (mut parts, _) = request.into_parts();
+    let mut parameters = Parameters::read(&mut parts, &["after", "session_id", "ticket"]).await?;
+    let after = parameters.take("after", read_cursor);
+    let sessions = parameters.take("session_id", read_sessions).unwrap_or_default();
+    let ticket = parameters.take("ticket", |text| Ok(text.to_owned()));
+    parameters.finish()?;
+
+    let credential = credential(&shared, &parts.headers, ticket.as_deref())?;
+    let caller = caller_of(&shared, credential.token()).await?;
+    tracing::Span::current().record("user", &caller.user_id);
+    let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &shared).await.map_err(|_| {
+        Problem::bad_request(vec![FieldError::new("", "expected the opening of a WebSocket (RFC 6455)")])
+    })?;
+    let slot = shared.kept.listeners.take(&caller.user_id);
+    let slot = slot.ok_or_else(|| Problem::too_many("too many connections listen to events"))?;
+
+    let user_id = (!caller.sees_all()).then(|| caller.user_id.clone());
+    let subscription = shared.feed.subscribe(EventScope { user_id, sessions }, after);
+    let fresh = after.is_none();
+    let listener =
+        Listener { shared: Arc::clone(&shared), caller, credential, subscription, fresh, _slot: slot };
+    // Counted from now on: the server waits for it when it stops.
+    let connection = shared.connections.token();
+    let upgrade = upgrade.protocols([PROTOCOL]).max_message_size(LARGEST_MESSAGE);
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        listener.serve(socket).await;
+        drop(connection);
+    }))
+}
+
+/// Who opens a connection: by the header, by a subprotocol next to ours, or by a ticket.
+fn credential(shared: &Shared, headers: &HeaderMap, ticket: Option<&str>) -> Result<Credential, Problem> {
+    if headers.contains_key(header::AUTHORIZATION) {
+        let token = bearer(headers).map(Credential::new);
+        return token
+            .ok_or_else(|| Problem::unauthorized("expected the header Authorization: Bearer <token>"));
+    }
+    if let Some(ticket) = ticket {
+        let redeemed = shared.kept.tickets.redeem(ticket, Instant::now());
+        return redeemed.ok_or_else(|| Problem::unauthorized("the ticket is not valid, or not any more"));
+    }
+    let offered: Vec<_> = headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .collect();
+    match offered.iter().find_map(|protocol| protocol.strip_prefix("bearer.")) {
+        // The server has to choose one, and must not repeat the token.
+        Some(_) if !offered.contains(&PROTOCOL) => Err(Problem::bad_request(vec![FieldError::new(
+            "Sec-WebSocket-Protocol",
+            format!("{PROTOCOL:?} has to be offered beside the token"),
+        )])),
+        Some(token) => Ok(Credential::new(token)),
+        None => Err(Problem::unauthorized(
+            "expected the header Authorization: Bearer <token>, the subprotocol bearer.<token>, or a ticket",
+        )),
+    }
+}
+
+fn read_sessions(text: &str) -> Result<Vec<SessionId>, String> {
+    let ids: Result<Vec<_>, _> = text.split(',').map(SessionId::parse).collect();
+    match ids {
+        Ok(ids) if ids.len() <= MOST_SESSIONS => Ok(ids),
+        _ => Err(format!("must be 1 to {MOST_SESSIONS} ids of sessions, with commas between them")),
+    }
+}
+
+/// A message that is no event.
+#[derive(Serialize)]
+struct Notice {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    cursor: String,
+}
+
+/// The server's side of one connection.
+struct Listener {
+    shared: Arc<Shared>,
+    caller: Caller,
+    credential: Credential,
+    subscription: Subscription,
+    /// The client named no place to go on from.
+    fresh: bool,
+    _slot: Slot,
+}
+
+/// What to do next with a connection.
+type Next = ControlFlow<(u16, &'static str)>;
+
+const GONE: Next = ControlFlow::Break((close_code::ABNORMAL, ""));
+
+impl Listener {
+    async fn serve(mut self, mut socket: WebSocket) {
+        let stopping = self.shared.stopping.clone();
+        let end = tokio::select! {
+            end = self.talk(&mut socket) => end,
+            () = stopping.cancelled() => (close_code::AWAY, "the server is stopping"),
+        };
+        if end.0 != close_code::ABNORMAL {
+            let farewell = Message::Close(Some(CloseFrame { code: end.0, reason: end.1.into() }));
+            let _ = tokio::time::timeout(GOODBYE_LIMIT, async {
+                if socket.send(farewell).await.is_ok() {
+                    // The other side's farewell.
+                    while let Some(Ok(_)) = socket.recv().await {}
+                }
+            })
+            .await;
+        }
+    }
+
+    async fn talk(&mut self, socket: &mut WebSocket) -> (u16, &'static str) {
+        let pause = self.shared.config.event_heartbeat;
+        let mut heartbeat = tokio::time::interval_at(Instant::now() + pause, pause);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Where to come back to, even if nothing is ever said.
+        let mut told = self.subscription.position();
+        if self.fresh
+            && let ControlFlow::Break(end) = notice(socket, "ready", told).await
+        {
+            return end;
+        }
+        // It took or said something since the last heartbeat.
+        let mut alive = true;
+        loop {
+            let next = tokio::select! {
+                // In this order: an answer that has come counts before its absence does, and a flood of events does
+                // not keep the heartbeat from looking at the token.
+                biased;
+                message = socket.recv() => {
+                    alive = true;
+                    match message {
+                        Some(Ok(Message::Close(_))) | Some(Err(_)) | None => GONE,
+                        Some(Ok(_)) => ControlFlow::Continue(()),
+                    }
+                }
+                _ = heartbeat.tick() => {
+                    if !std::mem::take(&mut alive) {
+                        return (close_code::POLICY, "no answer to a ping");
+                    }
+                    self.beat(socket, &mut told).await
+                }
+                news = self.subscription.next() => match news {
+                    Ok(news) => {
+                        told = self.subscription.position();
+                        alive = true;
+                        deliver(socket, news, told).await
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "events cannot be read");
+                        ControlFlow::Break((close_code::ERROR, "events cannot be read"))
+                    }
+                },
+            };
+            if let ControlFlow::Break(end) = next {
+                return end;
+            }
+        }
+    }
+
+    /// Shows that the connection lives, and sees whether it still may.
+    async fn beat(&self, socket: &mut WebSocket, told: &mut EventCursor) -> Next {
+        match caller_of(&self.shared, self.credential.token()).await {
+            Ok(caller) if caller.sees_as(&self.caller) => {}
+            Err(problem) if problem.status().is_server_error() => {}
+            _ => return ControlFlow::Break((close_code::POLICY, "the token is not valid any more")),
+        }
+        let position = self.subscription.position();
+        if position > std::mem::replace(told, position) {
+            // What was passed over belongs to others. Whoever comes back need not begin before it.
+            notice(socket, "bookmark", position).await?;
+        }
+        send(socket, Message::Ping(Default::default())).await
+    }
+}
+
+async fn deliver(socket: &mut WebSocket, news: News, position: EventCursor) -> Next {
+    match news {
+        News::Lost => notice(socket, "resync", position).await,
+        News::Events(events) => {
+            for event in events {
+                write(socket, &EventView::new(&event)).await?;
+            }
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+async fn notice(socket: &mut WebSocket, kind: &'static str, cursor: EventCursor) -> Next {
+    write(socket, &Notice { kind, cursor: cursor.to_string() }).await
+}
+
+async fn write(socket: &mut WebSocket, message: &impl Serialize) -> Next {
+    match serde_json::to_string(message) {
+        Ok(text) => send(socket, Message::Text(text.into())).await,
+        Err(error) => {
+            tracing::error!(%error, "an event cannot be written");
+            ControlFlow::Break((close_code::ERROR, "an event cannot be written"))
+        }
+    }
+}
+
+/// Waits for a slow client: meanwhile events stay in the table, and none is kept here.
+async fn send(socket: &mut WebSocket, message: Message) -> Next {
+    match tokio::time::timeout(SEND_LIMIT, socket.send(message)).await {
+        Ok(Ok(())) => ControlFlow::Continue(()),
+        Ok(Err(_)) | Err(_) => GONE,
+    }
+}
