@@ -38,7 +38,8 @@ impl Api {
         // Whoever comes first installs it; the others find it there.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self {
-            client: Client::builder().no_proxy().build().unwrap(),
+            // A connection for each request: one that is kept may be closed by the server in the very moment of its next use.
+            client: Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap(),
             base: format!("http://{address}"),
             token: token.map(str::to_owned),
         }
