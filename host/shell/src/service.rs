@@ -107,7 +107,7 @@ impl ControllerService for Shell {
         let mut request = request.into_inner();
         let operation_id = std::mem::take(&mut request.operation_id);
         let options = self.admit(timeout, operation_id, request.generation, request.epoch)?;
-        let handle = some_unless_empty(std::mem::take(&mut request.handle));
+        let handle = convert::handle(std::mem::take(&mut request.handle))?;
         let session_id = request.session_id.clone();
         let wanted = session_request(request)?;
         let call = |backend: Backend| async move { backend.create(options, wanted, handle).await };
@@ -156,7 +156,7 @@ impl ControllerService for Shell {
         let purge_home = request.purge_home.then(|| home_key(&request.user_id));
         let options = self.admit(timeout, request.operation_id, request.generation, request.epoch)?;
         let session = session_ref(request.session_id.clone(), request.node_id)?;
-        let handle = some_unless_empty(request.handle);
+        let handle = convert::handle(request.handle)?;
         let call =
             |backend: Backend| async move { backend.delete(options, session, purge_home, handle).await };
         let outcome = self.slot.call(Subject::Session(&request.session_id), call).await?;
@@ -181,7 +181,7 @@ impl ControllerService for Shell {
         let request = request.into_inner();
         let options = self.admit(timeout, request.operation_id, request.generation, request.epoch)?;
         let session = session_ref(request.session_id.clone(), request.node_id)?;
-        let handle = some_unless_empty(request.handle);
+        let handle = convert::handle(request.handle)?;
         let call = |backend: Backend| async move { backend.hibernate(options, session, handle).await };
         let outcome = self.slot.call(Subject::Session(&request.session_id), call).await?;
         let Mutation { phase, message, handle, in_progress, poll_after, conditions, .. } =
@@ -205,7 +205,7 @@ impl ControllerService for Shell {
         let request = request.into_inner();
         let options = self.admit(timeout, request.operation_id, request.generation, request.epoch)?;
         let session = session_ref(request.session_id.clone(), request.node_id)?;
-        let handle = some_unless_empty(request.handle);
+        let handle = convert::handle(request.handle)?;
         let call = |backend: Backend| async move { backend.wake(options, session, handle).await };
         let outcome = self.slot.call(Subject::Session(&request.session_id), call).await?;
         let Mutation { phase, message, handle, in_progress, poll_after, conditions, .. } =

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::Value;
 use streamspace_conformance::{
-    DockerFixture, Fixture, Format, InProcess, Options, Recipe, Runner, Target, Variation,
+    DockerFixture, Fixture, Format, InProcess, Options, Recipe, Runner, SimulatedFixture, Target, Variation,
 };
 use streamspace_proto::controller::v1::{Port, ResourceRequirements, SessionSpec};
 use streamspace_runtime::{BackendConfig, EndpointConfig, EndpointKind, Plugin, Runtime, RuntimeConfig};
@@ -128,6 +128,13 @@ async fn target(plugin: Plugin, args: &CheckArgs) -> anyhow::Result<Target> {
                 .context("this host serves no Docker endpoints")?;
             config.endpoints.insert(asked.name.clone(), endpoint);
             (fixture.recipe(args.port, args.talks), Some(Arc::new(fixture)))
+        }
+        None if plugin.backend_type() == "simulated" => {
+            let api = config.endpoints.get("api").context("--endpoint api=… is missing")?.to_string();
+            let fixture = SimulatedFixture::start(&api, &config.controller_id, &args.image)
+                .await
+                .with_context(|| format!("the simulated infrastructure at {api} cannot be used"))?;
+            (fixture.recipe(), Some(Arc::new(fixture)))
         }
         None => (plain_recipe(args), None),
     };

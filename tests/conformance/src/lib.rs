@@ -24,6 +24,7 @@ pub use check::{Check, Isolation, Need, Stop};
 pub use context::{Context, Session};
 pub use controller::{Controller, Leaks};
 pub use fixture::docker::DockerFixture;
+pub use fixture::simulated::SimulatedFixture;
 pub use fixture::{Ability, Applied, Fixture, FixtureError, Foreign, Weather};
 pub use in_process::InProcess;
 pub use link::connect;

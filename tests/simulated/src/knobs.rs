@@ -78,6 +78,38 @@ pub(crate) struct Settings {
     pub(crate) event_buffer: usize,
     pub(crate) pages: bool,
     pub(crate) unavailable: bool,
+    /// Images that are not like all others; the first whose name fits counts.
+    pub(crate) images: Vec<Image>,
+    /// Nobody has a machine for a larger box.
+    pub(crate) largest_memory_bytes: u64,
+    pub(crate) largest_cpu_millis: u32,
+}
+
+/// What is special about some images.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Image {
+    name: String,
+    is: ImageKind,
+}
+
+/// What a box of an image does, or that there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum ImageKind {
+    /// There is no such image.
+    Missing,
+    /// A box of it crashes right after each start.
+    Crashing,
+    /// A running box of it writes a line every so often.
+    Talking { every_ms: u64 },
+}
+
+impl Settings {
+    /// What is special about an image.
+    pub(crate) fn image(&self, name: &str) -> Option<ImageKind> {
+        self.images.iter().find(|image| matches(&image.name, name)).map(|image| image.is)
+    }
 }
 
 impl Default for Settings {
@@ -91,6 +123,9 @@ impl Default for Settings {
             event_buffer: 4096,
             pages: false,
             unavailable: false,
+            images: Vec::new(),
+            largest_memory_bytes: 1 << 40,
+            largest_cpu_millis: 1_024_000,
         }
     }
 }

@@ -14,7 +14,7 @@
 //! | request | verb | answer |
 //! |---|---|---|
 //! | `GET /info?controller=C` | `info` | version, instance, number of boxes (all, and of C), capacity |
-//! | `POST /boxes` `{name, labels, image, memory_bytes, cpu_millis, home, services}` | `box.create` | 201, 202 while it takes time; 409 `taken`, `no_home`; 429 `exhausted` |
+//! | `POST /boxes` `{name, labels, image, memory_bytes, cpu_millis, env, disks, home, services}` | `box.create` | 201, 202 while it takes time; 400 `invalid`; 409 `taken`, `no_home`, `no_image`, `too_large`; 429 `exhausted` |
 //! | `GET /boxes?controller=C&after=NAME&limit=N` | `box.list` | `{boxes, next}`, by name |
 //! | `GET /boxes/{name}` | `box.get` | the box; its page's port while it runs |
 //! | `POST /boxes/{name}/start`, `/stop` | `box.start`, `box.stop` | 200, 202; 409 `busy` |
@@ -38,6 +38,7 @@
 //! | `GET /truth/boxes?after=&limit=`, `GET /truth/homes` | what is there, whatever the knobs make of listings |
 //! | `POST /boxes/{name}/by-hand` `{"do": "stop" \| "start" \| "remove" \| "crash"}` | somebody else acts |
 //! | `POST /boxes/{name}/say` `{message, source}` | the box writes a line |
+//! | `PUT /boxes/{name}/file` `{path, content}`, `GET …?path=P` | a program in the running box writes or reads in its home |
 //! | `POST /foreign` `{name, labels, …}` | a running box that no client made |
 //! | `POST /events/forget` | the buffer of events is lost |
 //!
@@ -47,13 +48,16 @@
 //! {
 //!   "seed": 7,
 //!   "settings": {"create_ms": 0, "start_ms": 0, "stop_ms": 0, "delete_ms": 0, "max_boxes": null,
-//!                "event_buffer": 4096, "pages": false, "unavailable": false},
+//!                "event_buffer": 4096, "pages": false, "unavailable": false,
+//!                "images": [{"name": "bad/*", "is": "crashing"}],
+//!                "largest_memory_bytes": 1099511627776, "largest_cpu_millis": 1024000},
 //!   "rules": [{"verb": "box.*", "name": "ss-*", "skip": 0, "count": 1, "probability": 1.0, "later_pages": false,
 //!              "fault": "lost_reply"}]
 //! }
 //! ```
 //!
-//! Settings with `_ms` turn a change into a job: it is accepted with 202 and takes effect later. A rule hits requests
+//! Settings with `_ms` turn a change into a job: it is accepted with 202 and takes effect later. An image is
+//! `"missing"`, `"crashing"` or `{"talking": {"every_ms"}}`; any other is there and does nothing. A rule hits requests
 //! whose verb and name match (`*` = anything): it lets `skip` of them pass, then hits `count` (none = all), each with
 //! this probability. With `later_pages` it only sees listings that continue from a cursor. All rules that hit a
 //! request apply together. Faults:

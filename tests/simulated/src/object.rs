@@ -27,6 +27,11 @@ pub(crate) struct NewBox {
     pub(crate) memory_bytes: Option<u64>,
     #[serde(default)]
     pub(crate) cpu_millis: Option<u32>,
+    #[serde(default)]
+    pub(crate) env: BTreeMap<String, String>,
+    /// Names of disks of its own.
+    #[serde(default)]
+    pub(crate) disks: Vec<String>,
     /// Name of a home, which must be there.
     #[serde(default)]
     pub(crate) home: Option<String>,
@@ -76,6 +81,11 @@ pub(crate) struct BoxRecord {
     pub(crate) image: String,
     pub(crate) memory_bytes: Option<u64>,
     pub(crate) cpu_millis: Option<u32>,
+    #[serde(default)]
+    pub(crate) env: BTreeMap<String, String>,
+    /// Disks of its own: made with it, and gone with it.
+    #[serde(default)]
+    pub(crate) disks: Vec<String>,
     pub(crate) home: Option<String>,
     pub(crate) services: Vec<String>,
     pub(crate) state: State,
@@ -102,6 +112,8 @@ impl BoxRecord {
             image: new.image,
             memory_bytes: new.memory_bytes,
             cpu_millis: new.cpu_millis,
+            env: new.env,
+            disks: new.disks,
             home: new.home,
             services: new.services,
             state: State::Stopped,
@@ -128,6 +140,9 @@ pub(crate) struct Home {
     pub(crate) uid: u64,
     pub(crate) labels: Labels,
     pub(crate) made_at_ms: u64,
+    /// What boxes have written, by path.
+    #[serde(default)]
+    pub(crate) files: BTreeMap<String, String>,
 }
 
 /// The value of a label; empty where there is none.

@@ -209,6 +209,8 @@ impl IntoResponse for Refusal {
             Self::NoHome(_) => (StatusCode::CONFLICT, "no_home"),
             Self::InUse(_) => (StatusCode::CONFLICT, "in_use"),
             Self::NotRunning(_) => (StatusCode::CONFLICT, "not_running"),
+            Self::NoImage(_) => (StatusCode::CONFLICT, "no_image"),
+            Self::TooLarge(_) => (StatusCode::CONFLICT, "too_large"),
             Self::Exhausted(_) => (StatusCode::TOO_MANY_REQUESTS, "exhausted"),
             Self::Stuck(_) => (StatusCode::INTERNAL_SERVER_ERROR, "stuck"),
         };

@@ -1,7 +1,7 @@
 //! What there is and how it changes. Everything here happens under one lock and takes no time; what has to take time
 //! is a [`Job`] that the [service](crate::service) finishes later.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::effect::{Caller, Cause, Effect, EffectKind, Origin};
 use crate::feed::Feed;
 use crate::journal::{Change, Journal, Kept};
-use crate::knobs::{Knobs, Plan, Verb};
+use crate::knobs::{ImageKind, Knobs, Plan, Verb};
 use crate::object::{BoxRecord, CONTROLLER, Home, Job, JobKind, Labels, NewBox, SESSION, State, label};
 use crate::output::{Line, LinePage, Output};
 use crate::page::Pages;
@@ -35,6 +35,10 @@ pub(crate) enum Refusal {
     NotRunning(String),
     #[error("there is room for {0} boxes and no more")]
     Exhausted(usize),
+    #[error("there is no image `{0}`")]
+    NoImage(String),
+    #[error("there is no machine for a box of {0}")]
+    TooLarge(String),
     #[error("{0}")]
     Stuck(String),
 }
@@ -105,6 +109,8 @@ enum Then {
     Job,
     /// It crashes, if this life of it lasts so long.
     Crash { starts: u32 },
+    /// It writes a line, and another one after so long.
+    Talk { starts: u32, every_ms: u64 },
 }
 
 /// Everything.
@@ -191,9 +197,11 @@ impl World {
         plan: &Plan,
     ) -> Result<(Progress, Arc<BoxRecord>), Refusal> {
         check_name(&new.name)?;
+        check_image(&new.image)?;
         if self.kept.boxes.contains_key(&new.name) {
             return Err(Refusal::Taken(new.name));
         }
+        self.check_supply(&new)?;
         if let Some(home) = new.home.as_ref().filter(|home| !self.kept.homes.contains_key(*home)) {
             return Err(Refusal::NoHome(home.clone()));
         }
@@ -379,8 +387,14 @@ impl World {
                 Err(Refusal::Taken(name.to_owned()))
             };
         }
-        let home =
-            Arc::new(Home { name: name.to_owned(), uid: self.next_uid(), labels, made_at_ms: now_ms() });
+        let home = Home {
+            name: name.to_owned(),
+            uid: self.next_uid(),
+            labels,
+            made_at_ms: now_ms(),
+            files: BTreeMap::new(),
+        };
+        let home = Arc::new(home);
         self.commit(Change::Home(Arc::clone(&home)), Some(Cause::api(EffectKind::HomeMade, caller)));
         Ok((Progress::Done, home))
     }
@@ -442,6 +456,28 @@ impl World {
         Ok(())
     }
 
+    /// A program in a box writes a file. Only what is in the home is kept; there is nothing else to write to.
+    pub(crate) fn write_file(&mut self, name: &str, path: String, content: String) -> Result<(), Refusal> {
+        let mut home = Home::clone(&*self.home_of_running(name)?);
+        home.files.insert(path, content);
+        self.commit(Change::Home(Arc::new(home)), None);
+        Ok(())
+    }
+
+    /// A program in a box reads a file; none = there is no such file.
+    pub(crate) fn read_file(&self, name: &str, path: &str) -> Result<Option<String>, Refusal> {
+        Ok(self.home_of_running(name)?.files.get(path).cloned())
+    }
+
+    fn home_of_running(&self, name: &str) -> Result<Arc<Home>, Refusal> {
+        let record = self.get_box(name)?;
+        if record.state != State::Running {
+            return Err(Refusal::NotRunning(name.to_owned()));
+        }
+        let home = record.home.as_ref().ok_or_else(|| Refusal::NoHome(name.to_owned()))?;
+        self.get_home(home)
+    }
+
     /// A running box that no client made.
     pub(crate) fn make_foreign(&mut self, new: NewBox) -> Result<Arc<BoxRecord>, Refusal> {
         check_name(&new.name)?;
@@ -461,12 +497,24 @@ impl World {
             return;
         };
         let mut record = BoxRecord::clone(found);
-        if let Then::Crash { starts } = timer.then {
-            if record.state == State::Running && record.starts == starts {
-                record.job = None;
-                self.crashed(record);
+        let lives = |starts| record.state == State::Running && record.starts == starts;
+        match timer.then {
+            Then::Job => {}
+            Then::Crash { starts } => {
+                if lives(starts) {
+                    record.job = None;
+                    self.crashed(record);
+                }
+                return;
             }
-            return;
+            Then::Talk { starts, every_ms } => {
+                if lives(starts) {
+                    let up_ms = now_ms().saturating_sub(record.started_at_ms.unwrap_or_default());
+                    self.write_line(&record.name, "stdout", format!("up for {up_ms} ms"));
+                    self.later(&record, every_ms, timer.then);
+                }
+                return;
+            }
         }
         let Some(job) = record.job.take_if(|job| job.due_ms == timer.due_ms) else { return };
         match job.kind {
@@ -494,10 +542,17 @@ impl World {
         record.started_at_ms = Some(now_ms());
         record.starts += 1;
         record.port = self.knobs.settings.pages.then(|| self.pages.open(&record.name)).flatten();
+        let starts = record.starts;
         if let Some(after_ms) = crash_after_ms {
-            let then = Then::Crash { starts: record.starts };
-            let due_ms = now_ms() + after_ms;
-            self.timers.push(Timer { name: record.name.clone(), uid: record.uid, due_ms, then });
+            self.later(&record, after_ms, Then::Crash { starts });
+        }
+        match self.knobs.settings.image(&record.image) {
+            Some(ImageKind::Crashing) => self.later(&record, 0, Then::Crash { starts }),
+            Some(ImageKind::Talking { every_ms }) => {
+                // Never without a pause: the line would be the only thing that happens.
+                self.later(&record, every_ms.max(1), Then::Talk { starts, every_ms: every_ms.max(1) });
+            }
+            Some(ImageKind::Missing) | None => {}
         }
         self.say(&record.name, "the box is started");
         self.put(record, Some(Cause { kind: EffectKind::BoxStarted, origin, caller }))
@@ -587,6 +642,26 @@ impl World {
         self.timers.push(Timer { name: record.name.clone(), uid: record.uid, due_ms, then: Then::Job });
     }
 
+    fn later(&mut self, record: &BoxRecord, after_ms: u64, then: Then) {
+        let due_ms = now_ms().saturating_add(after_ms);
+        self.timers.push(Timer { name: record.name.clone(), uid: record.uid, due_ms, then });
+    }
+
+    /// Whether there is what a box is made of.
+    fn check_supply(&self, new: &NewBox) -> Result<(), Refusal> {
+        let settings = &self.knobs.settings;
+        if settings.image(&new.image) == Some(ImageKind::Missing) {
+            return Err(Refusal::NoImage(new.image.clone()));
+        }
+        if let Some(bytes) = new.memory_bytes.filter(|bytes| *bytes > settings.largest_memory_bytes) {
+            return Err(Refusal::TooLarge(format!("{bytes} bytes of memory")));
+        }
+        if let Some(millis) = new.cpu_millis.filter(|millis| *millis > settings.largest_cpu_millis) {
+            return Err(Refusal::TooLarge(format!("{} processors", millis / 1000)));
+        }
+        Ok(())
+    }
+
     fn say(&mut self, name: &str, message: &str) {
         self.write_line(name, "console", message.to_owned());
     }
@@ -614,6 +689,14 @@ fn check_name(name: &str) -> Result<(), Refusal> {
     let fits = (1..=200).contains(&name.len())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
     if fits { Ok(()) } else { Err(Refusal::Invalid(format!("`{name}` is no name"))) }
+}
+
+/// Images are named like those of containers; none is as good as any.
+fn check_image(image: &str) -> Result<(), Refusal> {
+    let fits = image.len() <= 500
+        && !image.contains("..")
+        && image.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':' | '@'));
+    if fits { Ok(()) } else { Err(Refusal::Invalid(format!("`{image}` is no name of an image"))) }
 }
 
 pub(crate) fn now_ms() -> u64 {

@@ -89,5 +89,8 @@ faults! {
     deadlines_that_are_ignored: IgnoresDeadlines => ["G44-deadline-kept"];
     pages_by_count: CountsPages => ["C19-pages-stable-under-churn"];
     followers_that_end: EndsFollowers => ["G47-logs-follow"];
+    parts_that_a_full_backend_keeps: LeavesPartsWhenFull => ["B12-full-backend"];
+    lost_events_that_are_hidden: HidesLostEvents => ["C25-lost-events-told"];
+    handles_of_any_length: TakesAnyHandle => ["F40-strange-handles-harmless"];
     fields_that_are_not_named: NamesNoField => ["B10-hostile-ids-refused", "B10-invalid-fields-named"];
 }

@@ -4,3 +4,4 @@
 mod docker;
 mod faults;
 mod model;
+mod simulated;

@@ -59,6 +59,12 @@ pub enum Fault {
     EndsFollowers,
     /// A wrong field is refused without being named.
     NamesNoField,
+    /// What is created on a full backend stays behind in part.
+    LeavesPartsWhenFull,
+    /// Events that were lost are not told.
+    HidesLostEvents,
+    /// A handle may be of any length.
+    TakesAnyHandle,
 }
 
 #[derive(Clone, Debug)]
@@ -221,6 +227,13 @@ impl Model {
         Ok(())
     }
 
+    fn check_handle(&self, handle: &[u8]) -> Result<(), Status> {
+        if handle.len() > 64 << 10 && !self.is(Fault::TakesAnyHandle) {
+            return Err(self.invalid("handle"));
+        }
+        Ok(())
+    }
+
     async fn create_one(&self, limit: Duration, request: CreateSessionRequest) -> Result<Object, Status> {
         let _one_at_a_time = self.mutations.lock().await;
         let id = request.session_id.clone();
@@ -228,6 +241,12 @@ impl Model {
             .call(limit, |world| (world.objects.get(&id).cloned(), world.foreign.contains_key(&id)))
             .await?;
         let spec = request.spec.clone().unwrap_or_default();
+        if matches!(found, (None, false)) && self.world().weather == Some(Weather::Full) {
+            if self.is(Fault::LeavesPartsWhenFull) {
+                self.world().volumes.insert(format!("{id}.part"));
+            }
+            return Err(Status::resource_exhausted("the backend is full"));
+        }
         match found {
             (None, true) if !self.is(Fault::TakesForeign) => {
                 return Err(Status::already_exists("somebody else's"));
@@ -367,6 +386,7 @@ impl ControllerService for Model {
         let request = request.into_inner();
         self.check(&request)?;
         self.admit(request.epoch)?;
+        self.check_handle(&request.handle)?;
         let session_id = request.session_id.clone();
         let object = self.create_one(limit, request).await?;
         Ok(Response::new(CreateSessionResponse {
@@ -393,6 +413,7 @@ impl ControllerService for Model {
         let limit = limit_of(&request);
         let request = request.into_inner();
         self.admit(request.epoch)?;
+        self.check_handle(&request.handle)?;
         let id = request.session_id.clone();
         let _one_at_a_time = self.mutations.lock().await;
         let early = self.is(Fault::ClaimsDeleteEarly);
@@ -579,11 +600,12 @@ impl ControllerService for Model {
         let first = (!request.into_inner().cursor.is_empty()).then_some(Ok(resync));
         let events = stream::unfold(self.events.subscribe(), |mut events| async move {
             let event = match events.recv().await {
-                Ok(session_id) => SessionEvent {
+                Ok(session_id) if !session_id.is_empty() => SessionEvent {
                     status: Some(SessionStatusResponse { session_id, ..Default::default() }),
                     ..Default::default()
                 },
-                Err(_) => SessionEvent { resync: true, ..Default::default() },
+                // Nobody's: events were lost.
+                Ok(_) | Err(_) => SessionEvent { resync: true, ..Default::default() },
             };
             Some((Ok(event), events))
         });
@@ -634,6 +656,8 @@ impl Fixture for Model {
             Homes,
             Weather,
             CallByCall,
+            NoRoom,
+            LoseEvents,
         ]
     }
 
@@ -721,6 +745,13 @@ impl Fixture for Model {
 
     async fn calls(&self) -> Result<usize, FixtureError> {
         Ok(self.world().calls)
+    }
+
+    async fn lose_events(&self) -> Result<(), FixtureError> {
+        if !self.is(Fault::HidesLostEvents) {
+            self.announce("");
+        }
+        Ok(())
     }
 }
 

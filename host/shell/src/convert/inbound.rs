@@ -18,6 +18,9 @@ const MAX_SESSION_ID: usize = 64;
 /// Longest user id, in bytes.
 const MAX_USER_ID: usize = 512;
 
+/// Longest handle, in bytes, as `controller.proto` has it.
+const MAX_HANDLE: usize = 64 << 10;
+
 /// Where homes are mounted.
 const HOME_PATH: &str = "/config";
 
@@ -181,6 +184,15 @@ fn json_object(field: &str, text: &str) -> Result<String> {
         Ok(_) => Err(invalid(field, "must be a JSON object")),
         Err(error) => Err(invalid(field, &format!("is no JSON: {error}"))),
     }
+}
+
+/// Where long work goes on. What is longer than any handle that a shell gives was never given by one.
+pub(crate) fn handle(bytes: Vec<u8>) -> Result<Option<Vec<u8>>> {
+    if bytes.len() > MAX_HANDLE {
+        let rule = format!("is {} bytes long; no handle has more than {MAX_HANDLE}", bytes.len());
+        return Err(invalid("handle", &rule));
+    }
+    Ok(some_unless_empty(bytes))
 }
 
 /// The wire has no absence for texts and bytes.

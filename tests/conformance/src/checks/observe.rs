@@ -25,6 +25,7 @@ checks! {
     "C24-removal-by-hand-seen" "a session that was removed by hand is NOT_FOUND" [Fixture(RemoveByHand)] Shared = removal_by_hand_seen;
     "C24-pause-by-hand-seen" "a session that was paused by hand is not seen running, and goes on afterwards" [Fixture(PauseByHand)] Shared = pause_by_hand_seen;
     "C25-watch-sees-changes" "the watch tells of a removal by hand, or that it lost events" [Watch, Fixture(RemoveByHand)] Shared = watch_sees_changes;
+    "C25-lost-events-told" "a watch whose events the backend has lost says resync" [Watch, Fixture(LoseEvents)] Shared = lost_events_told;
     "C25-watch-resumes-or-says-so" "a watch from an old or unknown cursor goes on without a gap, or says resync" [Watch] Shared = watch_resumes_or_says_so;
 }
 
@@ -278,6 +279,31 @@ async fn watch_sees_changes(cx: Context) -> Result<(), Stop> {
     match tokio::time::timeout(cx.patience(), told).await {
         Ok(told) => told,
         Err(_) => Err(Stop::expected("an event of the session that was removed by hand", "none")),
+    }
+}
+
+async fn lost_events_told(cx: Context) -> Result<(), Stop> {
+    let mut events = cx
+        .controller
+        .watch("")
+        .await
+        .map_err(|status| Stop::expected("a stream of events", show::<()>(&Err(status))))?;
+    // As above.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    cx.fixture(Ability::LoseEvents)?.lose_events().await?;
+    let told = async {
+        while let Some(event) = events.next().await {
+            let event =
+                event.map_err(|status| Stop::expected("the watch to go on", show::<()>(&Err(status))))?;
+            if event.resync {
+                return Ok(());
+            }
+        }
+        Err(Stop::expected("the watch to go on", "the stream ended"))
+    };
+    match tokio::time::timeout(cx.patience(), told).await {
+        Ok(told) => told,
+        Err(_) => Err(Stop::expected("resync after the backend has lost its events", "none")),
     }
 }
 

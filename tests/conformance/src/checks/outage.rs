@@ -10,6 +10,7 @@ use crate::context::{Context, is_retryable};
 use crate::fixture::{Ability, Weather};
 
 checks! {
+    "B12-full-backend" "a create without room is RESOURCE_EXHAUSTED, leaves nothing and disturbs nobody; with room it succeeds" [Fixture(NoRoom)] Alone = full_backend;
     "B13-refused-backend-call" "a create that loses its backend at any one call leaves nothing, or what the next try goes on with" [Fixture(CallByCall), Fixture(Inventory)] Alone = refused_backend_call;
     "B14-lost-backend-answer" "so does one that loses the answer of any one call" [Fixture(CallByCall), Fixture(Inventory)] Alone = lost_backend_answer;
     "C18-unreachable-is-unavailable" "while the backend is away, nothing is NOT_FOUND and no listing is empty" [Fixture(Weather)] Alone = unreachable_is_unavailable;
@@ -21,6 +22,32 @@ checks! {
 
 /// More backend calls than any plugin makes for one step.
 const MOST_CALLS: usize = 40;
+
+async fn full_backend(cx: Context) -> Result<(), Stop> {
+    let before = cx.running().await?;
+    let session = cx.session();
+    let fixture = cx.fixture(Ability::NoRoom)?;
+    fixture.weather(Weather::Full).await?;
+    // Not driven to its end: it may be tried again, and would be until the end of all patience.
+    let refused = cx.controller.create(session.create_request()).await;
+    let left = cx.expect_gone(&session).await;
+    let again = cx.controller.create(before.create_request()).await;
+    let health = cx.controller.health(HealthCheckRequest {}).await;
+    fixture.weather(Weather::Fair).await?;
+    if !matches!(&refused, Err(status) if status.code() == Code::ResourceExhausted) {
+        return Err(Stop::expected_of("RESOURCE_EXHAUSTED from a backend that is full", &refused));
+    }
+    left?;
+    if again.is_err() {
+        return Err(Stop::expected_of("what is there already to need no room", &again));
+    }
+    if !matches!(&health, Ok(answer) if answer.status == "healthy") {
+        return Err(Stop::expected_of("a full backend to be healthy", &health));
+    }
+    cx.wait_for_phase(&before, "Running").await?;
+    cx.run(&session).await?;
+    cx.expect_one(&session).await
+}
 
 async fn refused_backend_call(cx: Context) -> Result<(), Stop> {
     create_through(&cx, Weather::RefuseCall).await

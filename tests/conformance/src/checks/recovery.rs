@@ -11,6 +11,7 @@ use crate::context::Context;
 checks! {
     "F39-fresh-shell-sees-all" "a controller that was started anew sees every session, and goes on with it" [Process] Shared = fresh_shell_sees_all;
     "F39-state-wiped-between-calls" "a session's whole life goes well with the cache emptied before every call" [Process] Shared = state_wiped_between_calls;
+    "F40-strange-handles-harmless" "a handle that is none does no harm, and one of more than 64 KiB is INVALID_ARGUMENT" [] Shared = strange_handles_harmless;
     "F42-stale-epoch-refused" "a call with a lower epoch than one already seen is ABORTED and changes nothing" [] Last = stale_epoch_refused;
 }
 
@@ -66,6 +67,35 @@ async fn state_wiped_between_calls(cx: Context) -> Result<(), Stop> {
     process.wipe_state();
     cx.run(&session).await?;
     process.wipe_state();
+    cx.delete_whole(&session).await
+}
+
+/// Largest handle, in bytes.
+const MAX_HANDLE: usize = 64 << 10;
+
+async fn strange_handles_harmless(cx: Context) -> Result<(), Stop> {
+    let session = cx.session();
+    let noise: Vec<u8> = (0..48).map(|_| cx.dice(256) as u8).collect();
+    for length in [noise.len(), MAX_HANDLE, MAX_HANDLE + 1] {
+        let handle: Vec<u8> = noise.iter().copied().cycle().take(length).collect();
+        let create = CreateSessionRequest { handle: handle.clone(), ..session.create_request() };
+        let delete = DeleteSessionRequest { handle, ..session.delete_request() };
+        for (rpc, answer) in [
+            ("CreateSession", cx.controller.create(create).await.map(drop)),
+            ("DeleteSession", cx.controller.delete(delete).await.map(drop)),
+        ] {
+            let harmless = match &answer {
+                Err(status) => status.code() == Code::InvalidArgument,
+                Ok(()) => length <= MAX_HANDLE,
+            };
+            if !harmless {
+                let what = format!("{rpc} to ignore or refuse a strange handle of {length} bytes");
+                return Err(Stop::expected_of(what, &answer));
+            }
+        }
+    }
+    cx.run(&session).await?;
+    cx.expect_one(&session).await?;
     cx.delete_whole(&session).await
 }
 

@@ -25,6 +25,9 @@ pub(crate) struct NewBox<'a> {
     pub(crate) image: &'a str,
     pub(crate) memory_bytes: Option<u64>,
     pub(crate) cpu_millis: Option<u32>,
+    pub(crate) env: BTreeMap<&'a str, &'a str>,
+    /// Gone with the box.
+    pub(crate) disks: Vec<&'a str>,
     pub(crate) home: Option<&'a str>,
     pub(crate) services: Vec<&'a str>,
 }
@@ -322,7 +325,8 @@ fn refusal(response: &Response) -> Error {
     let kind = match (code.as_str(), response.status) {
         ("not_found", 404) => ErrorKind::NotFound,
         ("taken", 409) => ErrorKind::Conflict,
-        ("in_use" | "not_running", 409) => ErrorKind::FailedPrecondition,
+        // None of these changes by itself.
+        ("in_use" | "not_running" | "no_image" | "too_large", 409) => ErrorKind::FailedPrecondition,
         // Another change is under way, or the home went in between: the next try looks again.
         ("busy" | "no_home", 409) => ErrorKind::Unavailable,
         (_, 400 | 422) => ErrorKind::Invalid,
@@ -391,6 +395,8 @@ pub(crate) mod tests {
             (409, "busy", ErrorKind::Unavailable),
             (409, "no_home", ErrorKind::Unavailable),
             (409, "in_use", ErrorKind::FailedPrecondition),
+            (409, "no_image", ErrorKind::FailedPrecondition),
+            (409, "too_large", ErrorKind::FailedPrecondition),
             (409, "not_running", ErrorKind::FailedPrecondition),
             (400, "invalid", ErrorKind::Invalid),
             (429, "exhausted", ErrorKind::Exhausted),

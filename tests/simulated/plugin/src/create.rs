@@ -80,6 +80,8 @@ fn make(api: &Api<'_>, request: &SessionRequest, name: &str) -> Result<Box> {
         image: &request.spec.image,
         memory_bytes: request.spec.resources.memory_bytes,
         cpu_millis: request.spec.resources.cpu_millis,
+        env: request.spec.env.iter().map(|var| (var.name.as_str(), var.value.as_str())).collect(),
+        disks: request.spec.volumes.iter().map(|volume| volume.name.as_str()).collect(),
         home: home.as_deref(),
         services: services(&request.spec),
     };

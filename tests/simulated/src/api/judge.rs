@@ -96,6 +96,37 @@ pub(super) async fn say(
     Ok(StatusCode::NO_CONTENT)
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewFile {
+    path: String,
+    content: String,
+}
+
+pub(super) async fn write_file(
+    State(service): Shared,
+    Path(name): Path<String>,
+    Json(file): Json<NewFile>,
+) -> Result<StatusCode, Refusal> {
+    service.with(|world| world.write_file(&name, file.path, file.content))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Of {
+    path: String,
+}
+
+pub(super) async fn read_file(
+    State(service): Shared,
+    Path(name): Path<String>,
+    Query(file): Query<Of>,
+) -> Result<Json<Value>, Refusal> {
+    let content = service.with(|world| world.read_file(&name, &file.path))?;
+    Ok(Json(json!({"content": content})))
+}
+
 pub(super) async fn foreign(
     State(service): Shared,
     Json(new): Json<NewBox>,

@@ -32,6 +32,7 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/homes/{name}", put(homes::put).get(homes::get).delete(homes::delete))
         .route("/boxes/{name}/by-hand", post(judge::by_hand))
         .route("/boxes/{name}/say", post(judge::say))
+        .route("/boxes/{name}/file", put(judge::write_file).get(judge::read_file))
         .route("/foreign", post(judge::foreign))
         .route("/events/forget", post(judge::forget_events))
         .route("/knobs", get(judge::show_knobs).put(judge::set_knobs))
