@@ -338,7 +338,6 @@ async fn placement_by_template() {
     put(&server, "bare", &json!({"category": "x"})).await;
 
     for (body, kind, image) in [
-        (json!({"template": "multi"}), "docker", "d:1"),
         (json!({"template": "multi", "controller_type": "kvm"}), "kvm", "disk:1"),
         (json!({"template": "prefers"}), "kvm", "disk:1"),
         (json!({"template": "prefers", "controller_type": "docker"}), "docker", "d:1"),
@@ -360,6 +359,13 @@ async fn placement_by_template() {
         );
         server.delete(&format!("/api/v1/sessions/{}?wait=30s", session["id"].as_str().unwrap())).await;
     }
+
+    // Two that are as good as each other, and each gets its own image; never the default type, which has none.
+    let session = made(&server, &json!({"template": "multi"})).await;
+    let placed =
+        (session["controller_type"].as_str().unwrap(), session["spec"]["base_image"].as_str().unwrap());
+    assert!([("docker", "d:1"), ("kvm", "disk:1")].contains(&placed), "{placed:?}");
+    server.delete(&format!("/api/v1/sessions/{}?wait=30s", session["id"].as_str().unwrap())).await;
 
     let controllers = server.get("/api/v1/admin/controllers").await.json();
     let of_kind = |kind: &str| {

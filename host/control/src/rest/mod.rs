@@ -66,10 +66,10 @@ pub(crate) fn router(shared: Arc<Shared>, beside: Router) -> Router {
         .merge(authenticated)
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .merge(beside.with_state(()))
         .fallback(|| async { Problem::not_found("there is nothing under this path") })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .with_state(shared)
-        .merge(beside)
         .layer(layers)
 }
 

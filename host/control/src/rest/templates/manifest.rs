@@ -22,7 +22,7 @@ const KASM_PORT: i64 = 3000;
 pub(super) fn read(object: &Value, notes: &mut Vec<String>) -> Result<Value, Vec<FieldError>> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
-    if !KINDS.iter().any(|known| *known == (version.as_str(), kind.as_str())) {
+    if !KINDS.contains(&(version.as_str(), kind.as_str())) {
         let known: Vec<_> = KINDS.iter().map(|(version, kind)| format!("{kind} of {version}")).collect();
         let message = format!("{kind:?} of {version:?} is not one of: {}", known.join(", "));
         return Err(vec![FieldError::new("kind", message)]);
