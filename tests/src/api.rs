@@ -1,9 +1,9 @@
 //! The REST API as a program uses it.
 
-use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::until;
+use crate::{PATIENCE, until};
 
 /// A client of one server.
 pub struct Api {
@@ -89,6 +89,13 @@ impl Api {
         answer(self.request(Method::DELETE, path)).await
     }
 
+    /// An answer that goes on: lines of JSON as they come.
+    pub async fn follow(&self, path: &str) -> Lines {
+        let response = self.request(Method::GET, path).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        Lines { response, pending: Vec::new() }
+    }
+
     /// Creates a session and waits until it runs.
     pub async fn create_running(&self, body: &Value) -> Value {
         let created = self.post("/api/v1/sessions?wait=60s", body).await;
@@ -121,6 +128,26 @@ impl Api {
             (session.status == StatusCode::NOT_FOUND).then_some(())
         })
         .await;
+    }
+}
+
+/// Lines of JSON that come one after the other. Dropping it ends the request.
+pub struct Lines {
+    response: Response,
+    pending: Vec<u8>,
+}
+
+impl Lines {
+    /// The next one; none at the end.
+    pub async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.pending.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.pending.drain(..=end).collect();
+                return Some(serde_json::from_slice(&line).unwrap());
+            }
+            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await;
+            self.pending.extend_from_slice(&chunk.expect("the answer stands still").unwrap()?);
+        }
     }
 }
 

@@ -2,16 +2,21 @@
 
 use std::collections::HashMap;
 
+use bollard::errors::Error;
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
 use bollard::query_parameters::{
-    ListContainersOptions, ListVolumesOptions, RemoveContainerOptions, RemoveVolumeOptions,
+    DownloadFromContainerOptions, ListContainersOptions, ListVolumesOptions, RemoveContainerOptions,
+    RemoveVolumeOptions,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
+use futures::TryStreamExt as _;
 
 use crate::provided;
 
 /// The label that marks whose an object is.
 pub const CONTROLLER: &str = "streamspace.controller";
+/// The label that marks the session of a container.
+pub const SESSION: &str = "streamspace.session_id";
 
 /// The engine of the tests.
 #[derive(Clone)]
@@ -20,9 +25,13 @@ pub struct Engine(pub Docker);
 impl Engine {
     /// Connects to it.
     pub async fn connect() -> Option<Self> {
-        let socket = provided("STREAMSPACE_TEST_DOCKER")?;
-        let client = Docker::connect_with_unix(&socket, 60, API_DEFAULT_VERSION).unwrap();
-        Some(Self(client.negotiate_version().await.unwrap()))
+        Some(Self::at(&provided("STREAMSPACE_TEST_DOCKER")?).await.unwrap())
+    }
+
+    /// Connects to the engine behind a socket.
+    pub async fn at(socket: &str) -> Result<Self, Error> {
+        let client = Docker::connect_with_unix(socket, 60, API_DEFAULT_VERSION)?;
+        Ok(Self(client.negotiate_version().await?))
     }
 
     /// All containers of a controller, running or not.
@@ -49,6 +58,18 @@ impl Engine {
         self.0.inspect_container(name, None).await.is_ok()
     }
 
+    /// How often the program of a container's image has been started with the home that it has now: the image keeps
+    /// count there. Works on stopped containers, too.
+    pub async fn starts(&self, container: &str) -> Result<usize, Error> {
+        /// What stands before the content of a file in a tar archive.
+        const HEADER: usize = 512;
+        const LINE: &[u8] = b"start\n";
+        let options = DownloadFromContainerOptions { path: "/config/starts".to_owned() };
+        let parts: Vec<_> = self.0.download_from_container(container, Some(options)).try_collect().await?;
+        let archive = parts.concat();
+        Ok(archive[HEADER..].windows(LINE.len()).filter(|line| *line == LINE).count())
+    }
+
     /// Removes what a test may have left.
     pub async fn clean(&self, controller: &str) {
         for container in self.containers(controller).await {
@@ -58,6 +79,35 @@ impl Engine {
         for volume in self.volumes(controller).await {
             self.0.remove_volume(&volume, None::<RemoveVolumeOptions>).await.unwrap();
         }
+    }
+}
+
+/// What a controller has made in an engine: removed with this value, also after a panic.
+pub struct Leftovers {
+    socket: String,
+    controller: String,
+}
+
+impl Leftovers {
+    /// Everything that this controller makes in the engine behind the socket.
+    pub fn of(socket: &str, controller: &str) -> Self {
+        Self { socket: socket.to_owned(), controller: controller.to_owned() }
+    }
+}
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        let Self { socket, controller } = self;
+        std::thread::scope(|scope| {
+            // The test's own runtime cannot be waited for from within.
+            let cleaning = scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async { Engine::at(socket).await.unwrap().clean(controller).await });
+            });
+            if cleaning.join().is_err() {
+                eprintln!("warning: objects of the controller {controller} may be left in {socket}");
+            }
+        });
     }
 }
 

@@ -8,8 +8,10 @@
 pub mod api;
 pub mod controller;
 pub mod docker;
+pub mod own_engine;
 pub mod server;
 pub mod simulated;
+pub mod stage;
 
 use std::time::Duration;
 
@@ -27,12 +29,19 @@ pub fn provided(variable: &str) -> Option<String> {
 
 /// Waits until a question has an answer.
 pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    holds(what, PATIENCE, async || ask().await.ok_or("there is no answer".to_owned())).await
+}
+
+/// Waits until something that was asked for holds, and says at the end of the patience what was still amiss.
+pub async fn holds<T>(what: &str, patience: Duration, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let deadline = tokio::time::Instant::now() + patience;
     loop {
-        if let Some(answer) = ask().await {
-            return answer;
+        match look().await {
+            Ok(answer) => return answer,
+            Err(amiss) if tokio::time::Instant::now() > deadline => {
+                panic!("{what}: not within {} s: {amiss}", patience.as_secs())
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
-        assert!(tokio::time::Instant::now() < deadline, "{what}: not within {} s", PATIENCE.as_secs());
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -25,7 +25,11 @@ impl Installation {
     /// A new, empty installation with the built plugins and the Docker engine of the tests; none where there is
     /// no engine.
     pub fn with_docker() -> Option<Self> {
-        let socket = provided("STREAMSPACE_TEST_DOCKER")?;
+        Self::with_engine(&provided("STREAMSPACE_TEST_DOCKER")?)
+    }
+
+    /// A new, empty installation with the built plugins and the Docker engine behind this socket.
+    pub fn with_engine(socket: &str) -> Option<Self> {
         Some(Self::new()?.environment("DOCKER_HOST", &format!("unix://{socket}")))
     }
 

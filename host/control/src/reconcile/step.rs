@@ -62,8 +62,8 @@ impl Reconciler {
             }
             self.record(&claimed, answer).await
         };
-        match recorded {
-            Ok(Recorded::Stored) => instant(
+        if let Ok(Recorded::Stored | Recorded::Removed) = recorded {
+            instant(
                 claimed.step,
                 [
                     "control.create.recorded",
@@ -71,7 +71,10 @@ impl Reconciler {
                     "control.hibernate.recorded",
                     "control.wake.recorded",
                 ],
-            ),
+            );
+        }
+        match recorded {
+            Ok(Recorded::Stored) => {}
             Ok(Recorded::Removed) => {
                 tracing::info!("the session is gone");
                 // There is room where there may have been none.
