@@ -5,34 +5,52 @@
 
 mod cli;
 mod client;
+mod command;
 mod config;
 mod controllers;
 mod dropin;
-mod plugin_ls;
+mod output;
 mod plugins;
+mod print;
+mod progress;
 mod serve;
+mod table;
 mod telemetry;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::cli::{Cli, Command, PluginCommand};
+use crate::cli::{Cli, Command};
 use crate::client::ClientError;
+use crate::print::{NobodyReads, note};
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
+        Err(error) if error.is::<NobodyReads>() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("streamspace: {error:#}");
-            error.downcast_ref::<ClientError>().map_or(ExitCode::FAILURE, ClientError::exit_code)
+            note(&format!("streamspace: {error:#}"));
+            let refused = error.downcast_ref::<ClientError>();
+            if let Some(hint) = refused.and_then(ClientError::hint) {
+                note(&format!("  {hint}"));
+            }
+            refused.map_or(ExitCode::FAILURE, |refused| refused.exit_code().into())
         }
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Serve(args) => serve::run(args),
-        Command::Plugin(PluginCommand::Ls(args)) => plugin_ls::run(&args),
+        Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Session(command) => command::session::run(command),
+        Command::Template(command) => command::template::run(command),
+        Command::Controller(command) => command::controller::run(command),
+        Command::Plugin(command) => command::plugin::run(command),
+        Command::User(command) => command::user::run(command),
+        Command::Token(command) => command::token::run(command),
+        Command::Whoami(args) => command::whoami::run(&args),
+        Command::Migrate(args) => command::migrate::run(args),
+        Command::Completion(args) => command::completion::run(&args),
     }
 }

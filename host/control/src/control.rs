@@ -13,11 +13,18 @@ use crate::fleet::{ControllerTransport, Fleet, HealthEvent, ProbeLimits};
 use crate::observe::Observer;
 use crate::plugins::PluginDirectory;
 use crate::reconcile::Reconciler;
-use crate::store::{SqliteStore, Store};
+use crate::store::{self, Migrated, SqliteStore, Store};
 use crate::{ControlConfig, ControlError, admin_token, gateway, rest};
 
 /// How often expired rows are removed.
 const SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// Brings the schema of the database up to date without serving. Refuses data that another process uses, and a schema
+/// of a later version.
+pub async fn migrate(config: &ControlConfig) -> Result<Migrated, ControlError> {
+    let _data_dir = DataDir::claim(config)?;
+    Ok(store::migrate(config.database.path()).await?)
+}
 
 /// What the parts of the server share.
 pub(crate) struct Shared {

@@ -21,7 +21,9 @@ use crate::domain::{
 
 pub use account::{TokenCreated, UserChange, UserChanged, UserDeletion};
 pub use error::StoreError;
+pub use migrations::Migrated;
 pub use sqlite::SqliteStore;
+pub(crate) use sqlite::migrate;
 pub use template::{Expected, TemplateDeletion, TemplateWrite, TemplateWritten};
 pub(crate) use transition::Applied;
 
