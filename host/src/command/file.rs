@@ -22,7 +22,9 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Value> {
     if text.trim_start().starts_with(['{', '[']) {
         return serde_json::from_str(text).context("no valid JSON");
     }
-    serde_saphyr::from_str(text).context("no valid YAML")
+    // As in YAML 1.2: `no` and `y` are texts. Snippets would show what may be a secret.
+    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).context("no valid YAML")
 }
 
 #[cfg(test)]
@@ -33,9 +35,9 @@ mod tests {
 
     #[test]
     fn both_forms_are_read() {
-        let expected = json!({"a": [1, "x"], "b": null});
-        assert_eq!(parse("{\"a\": [1, \"x\"], \"b\": null}").unwrap(), expected);
-        assert_eq!(parse("a:\n- 1\n- x\nb:\n").unwrap(), expected);
+        let expected = json!({"a": [1, "x", "no"], "b": null, "c": true});
+        assert_eq!(parse("{\"a\": [1, \"x\", \"no\"], \"b\": null, \"c\": true}").unwrap(), expected);
+        assert_eq!(parse("a:\n- 1\n- x\n- no\nb:\nc: true\n").unwrap(), expected);
         assert!(parse("{\"a\": ").is_err() && parse("a: [").is_err());
     }
 }

@@ -22,10 +22,11 @@ fn leaves() -> Vec<(String, Command)> {
     found
 }
 
-/// The words of the last `streamspace` in a line of a shell, up to where its output goes.
+/// The words of the last call of the program in a line of a shell, up to where its output goes.
 fn call(line: &str) -> Vec<&str> {
-    let from = line.rfind("streamspace ").unwrap();
-    line[from..].split_whitespace().take_while(|word| !["|", ">"].contains(word)).collect()
+    let words: Vec<_> = line.split_whitespace().map(|word| word.trim_matches(['$', '(', ')'])).collect();
+    let from = words.iter().rposition(|word| *word == "streamspace").unwrap();
+    words[from..].iter().copied().take_while(|word| !["|", ">"].contains(word)).collect()
 }
 
 fn parses(line: &str) {

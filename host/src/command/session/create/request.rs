@@ -127,7 +127,9 @@ fn secret(text: &str) -> Result<Secret, String> {
             Some(file) if !file.is_empty() => (name, Some(PathBuf::from(file))),
             // The list of processes shows command lines to everybody.
             _ => {
-                return Err("a secret does not belong on the command line: give NAME=@FILE or NAME".to_owned());
+                return Err(
+                    "a secret does not belong on the command line: give NAME=@FILE or NAME".to_owned()
+                );
             }
         },
     };
