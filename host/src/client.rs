@@ -353,7 +353,13 @@ fn find_token(args: &ClientArgs, base: &Url, environment: Option<String>) -> Res
 }
 
 fn read_token(path: &Path) -> io::Result<String> {
-    Ok(std::fs::read_to_string(path)?.trim().to_owned())
+    let text = std::fs::read_to_string(path)?;
+    let token = text.trim();
+    // Whatever file this is, its content is not to be sent anywhere.
+    if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "there is no token in it"));
+    }
+    Ok(token.to_owned())
 }
 
 /// RFC 9457, as far as it is ours.
@@ -405,6 +411,16 @@ mod tests {
         assert_eq!(found("https://example.org", Some("other")).unwrap(), "other");
         for url in ["https://example.org", "http://127.0.0.1.example.org", "http://10.0.0.1:8000"] {
             assert!(matches!(found(url, None), Err(ClientError::NoToken(_))), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_file_with_something_else_is_no_token() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        for (text, good) in [("ss_1\n", true), ("", false), ("two words", false), ("gehe\u{7f}im", false)] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(read_token(&path).is_ok(), good, "{text:?}");
         }
     }
 

@@ -177,7 +177,11 @@ async fn get(args: GetArgs) -> anyhow::Result<ExitCode> {
     args.remote.print(&answer, || {
         let template: Template = client.typed(&answer)?;
         let runs_on = template.runs_on();
-        let mut text = fields([
+        let images = template.images.iter().map(|(kind, image)| {
+            let image = image.as_str().unwrap_or_default();
+            ("IMAGE", format!("{image} ({kind})").into())
+        });
+        let known = [
             ("NAME", template.name.into()),
             ("DISPLAY NAME", template.display_name.into()),
             ("DESCRIPTION", template.description.into()),
@@ -186,13 +190,8 @@ async fn get(args: GetArgs) -> anyhow::Result<ExitCode> {
             ("APP", template.app_type.into()),
             ("RUNS ON", runs_on.into()),
             ("PREFERS", template.preferred_controller.unwrap_or_default().into()),
-        ]);
-        for (kind, image) in &template.images {
-            text.push_str(&fields([(
-                "IMAGE",
-                format!("{kind}: {}", image.as_str().unwrap_or_default()).into(),
-            )]));
-        }
+        ];
+        let mut text = fields(known.into_iter().chain(images));
         text.push_str(&format!("\n{:#}\n", template.spec));
         Ok(text)
     })
