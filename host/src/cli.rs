@@ -6,12 +6,20 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
-use crate::controller_command::ControllerCommand;
-use crate::plugin_command::PluginCommand;
+use crate::client::EXIT_CODES;
+use crate::command::completion::CompletionArgs;
+use crate::command::controller::ControllerCommand;
+use crate::command::migrate::MigrateArgs;
+use crate::command::plugin::PluginCommand;
+use crate::command::session::SessionCommand;
+use crate::command::template::TemplateCommand;
+use crate::command::token::TokenCommand;
+use crate::command::user::UserCommand;
+use crate::command::whoami::WhoamiArgs;
 
 /// One API that runs desktops and web applications on the infrastructure you own.
 #[derive(Debug, Parser)]
-#[command(name = "streamspace", version, about, arg_required_else_help = true)]
+#[command(name = "streamspace", version, about, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -24,17 +32,63 @@ pub(crate) enum Command {
     /// Without any configuration: SQLite in the data directory, and the backends that answer at their usual place
     /// (for Docker: DOCKER_HOST, or /var/run/docker.sock). Every setting can stand in a file (--config), in the
     /// environment (STREAMSPACE_LISTEN, …) or on the command line; the last one wins.
+    #[command(after_help = "\
+Examples:
+  streamspace serve
+  streamspace serve --listen 0.0.0.0:8000 --data /srv/streamspace --config /etc/streamspace.toml")]
     Serve(ServeArgs),
-    /// Look at plugins.
+
+    /// Make, watch, use and end sessions.
     #[command(subcommand)]
-    Plugin(PluginCommand),
-    /// Run controllers of their own.
+    Session(SessionCommand),
+
+    /// Look after what sessions are made from.
+    #[command(subcommand)]
+    Template(TemplateCommand),
+
+    /// Look after controllers: where sessions run.
     #[command(subcommand)]
     Controller(ControllerCommand),
+
+    /// Look after plugins.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+
+    /// Look after users; for administrators.
+    #[command(subcommand)]
+    User(UserCommand),
+
+    /// Look after the tokens that programs and people call with.
+    #[command(subcommand)]
+    Token(TokenCommand),
+
+    /// Say who the server takes you for.
+    #[command(after_help = "\
+Examples:
+  streamspace whoami
+  streamspace whoami --url https://desktops.example.org --token-file my.token")]
+    Whoami(WhoamiArgs),
+
+    /// Bring a database up to date without serving.
+    ///
+    /// `serve` does the same when it starts. A database of a newer version is left as it is. No server may use the
+    /// database meanwhile.
+    #[command(after_help = "\
+Examples:
+  streamspace migrate
+  streamspace migrate --database sqlite:///srv/streamspace/streamspace.db")]
+    Migrate(MigrateArgs),
+
+    /// Print a script that completes commands in a shell.
+    #[command(after_help = "\
+Examples:
+  streamspace completion bash > /etc/bash_completion.d/streamspace
+  streamspace completion fish > ~/.config/fish/completions/streamspace.fish")]
+    Completion(CompletionArgs),
 }
 
 /// Settings given on the command line. They have the names of the keys in the configuration.
-#[derive(Debug, Args, Serialize)]
+#[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct ServeArgs {
     /// Address and port to serve on [default: 127.0.0.1:8000]
     #[arg(long, value_name = "ADDR")]

@@ -3,12 +3,12 @@
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::config;
@@ -18,6 +18,21 @@ const DEFAULT_URL: &str = "http://127.0.0.1:8000";
 
 /// How long a request may take. Those that ask the server to wait take longer and say so.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Items on a page, where all pages are read. The server's limit.
+const PAGE: &str = "500";
+
+/// What exit codes mean, for `--help`.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    it failed, or the server refused it
+  2    the command line is wrong
+  3    not found
+  4    not allowed, or no token
+  5    the server, or what it needs, cannot be reached now
+  6    the time to wait is over; what was asked for goes on
+  130  interrupted; what was asked for goes on";
 
 /// Which server, and with which token.
 #[derive(Debug, Args)]
@@ -52,6 +67,8 @@ pub(crate) enum ClientError {
         url: Url,
         /// Why not, with all its causes.
         cause: String,
+        /// The request may have reached it all the same.
+        sent: bool,
     },
     /// The server refuses. What it says is in the words of its problem.
     #[error("{message}")]
@@ -72,16 +89,41 @@ pub(crate) enum ClientError {
 }
 
 impl ClientError {
-    /// What a script can tell errors apart by: 3 = not found, 4 = not allowed, 5 = not reachable or not available
-    /// now, 1 = anything else. 2 is a wrong command line.
-    pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match self {
+    /// The server knows nothing under this name.
+    pub(crate) fn not_found(message: String) -> Self {
+        Self::Refused { status: StatusCode::NOT_FOUND, message }
+    }
+
+    /// Whether it may go better later.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::Refused { status: StatusCode::SERVICE_UNAVAILABLE, .. }
+        )
+    }
+
+    /// What a script can tell errors apart by; see [`EXIT_CODES`].
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
             Self::Refused { status: StatusCode::NOT_FOUND, .. } => 3,
             Self::Refused { status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, .. }
             | Self::NoToken(_) => 4,
             Self::Refused { status: StatusCode::SERVICE_UNAVAILABLE, .. } | Self::Unreachable { .. } => 5,
             Self::Refused { .. } | Self::Url(_) | Self::NotOurs { .. } => 1,
-        })
+        }
+    }
+
+    /// What to do about it, where that is not clear.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreachable { sent: false, .. } => {
+                Some("is it running? `streamspace serve` starts one; --url or STREAMSPACE_URL names another")
+            }
+            Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => {
+                Some("--token-file or STREAMSPACE_TOKEN gives another token")
+            }
+            _ => None,
+        }
     }
 }
 
@@ -100,7 +142,7 @@ impl Client {
         let token = find_token(args, &base, environment)?;
         // An error means that somebody has installed it before.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut http = reqwest::Client::builder().timeout(TIMEOUT);
+        let mut http = reqwest::Client::builder();
         if is_local(&base) {
             http = http.no_proxy();
         }
@@ -108,26 +150,165 @@ impl Client {
         Ok(Self { http, base, token })
     }
 
-    /// GET.
-    pub(crate) async fn get(&self, path: &str) -> Result<Value, ClientError> {
-        self.request(Method::GET, path).await
+    /// A request for something under `/api/v1`. The segments of its path are encoded.
+    pub(crate) fn call(&self, method: Method, path: &[&str]) -> Call<'_> {
+        let mut url = self.base.clone();
+        // Fails only for URLs without a host, which `read_url` refuses.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(["api", "v1"]).extend(path);
+        }
+        Call {
+            client: self,
+            method,
+            url,
+            timeout: None,
+            answers: &[],
+            headers: Vec::new(),
+            body: String::new(),
+        }
     }
 
-    async fn request(&self, method: Method, path: &str) -> Result<Value, ClientError> {
-        let unreachable = |error: reqwest::Error| ClientError::Unreachable {
-            url: self.base.clone(),
-            cause: with_causes(&error),
-        };
-        let url = format!("{}{path}", self.base.as_str().trim_end_matches('/'));
-        let response =
-            self.http.request(method, url).bearer_auth(&self.token).send().await.map_err(unreachable)?;
-        let status = response.status();
-        let body = response.bytes().await.map_err(unreachable)?;
-        if !status.is_success() {
-            return Err(ClientError::Refused { status, message: problem_in_words(status, &body) });
+    /// GET.
+    pub(crate) async fn get(&self, path: &[&str]) -> Result<Value, ClientError> {
+        Ok(self.call(Method::GET, path).send().await?.body)
+    }
+
+    /// All items of all pages of a list.
+    pub(crate) async fn all(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<Vec<Value>, ClientError> {
+        let mut items = Vec::new();
+        let mut cursor = None;
+        loop {
+            let call = self.call(Method::GET, path).query(query).query(&[("limit", PAGE.to_owned())]);
+            let next = cursor.map(|cursor| ("cursor", cursor));
+            let page: Page = self.typed(&call.query(next.as_slice()).send().await?.body)?;
+            items.extend(page.items);
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                return Ok(items);
+            }
         }
-        serde_json::from_slice(&body)
+    }
+
+    /// The fields of an answer that a command looks at.
+    pub(crate) fn typed<T: DeserializeOwned>(&self, body: &Value) -> Result<T, ClientError> {
+        T::deserialize(body)
             .map_err(|error| ClientError::NotOurs { url: self.base.clone(), cause: error.to_string() })
+    }
+
+    /// The whole of a URL that the server gave without its own name.
+    pub(crate) fn absolute(&self, path: &str) -> String {
+        format!("{}{path}", self.base.as_str().trim_end_matches('/'))
+    }
+}
+
+/// A page of a list.
+#[derive(Deserialize)]
+pub(crate) struct Page {
+    /// What is on it.
+    pub(crate) items: Vec<Value>,
+    /// Where the next one begins, if there is one.
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// An answer that is no refusal.
+pub(crate) struct Answer {
+    /// Its status.
+    pub(crate) status: StatusCode,
+    /// Its body; null where there is none.
+    pub(crate) body: Value,
+}
+
+/// A request that is being put together.
+pub(crate) struct Call<'a> {
+    client: &'a Client,
+    method: Method,
+    url: Url,
+    timeout: Option<Duration>,
+    answers: &'static [StatusCode],
+    headers: Vec<(&'static str, String)>,
+    body: String,
+}
+
+impl Call<'_> {
+    /// Parameters of the URL.
+    pub(crate) fn query(mut self, pairs: &[(&str, String)]) -> Self {
+        // Without pairs there would be a question mark all the same.
+        if !pairs.is_empty() {
+            self.url.query_pairs_mut().extend_pairs(pairs);
+        }
+        self
+    }
+
+    /// A header.
+    pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+
+    /// A body.
+    pub(crate) fn json(self, body: &Value) -> Self {
+        self.text("application/json", body.to_string())
+    }
+
+    /// A body of any type.
+    pub(crate) fn text(mut self, content_type: &str, body: String) -> Self {
+        self.body = body;
+        self.header("content-type", content_type)
+    }
+
+    /// Sends it and reads the answer.
+    pub(crate) async fn send(self) -> Result<Answer, ClientError> {
+        self.send_for(&[]).await
+    }
+
+    /// The same, where some statuses are no refusals but answers to be read.
+    pub(crate) async fn send_for(mut self, answers: &'static [StatusCode]) -> Result<Answer, ClientError> {
+        self.timeout = Some(TIMEOUT);
+        self.answers = answers;
+        let (client, safe) = (self.client, self.method == Method::GET);
+        let response = self.stream().await?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(|error| unreachable(client, safe, &error))?;
+        if body.is_empty() {
+            return Ok(Answer { status, body: Value::Null });
+        }
+        let body = serde_json::from_slice(&body)
+            .map_err(|error| ClientError::NotOurs { url: client.base.clone(), cause: error.to_string() })?;
+        Ok(Answer { status, body })
+    }
+
+    /// Sends it, and leaves the body of the answer to be read as it comes, without any limit of time.
+    pub(crate) async fn stream(self) -> Result<Response, ClientError> {
+        let (client, safe) = (self.client, self.method == Method::GET);
+        let mut request = client.http.request(self.method, self.url).bearer_auth(&client.token);
+        for (name, value) in self.headers {
+            request = request.header(name, value);
+        }
+        if let Some(timeout) = self.timeout {
+            request = request.timeout(timeout);
+        }
+        if !self.body.is_empty() {
+            request = request.body(self.body);
+        }
+        let response = request.send().await.map_err(|error| unreachable(client, safe, &error))?;
+        let status = response.status();
+        if status.is_success() || self.answers.contains(&status) {
+            return Ok(response);
+        }
+        let body = response.bytes().await.map_err(|error| unreachable(client, safe, &error))?;
+        Err(ClientError::Refused { status, message: problem_in_words(status, &body) })
+    }
+}
+
+fn unreachable(client: &Client, safe: bool, error: &reqwest::Error) -> ClientError {
+    ClientError::Unreachable {
+        url: client.base.clone(),
+        cause: with_causes(error),
+        sent: !safe && !error.is_connect(),
     }
 }
 
@@ -172,7 +353,13 @@ fn find_token(args: &ClientArgs, base: &Url, environment: Option<String>) -> Res
 }
 
 fn read_token(path: &Path) -> io::Result<String> {
-    Ok(std::fs::read_to_string(path)?.trim().to_owned())
+    let text = std::fs::read_to_string(path)?;
+    let token = text.trim();
+    // Whatever file this is, its content is not to be sent anywhere.
+    if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "there is no token in it"));
+    }
+    Ok(token.to_owned())
 }
 
 /// RFC 9457, as far as it is ours.
@@ -224,6 +411,16 @@ mod tests {
         assert_eq!(found("https://example.org", Some("other")).unwrap(), "other");
         for url in ["https://example.org", "http://127.0.0.1.example.org", "http://10.0.0.1:8000"] {
             assert!(matches!(found(url, None), Err(ClientError::NoToken(_))), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_file_with_something_else_is_no_token() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        for (text, good) in [("ss_1\n", true), ("", false), ("two words", false), ("gehe\u{7f}im", false)] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(read_token(&path).is_ok(), good, "{text:?}");
         }
     }
 

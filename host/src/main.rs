@@ -5,14 +5,16 @@
 
 mod cli;
 mod client;
+mod command;
 mod config;
-mod controller_command;
 mod controllers;
 mod dropin;
 mod output;
-mod plugin_command;
 mod plugins;
+mod print;
+mod progress;
 mod serve;
+mod table;
 mod targets;
 mod telemetry;
 
@@ -22,13 +24,19 @@ use clap::Parser as _;
 
 use crate::cli::{Cli, Command};
 use crate::client::ClientError;
+use crate::print::{NobodyReads, note};
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(code) => code,
+        Err(error) if error.is::<NobodyReads>() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("streamspace: {error:#}");
-            error.downcast_ref::<ClientError>().map_or(ExitCode::FAILURE, ClientError::exit_code)
+            note(&format!("streamspace: {error:#}"));
+            let refused = error.downcast_ref::<ClientError>();
+            if let Some(hint) = refused.and_then(ClientError::hint) {
+                note(&format!("  {hint}"));
+            }
+            refused.map_or(ExitCode::FAILURE, |refused| refused.exit_code().into())
         }
     }
 }
@@ -36,7 +44,14 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Plugin(command) => plugin_command::run(command),
-        Command::Controller(command) => controller_command::run(command),
+        Command::Session(command) => command::session::run(command),
+        Command::Template(command) => command::template::run(command),
+        Command::Controller(command) => command::controller::run(command),
+        Command::Plugin(command) => command::plugin::run(command),
+        Command::User(command) => command::user::run(command),
+        Command::Token(command) => command::token::run(command),
+        Command::Whoami(args) => command::whoami::run(&args),
+        Command::Migrate(args) => command::migrate::run(args),
+        Command::Completion(args) => command::completion::run(&args),
     }
 }

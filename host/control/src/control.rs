@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::plugins::PluginDirectory;
 use crate::reconcile::Reconciler;
-use crate::store::{SqliteStore, Store};
+use crate::store::{self, Migrated, SqliteStore, Store};
 use crate::{ControlConfig, ControlError, admin_token, gateway, rest};
 
 /// How often expired rows are removed.
@@ -24,6 +24,13 @@ const SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// How long open connections may take to end.
 const GOODBYE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Brings the schema of the database up to date without serving. Refuses data that another process uses, and a schema
+/// of a later version.
+pub async fn migrate(config: &ControlConfig) -> Result<Migrated, ControlError> {
+    let _data_dir = DataDir::claim(config)?;
+    Ok(store::migrate(config.database.path()).await?)
+}
 
 /// What the parts of the server share.
 pub(crate) struct Shared {

@@ -43,11 +43,11 @@ mod slots;
 mod store;
 
 pub use config::{ControlConfig, DatabaseUrl};
-pub use control::Control;
-pub use domain::{ControllerId, InvalidId, Registration, SessionId};
+pub use control::{Control, migrate};
+pub use domain::{ControllerId, GoDuration, InvalidDuration, InvalidId, Registration, SessionId};
 pub use error::ControlError;
 pub use fleet::ControllerTransport;
 pub use plugins::{
     AskedEndpoint, AskedLimits, PluginController, PluginDirectory, PluginState, PluginView, Replacement,
 };
-pub use store::StoreError;
+pub use store::{Migrated, StoreError};

@@ -18,18 +18,28 @@ fn known_version() -> i64 {
     SQLITE.iter().map(|(version, _, _)| *version).max().unwrap_or(0)
 }
 
+/// The versions of a database's schema before and after it was brought up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migrated {
+    /// What it was; none = there was no schema of ours.
+    pub from: Option<i64>,
+    /// What it is.
+    pub to: i64,
+}
+
 /// Brings a database up to date; one of a later version is left as it is.
-pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<Migrated, StoreError> {
     let known = known_version();
     let has_history: bool =
         sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = '_sqlx_migrations')")
             .fetch_one(&mut *connection)
             .await?;
+    let mut from = None;
     if has_history {
-        let found: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
+        from = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
             .fetch_one(&mut *connection)
             .await?;
-        if let Some(found) = found.filter(|found| *found > known) {
+        if let Some(found) = from.filter(|found| *found > known) {
             return Err(StoreError::NewerSchema { found, known });
         }
     }
@@ -40,7 +50,7 @@ pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), Sto
         })
         .collect();
     Migrator::with_migrations(migrations).run_direct(None, connection, false).await?;
-    Ok(())
+    Ok(Migrated { from, to: known })
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ pub use account::{TokenCreated, UserChange, UserChanged, UserDeletion};
 pub use census::Census;
 pub use error::StoreError;
 pub use events::{EventPage, EventQuery, EventScope};
+pub use migrations::Migrated;
+pub(crate) use sqlite::migrate;
 pub use sqlite::{SqliteStore, WriterMetrics};
 pub use template::{Expected, TemplateDeletion, TemplateWrite, TemplateWritten};
 pub(crate) use transition::Applied;

@@ -6,11 +6,14 @@ use sqlx::{Row as _, SqliteConnection};
 use crate::domain::{SessionId, now};
 use crate::store::{AccessGrant, GrantKind, StoreError};
 
+/// How long a right lasts however much it is used; then the session is opened anew.
+const MAX_AGE: chrono::Duration = chrono::Duration::hours(12);
+
 /// What makes a grant good: it has not expired, its user is active and may still see the session. It does not hang on
-/// the API token that it was got with: revoking that leaves a browser what it has, for an hour after the last use at
-/// most. Whoever is to be locked out at once is made inactive.
+/// the API token that it was got with: revoking that leaves a browser what it has, for an hour after the last use and
+/// [`MAX_AGE`] at most. Whoever is to be locked out at once is made inactive.
 const GOOD: &str = "FROM access_grants g JOIN users u ON u.id = g.user_id JOIN sessions s ON s.id = g.session_id \
-     WHERE g.token_hash = $1 AND g.kind = $2 AND g.expires_at > $3 AND u.active \
+     WHERE g.token_hash = $1 AND g.kind = $2 AND g.expires_at > $3 AND g.created_at > $4 AND u.active \
      AND (s.user_id = g.user_id OR u.role IN ('admin', 'operator'))";
 
 pub(super) async fn issue(
@@ -39,11 +42,13 @@ pub(super) async fn find(
     token_hash: &str,
     kind: GrantKind,
 ) -> Result<Option<AccessGrant>, StoreError> {
+    let at = now();
     let sql = format!("SELECT g.session_id, g.user_id, g.expires_at {GOOD}");
     let row = sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(token_hash)
         .bind(kind.as_str())
-        .bind(now())
+        .bind(at)
+        .bind(at - MAX_AGE)
         .fetch_optional(db)
         .await?;
     let Some(row) = row else { return Ok(None) };

@@ -25,7 +25,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, SqlitePool};
+use sqlx::{ConnectOptions as _, Connection as _, SqlitePool};
 
 use super::*;
 use writer::Writer;
@@ -46,14 +46,7 @@ impl SqliteStore {
     /// Opens or makes the database, brings its schema up to date, and makes void what an earlier process was
     /// doing. The caller has made sure that no other process uses the database.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // FULL, because "committed" is what the API promises: it survives the loss of power.
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
+        let options = options(path);
         let mut connection = options.connect().await?;
         migrations::migrate(&mut connection).await?;
         operations::forget_earlier_process(&mut connection).await?;
@@ -69,6 +62,26 @@ impl SqliteStore {
     pub fn writer_metrics(&self) -> &WriterMetrics {
         self.writer.metrics()
     }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // FULL, because "committed" is what the API promises: it survives the loss of power.
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+}
+
+/// Brings the schema of a database up to date, or makes the database, and does nothing else. The caller has made sure
+/// that no other process uses it.
+pub(crate) async fn migrate(path: &Path) -> Result<Migrated, StoreError> {
+    let mut connection = options(path).connect().await?;
+    let migrated = migrations::migrate(&mut connection).await?;
+    connection.close().await?;
+    Ok(migrated)
 }
 
 #[async_trait]

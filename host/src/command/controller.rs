@@ -1,0 +1,318 @@
+//! `streamspace controller …`.
+
+mod serve;
+
+use std::process::ExitCode;
+
+use chrono::{DateTime, Utc};
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::many::Many;
+use super::time::{age_of, moment, moment_of};
+use super::{Remote, block_on};
+use crate::client::{Client, ClientError};
+use crate::table::{Cell, Table, Tone, fields};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ControllerCommand {
+    /// List controllers.
+    #[command(
+        visible_alias = "list",
+        after_help = "\
+Examples:
+  streamspace controller ls
+  streamspace controller ls --output json"
+    )]
+    Ls(LsArgs),
+
+    /// Show one controller: what it can do, and how much it has left.
+    #[command(after_help = "\
+Examples:
+  streamspace controller get docker-local")]
+    Get(OneArgs),
+
+    /// Give controllers no new sessions. Those that are there stay.
+    #[command(after_help = "\
+Examples:
+  streamspace controller drain docker-local")]
+    Drain(ManyArgs),
+
+    /// Give controllers sessions again.
+    #[command(after_help = "\
+Examples:
+  streamspace controller undrain docker-local")]
+    Undrain(ManyArgs),
+
+    /// Remove controllers that have no sessions.
+    ///
+    /// One of the server's own configuration comes back, as a new one, when the server starts again.
+    #[command(
+        visible_alias = "delete",
+        after_help = "\
+Examples:
+  streamspace controller rm old-host"
+    )]
+    Rm(ManyArgs),
+
+    /// Serve one plugin as a controller of its own, without an API server beside it.
+    ///
+    /// The gRPC service streamspace.controller.v1.ControllerService, with grpc.health.v1 and server reflection.
+    /// It is not encrypted and asks nobody who they are: it is served on the loopback interface only, unless --insecure
+    /// is given. Registration with an API server, tokens and TLS are not there yet.
+    #[command(after_help = "\
+Examples:
+  streamspace controller serve --plugin docker.wasm --name lab --listen 127.0.0.1:9000 \\
+    --endpoint engine=unix:///var/run/docker.sock")]
+    Serve(serve::ControllerServeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OneArgs {
+    #[command(flatten)]
+    remote: Remote,
+
+    /// The controller's id or name, or the beginning of its id
+    controller: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManyArgs {
+    #[command(flatten)]
+    remote: Remote,
+
+    /// The controllers' ids or names, or the beginnings of their ids
+    #[arg(required = true, value_name = "CONTROLLER")]
+    controllers: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Controller {
+    id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    name: String,
+    status: String,
+    sessions: u32,
+    last_heartbeat: Option<DateTime<Utc>>,
+    #[serde(default)]
+    endpoint: String,
+    #[serde(default)]
+    message: String,
+    capabilities: Option<Capabilities>,
+    #[serde(default)]
+    labels: Map<String, Value>,
+    draining: bool,
+    created_at: DateTime<Utc>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Capabilities {
+    supports_hibernation: bool,
+    supports_gpu: bool,
+    supports_persistent_storage: bool,
+    supports_networking: bool,
+    supports_watch: bool,
+    capacity: Capacity,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Capacity {
+    max_sessions: u32,
+    total_memory: String,
+    available_memory: String,
+    total_cpu: String,
+    available_cpu: String,
+}
+
+impl Controller {
+    fn status_cell(&self) -> Cell {
+        let tone = match self.status.as_str() {
+            "healthy" => Some(Tone::Good),
+            "offline" | "unhealthy" => Some(Tone::Bad),
+            _ => None,
+        };
+        Cell::toned(self.status.as_str(), tone)
+    }
+
+    fn load(&self) -> String {
+        match self.capabilities.as_ref().map_or(0, |can| can.capacity.max_sessions) {
+            0 => self.sessions.to_string(),
+            most => format!("{} of {most}", self.sessions),
+        }
+    }
+
+    fn labels(&self) -> String {
+        let labels =
+            self.labels.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
+        labels.collect::<Vec<_>>().join(",")
+    }
+
+    fn describe(&self) -> String {
+        let none = Capabilities::default();
+        let can = self.capabilities.as_ref().unwrap_or(&none);
+        let abilities: Vec<_> = [
+            ("hibernation", can.supports_hibernation),
+            ("gpu", can.supports_gpu),
+            ("persistent_storage", can.supports_persistent_storage),
+            ("networking", can.supports_networking),
+            ("watch", can.supports_watch),
+        ]
+        .into_iter()
+        .filter_map(|(name, can)| can.then_some(name))
+        .collect();
+        let left = |left: &str, of: &str| match (left, of) {
+            ("", of) => of.to_owned(),
+            (left, of) => format!("{left} of {of}"),
+        };
+        let capacity = &can.capacity;
+        fields([
+            ("ID", self.id.as_str().into()),
+            ("TYPE", self.kind.as_str().into()),
+            ("NAME", self.name.as_str().into()),
+            ("STATUS", self.status_cell()),
+            ("MESSAGE", self.message.as_str().into()),
+            ("DRAINING", if self.draining { "yes" } else { "no" }.into()),
+            ("SESSIONS", self.load().into()),
+            ("MEMORY", left(&capacity.available_memory, &capacity.total_memory).into()),
+            ("CPU", left(&capacity.available_cpu, &capacity.total_cpu).into()),
+            ("CAN", abilities.join(",").into()),
+            ("LABELS", self.labels().into()),
+            ("ENDPOINT", self.endpoint.as_str().into()),
+            ("LAST ANSWER", moment_of(self.last_heartbeat).into()),
+            ("CREATED", moment(self.created_at).into()),
+        ])
+    }
+}
+
+/// Runs a command.
+pub(crate) fn run(command: ControllerCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        ControllerCommand::Ls(args) => block_on(ls(args)),
+        ControllerCommand::Get(args) => block_on(get(args)),
+        ControllerCommand::Drain(args) => block_on(each(args, Change::Draining(true))),
+        ControllerCommand::Undrain(args) => block_on(each(args, Change::Draining(false))),
+        ControllerCommand::Rm(args) => block_on(each(args, Change::Remove)),
+        ControllerCommand::Serve(args) => serve::run(args),
+    }
+}
+
+async fn ls(args: LsArgs) -> anyhow::Result<ExitCode> {
+    let client = args.remote.client()?;
+    let answer = client.get(&["admin", "controllers"]).await?;
+    args.remote.print(&answer, || {
+        let mut table =
+            Table::new(["ID", "TYPE", "NAME", "STATUS", "SESSIONS", "DRAINING", "ANSWERED", "LABELS"]);
+        for controller in client.typed::<Vec<Controller>>(&answer)? {
+            table.row([
+                controller.id.as_str().into(),
+                controller.kind.as_str().into(),
+                controller.name.as_str().into(),
+                controller.status_cell(),
+                controller.load().into(),
+                if controller.draining { "yes" } else { "no" }.into(),
+                age_of(controller.last_heartbeat).into(),
+                controller.labels().into(),
+            ]);
+            table.note(&controller.message, 4);
+        }
+        Ok(table.render())
+    })
+}
+
+async fn get(args: OneArgs) -> anyhow::Result<ExitCode> {
+    let client = args.remote.client()?;
+    let id = resolve(&client, &args.controller).await?;
+    let answer = client.get(&["admin", "controllers", &id]).await?;
+    args.remote.print(&answer, || Ok(client.typed::<Controller>(&answer)?.describe()))
+}
+
+/// What is done to a controller.
+#[derive(Clone, Copy)]
+enum Change {
+    Draining(bool),
+    Remove,
+}
+
+async fn each(args: ManyArgs, change: Change) -> anyhow::Result<ExitCode> {
+    let client = args.remote.client()?;
+    let mut many = Many::new(args.remote.output);
+    for given in &args.controllers {
+        match one(&client, given, change).await {
+            Ok((id, answer)) => many.done(&id, answer)?,
+            Err(error) => many.failed(given, &error),
+        }
+    }
+    many.finish()
+}
+
+async fn one(client: &Client, given: &str, change: Change) -> anyhow::Result<(String, Value)> {
+    let id = resolve(client, given).await?;
+    let path = ["admin", "controllers", &id];
+    let answer = match change {
+        Change::Draining(draining) => {
+            client.call(Method::PATCH, &path).json(&json!({ "draining": draining })).send().await?.body
+        }
+        Change::Remove => {
+            client.call(Method::DELETE, &path).send().await?;
+            json!({ "id": id, "deleted": true })
+        }
+    };
+    Ok((id, answer))
+}
+
+/// The id of the one controller that is meant.
+async fn resolve(client: &Client, given: &str) -> anyhow::Result<String> {
+    let listed = client.get(&["admin", "controllers"]).await?;
+    let controllers: Vec<Controller> = client.typed(&listed)?;
+    let names: Vec<_> = controllers.iter().map(|one| (one.id.as_str(), one.name.as_str())).collect();
+    Ok(the_one(&names, given)?.to_owned())
+}
+
+/// An id comes before a name, and both before the beginning of an id.
+fn the_one<'a>(controllers: &[(&'a str, &str)], given: &str) -> anyhow::Result<&'a str> {
+    let ways: [&dyn Fn(&str, &str) -> bool; 3] =
+        [&|id, _| id == given, &|_, name| name == given, &|id, _| !given.is_empty() && id.starts_with(given)];
+    for is_meant in ways {
+        let found: Vec<_> =
+            controllers.iter().filter(|(id, name)| is_meant(id, name)).map(|(id, _)| *id).collect();
+        match found.as_slice() {
+            [] => {}
+            [one] => return Ok(one),
+            several => anyhow::bail!("`{given}` could be any of {}: give the id", several.join(", ")),
+        }
+    }
+    let message = format!("there is no controller `{given}`: `streamspace controller ls` shows all");
+    Err(ClientError::not_found(message).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_controller_is_meant_by_its_id_or_its_name() {
+        let all = [("ctrl-a1", "lab"), ("ctrl-a2", "lab"), ("ctrl-b", "ctrl-a1"), ("ctrl-c", "site")];
+        assert_eq!(the_one(&all, "ctrl-a1").unwrap(), "ctrl-a1");
+        assert_eq!(the_one(&all, "site").unwrap(), "ctrl-c");
+        assert_eq!(the_one(&all, "ctrl-b").unwrap(), "ctrl-b");
+        for ambiguous in ["lab", "ctrl-a"] {
+            let error = the_one(&all, ambiguous).unwrap_err().to_string();
+            assert!(error.contains("ctrl-a1, ctrl-a2"), "{error}");
+        }
+        for unknown in ["", "nowhere"] {
+            let error = the_one(&all, unknown).unwrap_err();
+            assert_eq!(error.downcast::<ClientError>().unwrap().exit_code(), 3);
+        }
+    }
+}

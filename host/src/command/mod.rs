@@ -1,0 +1,67 @@
+//! The commands, one module a group. Most are a call or two of the REST API and a table.
+
+pub(crate) mod completion;
+pub(crate) mod controller;
+pub(crate) mod migrate;
+pub(crate) mod plugin;
+pub(crate) mod session;
+pub(crate) mod template;
+pub(crate) mod token;
+pub(crate) mod user;
+pub(crate) mod whoami;
+
+mod file;
+mod many;
+mod time;
+
+#[cfg(test)]
+mod tests;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::Value;
+
+use crate::client::{Client, ClientArgs};
+use crate::output::Output;
+use crate::print;
+
+/// What every command that talks to a server takes.
+#[derive(Debug, Args)]
+pub(crate) struct Remote {
+    #[command(flatten)]
+    client: ClientArgs,
+
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    output: Output,
+}
+
+impl Remote {
+    fn client(&self) -> anyhow::Result<Client> {
+        Ok(Client::new(&self.client)?)
+    }
+
+    /// Prints an answer: as it is, or as a person likes to read it.
+    fn print(
+        &self,
+        answer: &Value,
+        readable: impl FnOnce() -> anyhow::Result<String>,
+    ) -> anyhow::Result<ExitCode> {
+        match self.output {
+            Output::Json => print::json(answer)?,
+            Output::Table => print::text(&readable()?)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Runs what a command does to its end.
+fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the async runtime does not start")?
+        .block_on(work)
+}

@@ -1,0 +1,118 @@
+//! `streamspace session hibernate`, `wake` and `rm`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::goal::{Goal, patience, wait};
+use super::resolve;
+use crate::client::Client;
+use crate::command::Remote;
+use crate::command::many::Many;
+use crate::output::Output;
+
+#[derive(Debug, Args)]
+pub(crate) struct WishArgs {
+    #[command(flatten)]
+    remote: Remote,
+
+    /// The sessions' ids, or the beginnings of them
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
+
+    /// Wait until it is so, at most so long (5m)
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true,
+          default_missing_value = "5m", value_parser = patience)]
+    wait: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RmArgs {
+    #[command(flatten)]
+    wish: WishArgs,
+
+    /// Remove the user's home as well. Other sessions of the user may need it
+    #[arg(long)]
+    purge_home: bool,
+}
+
+/// A wish that has a path of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Verb {
+    Hibernate,
+    Wake,
+}
+
+/// How a wish is told to the server.
+struct Request {
+    method: Method,
+    /// Behind the session's id.
+    path: Option<&'static str>,
+    query: Vec<(&'static str, String)>,
+    goal: Goal,
+}
+
+pub(super) async fn run(args: WishArgs, verb: Verb) -> anyhow::Result<ExitCode> {
+    let (path, goal) = match verb {
+        Verb::Hibernate => ("hibernate", Goal::Hibernated),
+        Verb::Wake => ("wake", Goal::Running),
+    };
+    each(&args, Request { method: Method::POST, path: Some(path), query: Vec::new(), goal }).await
+}
+
+pub(super) async fn remove(args: RmArgs) -> anyhow::Result<ExitCode> {
+    let query = if args.purge_home { vec![("purge_home", "true".to_owned())] } else { Vec::new() };
+    each(&args.wish, Request { method: Method::DELETE, path: None, query, goal: Goal::Gone }).await
+}
+
+/// Wishes for all sessions first, and waits for them then: they work on it at the same time.
+async fn each(args: &WishArgs, request: Request) -> anyhow::Result<ExitCode> {
+    let client = args.remote.client()?;
+    let mut many = Many::new(args.remote.output);
+    let mut wished = Vec::new();
+    for given in &args.ids {
+        match tell(&client, given, &request).await {
+            Ok(one) => wished.push(one),
+            Err(error) => many.failed(given, &error),
+        }
+    }
+    for (id, answer) in wished {
+        match awaited(&client, args, &id, answer, request.goal).await {
+            Ok((answer, 0)) => many.done(&id, answer)?,
+            Ok((answer, code)) => {
+                many.ended(code);
+                many.keep(answer);
+                // Whoever interrupts does not want to wait for the next one.
+                if code == 130 {
+                    break;
+                }
+            }
+            Err(error) => many.failed(&id, &error),
+        }
+    }
+    many.finish()
+}
+
+/// The whole id, and the server's answer.
+async fn tell(client: &Client, given: &str, request: &Request) -> anyhow::Result<(String, Value)> {
+    let id = resolve(client, given).await?;
+    let path: Vec<_> = ["sessions", id.as_str()].into_iter().chain(request.path).collect();
+    let answer = client.call(request.method.clone(), &path).query(&request.query).send().await?;
+    Ok((id, answer.body))
+}
+
+/// A session after the waiting, if there is any, and the exit code that this makes.
+async fn awaited(
+    client: &Client,
+    args: &WishArgs,
+    id: &str,
+    answer: Value,
+    goal: Goal,
+) -> anyhow::Result<(Value, u8)> {
+    let Some(patience) = args.wait else { return Ok((answer, 0)) };
+    let waited = wait(client, id, goal, patience, args.remote.output == Output::Json).await?;
+    Ok((waited.session.unwrap_or_else(|| json!({ "id": id, "deleted": true })), waited.exit_code))
+}
