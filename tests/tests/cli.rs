@@ -191,7 +191,8 @@ async fn a_session_is_opened_read_stopped_and_woken() {
     let made = stage.run(&["session", "create", "--image", &image, "--web", "3000", "-o", "json"]).json();
     let session = id(&made);
 
-    // The ticket becomes a cookie, and the session's own page answers.
+    // The ticket becomes a cookie, and the session's own page answers. Whoever comes first installs the provider.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let url = stage.run(&["session", "open", session]).done();
     assert!(url.starts_with(&format!("{}/s/{session}/?", stage.server.url())), "{url}");
     let client =

@@ -281,9 +281,10 @@ async fn resolve(client: &Client, given: &str) -> anyhow::Result<String> {
 
 /// An id comes before a name, and both before the beginning of an id.
 fn the_one<'a>(controllers: &[(&'a str, &str)], given: &str) -> anyhow::Result<&'a str> {
-    let ways: [&dyn Fn(&str, &str) -> bool; 3] =
-        [&|id, _| id == given, &|_, name| name == given, &|id, _| !given.is_empty() && id.starts_with(given)];
-    for is_meant in ways {
+    let by_id = |id: &str, _: &str| id == given;
+    let by_name = |_: &str, name: &str| name == given;
+    let by_beginning = |id: &str, _: &str| !given.is_empty() && id.starts_with(given);
+    for is_meant in [&by_id as &dyn Fn(&str, &str) -> bool, &by_name, &by_beginning] {
         let found: Vec<_> =
             controllers.iter().filter(|(id, name)| is_meant(id, name)).map(|(id, _)| *id).collect();
         match found.as_slice() {

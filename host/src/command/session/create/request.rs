@@ -158,7 +158,7 @@ impl RequestArgs {
     /// The body of the request.
     pub(super) fn body(&self) -> anyhow::Result<Value> {
         let mut body = match &self.file {
-            Some(path) => self.from_file(path)?,
+            Some(path) => request_of(path)?,
             None => Map::new(),
         };
         // The API takes short names too, but no field twice.
@@ -214,8 +214,7 @@ impl RequestArgs {
             let value = secret.read()?;
             put(spec, "env", &secret.name, json!({ "name": secret.name, "value": value, "secret": true }))?;
         }
-        let empty = spec.is_empty();
-        if empty {
+        if spec.is_empty() {
             body.remove("spec");
             if !body.contains_key("template_id") {
                 bail!("nothing says what to run: give --template, --image or --file");
@@ -223,12 +222,13 @@ impl RequestArgs {
         }
         Ok(Value::Object(body))
     }
+}
 
-    fn from_file(&self, path: &Path) -> anyhow::Result<Map<String, Value>> {
-        match file::parse(&file::read(path)?).with_context(|| format!("--file {}", path.display()))? {
-            Value::Object(body) => Ok(body),
-            _ => bail!("--file {}: must hold one object, with the fields of the API", path.display()),
-        }
+/// A whole request.
+fn request_of(path: &Path) -> anyhow::Result<Map<String, Value>> {
+    match file::parse(&file::read(path)?).with_context(|| format!("--file {}", path.display()))? {
+        Value::Object(body) => Ok(body),
+        _ => bail!("--file {}: must hold one object, with the fields of the API", path.display()),
     }
 }
 
