@@ -219,6 +219,43 @@ fn every_kind_of_problem_is_documented_and_no_other() {
 }
 
 #[test]
+fn every_reason_is_documented() {
+    let page = read("docs/operators.md");
+    let (_, prose) = split(&page);
+    let documented: BTreeSet<&str> = spans(&prose).into_iter().collect();
+    let is_reason = |word: &&str| {
+        // The states of a condition are none.
+        !["True", "False"].contains(word)
+            && word.len() > 2
+            && word.starts_with(|c: char| c.is_ascii_uppercase())
+            && word.chars().all(|c| c.is_ascii_alphabetic() || c == '_')
+    };
+    let mut reasons = BTreeSet::new();
+    for file in [
+        "host/control/src/domain/condition.rs",
+        "host/control/src/fleet/call.rs",
+        "host/control/src/fleet/reply.rs",
+        "host/control/src/observe/drift.rs",
+        "host/control/src/observe/mod.rs",
+        "host/control/src/reconcile/outcome.rs",
+        "host/control/src/store/sqlite/create.rs",
+        "host/runtime/src/error.rs",
+        "host/shell/src/slot.rs",
+        "plugins/docker/src/create.rs",
+        "plugins/docker/src/observed.rs",
+    ] {
+        let source = read(file);
+        let program = source.split("#[cfg(test)]").next().unwrap();
+        let code = program.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let words = code.flat_map(|line| line.split('"').skip(1).step_by(2)).filter(is_reason);
+        reasons.extend(words.map(str::to_owned));
+    }
+    assert!(reasons.len() > 40, "{reasons:?}");
+    let missing: Vec<_> = reasons.iter().filter(|reason| !documented.contains(reason.as_str())).collect();
+    assert!(missing.is_empty(), "not in docs/operators.md: {missing:?}");
+}
+
+#[test]
 fn examples_can_be_read() {
     let known = configuration_keys();
     let (mut toml, mut json) = (0, 0);
