@@ -89,7 +89,7 @@ impl OwnEngine {
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
-            // What ends the tests by a signal must not end it before it was cleaned up.
+            // A signal for the tests is not for it: what they leave, the next run removes.
             .process_group(0)
             .spawn()
             .unwrap();

@@ -25,13 +25,13 @@ const CREATING: [&str; 8] = [
     "control.create.replied",
     "control.create.recorded",
 ];
-/// The same with an image that is not there. The first look at the pull comes before its start.
+/// The same with an image that is not there. The first look at it comes before the pull, the second after its start.
 const PULLING: [&str; 5] = [
     "control.create.claimed",
     "docker.pull-start",
     "control.create.replied",
     "control.create.recorded",
-    "docker.pull-status:2",
+    "docker.image-inspect:2",
 ];
 /// From the wish to the stopped container.
 const HIBERNATING: [&str; 6] = [
