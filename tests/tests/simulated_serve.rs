@@ -14,14 +14,12 @@ async fn a_session_is_reached_through_the_gateway_while_it_runs() {
     simulated.knobs(json!({"settings": {"pages": true}})).await;
     let plugins = tempfile::tempdir().unwrap();
     std::fs::copy(plugin, plugins.path().join("simulated.wasm")).unwrap();
-    let server = installation
-        .plugins(plugins.path())
-        .config(&format!(
-            "[[controller]]\nname = \"simulated-local\"\nplugin = \"simulated\"\n\
+    let installation = installation.plugins(plugins.path()).config(&format!(
+        "[[controller]]\nname = \"simulated-local\"\nplugin = \"simulated\"\n\
              [controller.endpoints.api]\nhttp = \"unix://{}\"\n",
-            simulated.socket().display()
-        ))
-        .start();
+        simulated.socket().display()
+    ));
+    let server = installation.start();
     let api = server.api();
     let webapp = json!({"enabled": true, "port": 3000});
     let session =
