@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use streamspace_tests::provided;
+use streamspace_tests::simulated::Simulated;
 
 fn plugin() -> Option<PathBuf> {
     provided("STREAMSPACE_TEST_PLUGINS").map(|plugins| Path::new(&plugins).join("docker.wasm"))
@@ -93,4 +94,27 @@ fn check_reports_in_the_form_that_is_asked_for() {
     let refused = streamspace(&arguments, &file).unwrap();
     let said = text(&refused.stderr);
     assert!(!refused.status.success() && said.contains("/nonexistent/docker.sock"), "{said}");
+}
+
+#[tokio::test]
+async fn check_knows_the_simulated_backend() {
+    let Some(file) = provided("STREAMSPACE_TEST_SIMULATED_PLUGIN").map(PathBuf::from) else { return };
+    let Some(simulated) = Simulated::start() else { return };
+    let before = simulated.get("/knobs").await;
+    let endpoint = format!("api=unix://{}", simulated.socket().display());
+    // One that needs nothing but the contract, and one that needs the fixture.
+    for filter in ["B06-create", "B12-full"] {
+        let arguments =
+            ["plugin", "check", "--endpoint", &endpoint, "--image", "any/image", "--filter", filter];
+        let Some(run) = streamspace(&arguments, &file) else { return };
+        let said = text(&run.stdout);
+        assert!(run.status.success() && said.contains("1 passed, 0 failed, 0 not applicable"), "{said}");
+    }
+    assert_eq!(simulated.get("/knobs").await, before);
+    assert!(simulated.boxes().await.is_empty());
+
+    let arguments = ["plugin", "check", "--endpoint", "api=unix:///nonexistent", "--image", "any/image"];
+    let refused = streamspace(&arguments, &file).unwrap();
+    let said = text(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("/nonexistent"), "{said}");
 }

@@ -25,10 +25,12 @@ pub fn bench(paths: &Paths, arguments: &Arguments) -> Result<()> {
     let plugins = plugins::build(paths, &folder)?;
     let hostile = paths.testbed().join("plugins/hostile.wasm");
     plugins::build_one(paths, plugins::HOSTILE_PACKAGE, &hostile)?;
+    let simulated = paths.testbed().join("plugins/simulated.wasm");
+    plugins::build_one(paths, plugins::SIMULATED_PACKAGE, &simulated)?;
     let server = dist::server(paths, &plugins, Profile::Release)?;
     progress("building the measurements (release profile)");
     let mut build = cargo(paths);
-    build.args(["build", "--release", "-p", "streamspace-bench"]);
+    build.args(["build", "--release", "-p", "streamspace-bench", "-p", "streamspace-simulated"]);
     command::run(knowing(&mut build, &plugins))?;
 
     let docker = docker_engine::ensure(paths, !arguments.no_install);
@@ -45,6 +47,8 @@ pub fn bench(paths: &Paths, arguments: &Arguments) -> Result<()> {
         .env("STREAMSPACE_TEST_BIN", server)
         .env("STREAMSPACE_TEST_PLUGINS", folder)
         .env("STREAMSPACE_TEST_HOSTILE", hostile)
+        .env("STREAMSPACE_TEST_SIMULATED", paths.target.join("release/streamspace-simulated"))
+        .env("STREAMSPACE_TEST_SIMULATED_PLUGIN", simulated)
         .args(&arguments.measure);
     progress("measuring");
     let measured = command::run(&mut measure);

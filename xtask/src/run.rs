@@ -74,7 +74,9 @@ pub fn run(paths: &Paths, arguments: &Arguments) -> Result<Infallible> {
         println!("    a session, from another terminal:");
         println!("      curl -X POST -H \"Authorization: Bearer $(cat '{}')\" \\", token.display());
         println!("        -H 'Content-Type: application/json' \\");
-        println!("        -d '{{\"user_id\":\"me\",\"spec\":{{\"base_image\":\"{image}\"}}}}' \\");
+        // Without the web application there would be nothing to see under the session's `url`.
+        println!("        -d '{{\"user_id\":\"me\",\"spec\":{{\"base_image\":\"{image}\",\\");
+        println!("             \"webapp\":{{\"enabled\":true,\"port\":3000}}}}}}' \\");
         println!("        http://{}/api/v1/sessions", arguments.listen);
     }
     serve.args(["--listen", &arguments.listen, "--data"]).arg(&data).arg("--plugins").arg(&folder);

@@ -1,6 +1,7 @@
 //! Prints medians and ratios; passes and fails nothing. `cargo xtask bench` provides what it needs.
 
 mod drift;
+mod listing;
 mod overhead;
 mod process;
 mod report;
@@ -46,6 +47,9 @@ async fn main() -> Result<()> {
     }
     if wanted("drift") {
         drift::measure(&mut report, arguments.rounds).await?;
+    }
+    if wanted("listing") {
+        listing::measure(&mut report, arguments.rounds).await?;
     }
     report.print();
     match arguments.json {

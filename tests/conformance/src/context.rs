@@ -287,6 +287,9 @@ impl Context {
                 Err(status) if is_retryable(status) => LOOK,
                 Err(_) => return answer,
             };
+            // Of calls that wait equally long, the same one would be first every time: a create before a delete of the
+            // same session, for instance, which then never ends.
+            let wait = wait + Duration::from_millis(self.dice(wait.as_millis() as u64 / 2));
             if Instant::now() + wait > deadline {
                 let seconds = self.patience.as_secs();
                 let unfinished = Status::deadline_exceeded(format!("still in progress after {seconds} s"));

@@ -323,6 +323,79 @@ async fn a_running_box_serves_a_page_on_a_port_of_its_own() {
 }
 
 #[tokio::test]
+async fn images_and_sizes_decide_what_becomes_of_a_box() {
+    let simulated = start();
+    simulated
+        .knobs(json!({"settings": {"largest_cpu_millis": 4000, "images": [
+            {"name": "no/*", "is": "missing"},
+            {"name": "bad", "is": "crashing"},
+            {"name": "loud", "is": {"talking": {"every_ms": 10}}},
+        ]}}))
+        .await;
+    let make = async |name: &str, extra: Value| {
+        let mut new = new_box(name);
+        new.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let (status, body) = simulated.send(Method::POST, "/boxes", Some(&new)).await;
+        (status, body["error"]["code"].as_str().unwrap_or_default().to_owned())
+    };
+    for (extra, status, code) in [
+        (json!({"image": "no/such:1"}), 409, "no_image"),
+        (json!({"image": "../x"}), 400, "invalid"),
+        (json!({"cpu_millis": 4001}), 409, "too_large"),
+        (json!({"memory_bytes": 1u64 << 41}), 409, "too_large"),
+    ] {
+        assert_eq!(make("ss-1", extra.clone()).await, (status, code.to_owned()), "{extra}");
+    }
+    assert!(simulated.boxes().await.is_empty());
+
+    let own = json!({"image": "bad", "env": {"A": "1"}, "disks": ["cache"]});
+    assert_eq!(make("ss-2", own).await.0, 201);
+    assert_eq!(post(&simulated, "/boxes/ss-2/start").await, 200);
+    until("the box crashes", async || {
+        (simulated.get("/boxes/ss-2").await["state"] == "failed").then_some(())
+    })
+    .await;
+    let found = simulated.get("/boxes/ss-2").await;
+    assert_eq!((&found["env"], &found["disks"]), (&json!({"A": "1"}), &json!(["cache"])));
+
+    assert_eq!(make("ss-3", json!({"image": "loud"})).await.0, 201);
+    assert_eq!(post(&simulated, "/boxes/ss-3/start").await, 200);
+    let lines = async || {
+        let page = simulated.get("/boxes/ss-3/logs").await;
+        page["lines"].as_array().unwrap().iter().filter(|line| line["source"] == "stdout").count()
+    };
+    until("the box talks", async || (lines().await >= 3).then_some(())).await;
+    assert_eq!(post(&simulated, "/boxes/ss-3/stop").await, 200);
+    let said = lines().await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(lines().await, said, "a stopped box says nothing");
+}
+
+#[tokio::test]
+async fn files_are_in_the_home_and_outlive_the_box() {
+    let mut simulated = start();
+    assert_eq!(simulated.send(Method::PUT, "/homes/h", Some(&json!({}))).await.0, 201);
+    let mut new = new_box("ss-1");
+    new["home"] = json!("h");
+    let file = json!({"path": "/config/a b", "content": "text"});
+    let write = async |simulated: &Simulated| {
+        simulated.send(Method::PUT, "/boxes/ss-1/file", Some(&file)).await.1["error"]["code"].clone()
+    };
+    assert_eq!(write(&simulated).await, "not_found");
+    assert_eq!(simulated.send(Method::POST, "/boxes", Some(&new)).await.0, 201);
+    assert_eq!(write(&simulated).await, "not_running");
+    assert_eq!(post(&simulated, "/boxes/ss-1/start").await, 200);
+    assert_eq!(write(&simulated).await, Value::Null);
+    assert_eq!(simulated.send(Method::DELETE, "/boxes/ss-1", None).await.0, 204);
+
+    simulated.kill_and_restart();
+    assert_eq!(simulated.send(Method::POST, "/boxes", Some(&new)).await.0, 201);
+    assert_eq!(post(&simulated, "/boxes/ss-1/start").await, 200);
+    assert_eq!(simulated.get("/boxes/ss-1/file?path=/config/a%20b").await["content"], "text");
+    assert_eq!(simulated.get("/boxes/ss-1/file?path=/config/b").await["content"], Value::Null);
+}
+
+#[tokio::test]
 async fn wrong_knobs_are_named() {
     let simulated = start();
     for (knobs, word) in [

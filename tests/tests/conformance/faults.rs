@@ -74,6 +74,7 @@ faults! {
         "E38-delete-while-down",
         "F39-fresh-shell-sees-all",
         "F39-state-wiped-between-calls",
+        "F40-strange-handles-harmless",
         "G44-deadline-kept",
         "G46-serial-per-session"
     ];

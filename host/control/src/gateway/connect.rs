@@ -105,12 +105,9 @@ impl Connector {
             ConnectError::Controller(CallError { message, ..error })
         })?;
         let point = answer.points.into_iter().find(|point| point.service == to.service);
-        let target = match point.ok_or(ConnectError::NoWay)?.target.ok_or(ConnectError::NoWay)? {
-            Target::Tcp(target) => target,
-            Target::Http(_) | Target::Tunnel(_) => return Err(ConnectError::Unsupported),
-        };
-        let port = u16::try_from(target.port).map_err(|_| ConnectError::NoWay)?;
-        let connecting = TcpStream::connect((target.host.as_str(), port));
+        let target = point.and_then(|point| point.target).ok_or(ConnectError::NoWay)?;
+        let (host, port) = place(target)?;
+        let connecting = TcpStream::connect((host.as_str(), port));
         let stream = match tokio::time::timeout(CONNECT_LIMIT, connecting).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(ConnectError::Refused(error)),
@@ -119,6 +116,31 @@ impl Connector {
         // Key strokes and frames want to go at once; where that cannot be set they only go later.
         let _ = stream.set_nodelay(true);
         Ok(stream)
+    }
+}
+
+/// The host and port behind a way.
+fn place(target: Target) -> Result<(String, u16), ConnectError> {
+    match target {
+        Target::Tcp(target) => {
+            let port = u16::try_from(target.port).map_err(|_| ConnectError::NoWay)?;
+            Ok((target.host, port))
+        }
+        Target::Http(target) => {
+            let url: Uri = target.base_url.parse().map_err(|_| ConnectError::NoWay)?;
+            // TLS, a path before the session's own, and headers of the controller's.
+            let plain = url.scheme_str() == Some("http")
+                && url.path() == "/"
+                && url.query().is_none()
+                && target.headers.is_empty();
+            if !plain {
+                return Err(ConnectError::Unsupported);
+            }
+            let host = url.host().ok_or(ConnectError::NoWay)?;
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            Ok((host.to_owned(), url.port_u16().unwrap_or(80)))
+        }
+        Target::Tunnel(_) => Err(ConnectError::Unsupported),
     }
 }
 
@@ -145,6 +167,29 @@ impl tower::Service<Uri> for Connector {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plain_http_is_a_place_like_any_other() {
+        let http = |base_url: &str, headers: &[(&str, &str)]| {
+            let headers =
+                headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            place(Target::Http(proto::HttpTarget { base_url: base_url.to_owned(), headers }))
+        };
+        for (url, host, port) in [
+            ("http://127.0.0.1:8080", "127.0.0.1", 8080),
+            ("http://127.0.0.1:8080/", "127.0.0.1", 8080),
+            ("http://[::1]:8080", "::1", 8080),
+            ("http://session.internal", "session.internal", 80),
+        ] {
+            assert_eq!(http(url, &[]).unwrap(), (host.to_owned(), port), "{url}");
+        }
+        for url in ["https://127.0.0.1:8443", "http://127.0.0.1:8080/base", "http://127.0.0.1:8080/?a=b"] {
+            assert!(matches!(http(url, &[]), Err(ConnectError::Unsupported)), "{url}");
+        }
+        let with_headers = http("http://127.0.0.1:8080", &[("authorization", "Basic x")]);
+        assert!(matches!(with_headers, Err(ConnectError::Unsupported)));
+        assert!(matches!(http("no url", &[]), Err(ConnectError::NoWay)));
+    }
 
     #[test]
     fn a_destination_comes_back_out_of_its_authority() {

@@ -220,6 +220,13 @@ mod tests {
     }
 
     #[test]
+    fn a_handle_longer_than_any_is_refused_by_name() {
+        assert_eq!(handle(Vec::new()).unwrap(), None);
+        assert_eq!(handle(vec![1; MAX_HANDLE]).unwrap().unwrap().len(), MAX_HANDLE);
+        assert_eq!(field(&handle(vec![1; MAX_HANDLE + 1]).unwrap_err()), "handle");
+    }
+
+    #[test]
     fn quantities_and_defaults_are_resolved() {
         let spec = session_request(request(proto::SessionSpec {
             resources: Some(proto::ResourceRequirements {
