@@ -53,7 +53,7 @@ async fn a_session_tells_its_life() {
     let phase = told.iter().find(|event| event["type"] == "session.phase_changed").unwrap();
     assert_eq!(phase["data"], json!({"phase": "Running", "previous": "Pending"}));
     assert_eq!((&phase["user_id"], &phase["generation"]), (&json!("alice"), &json!(1)));
-    let ready = told.iter().filter(|event| event["data"]["type"] == "Ready").next_back().unwrap();
+    let ready = told.iter().rfind(|event| event["data"]["type"] == "Ready").unwrap();
     assert_eq!(
         (&ready["type"], &ready["data"]["status"]),
         (&json!("session.condition_changed"), &json!("True"))

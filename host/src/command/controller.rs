@@ -64,8 +64,7 @@ Examples:
     /// is given. Registration with an API server, tokens and TLS are not there yet.
     #[command(after_help = "\
 Examples:
-  streamspace controller serve --plugin docker.wasm --name lab --listen 127.0.0.1:9000 \\
-    --endpoint engine=unix:///var/run/docker.sock")]
+  streamspace controller serve --plugin docker.wasm --name lab --endpoint engine=unix:///var/run/docker.sock")]
     Serve(serve::ControllerServeArgs),
 }
 
