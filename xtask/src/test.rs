@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every check there is, one after the other, with all failures reported at the end.
 
 use crate::cargo::{WASM, cargo};
+use crate::crash;
 use crate::dist::knowing;
 use crate::docker_engine::{self, Engine, Ready};
 use crate::images::{self, TEST};
@@ -21,8 +22,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const CONTROLLER_LABEL: &str = "streamspace.controller";
 /// Plugins that only tests load.
 const TEST_PLUGINS: [&str; 2] = [HOSTILE_PACKAGE, HTTP_PROBE_PACKAGE];
+/// How long the server is killed again and again; `cargo xtask crash` does it for longer.
+const KILLING_MINUTES: &str = "3";
 /// What the programs under test are compiled with.
-const FEATURES: [&str; 2] = ["--features", "streamspace/failpoints"];
+pub const FEATURES: [&str; 2] = ["--features", "streamspace/failpoints"];
 
 /// Format check, lints, unit tests and end-to-end tests
 ///
@@ -159,6 +162,11 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
             backends.describe(&mut test);
             command::run(&mut test)
         });
+        if arguments.filter.is_none() {
+            report.step("kills under load", || {
+                command::run(crash::driver(paths).args(["--minutes", KILLING_MINUTES, "--each", "1"]))
+            });
+        }
     } else if signals::check().is_ok() {
         report.left_out("tests", "what they test could not be built".to_owned());
     }
