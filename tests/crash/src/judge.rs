@@ -57,17 +57,20 @@ async fn effects_after(stage: &Stage, after: usize) -> Vec<Value> {
     }
 }
 
-/// What is not as it is wished, or is there although nobody wishes it.
 async fn differences(api: &Api, stage: &Stage, held: &[Held]) -> Vec<String> {
+    match api.all_sessions().await {
+        Ok(sessions) => compare(&sessions, &stage.simulated.boxes().await, held),
+        Err(error) => vec![format!("the sessions cannot be listed: {error:#}")],
+    }
+}
+
+/// What is not as it is wished, or is there although nobody wishes it.
+fn compare(sessions: &[Value], boxes: &[Value], held: &[Held]) -> Vec<String> {
     let mut amiss = Vec::new();
-    let sessions = match api.all_sessions().await {
-        Ok(sessions) => sessions,
-        Err(error) => return vec![format!("the sessions cannot be listed: {error:#}")],
-    };
-    let mut boxes: HashMap<String, Vec<Value>> = HashMap::new();
-    for one in stage.simulated.boxes().await {
-        let session = one["labels"]["streamspace.session_id"].as_str().unwrap_or_default().to_owned();
-        boxes.entry(session).or_default().push(one);
+    let mut boxes_of: HashMap<&str, Vec<&Value>> = HashMap::new();
+    for one in boxes {
+        let session = one["labels"]["streamspace.session_id"].as_str().unwrap_or_default();
+        boxes_of.entry(session).or_default().push(one);
     }
     let mut sessions: HashMap<&str, &Value> =
         sessions.iter().filter_map(|session| Some((session["id"].as_str()?, session))).collect();
@@ -81,7 +84,7 @@ async fn differences(api: &Api, stage: &Stage, held: &[Held]) -> Vec<String> {
             "hibernated" => ("Hibernated", Some("stopped")),
             _ => ("Terminated", None),
         };
-        let boxes = boxes.remove(id).unwrap_or_default();
+        let boxes = boxes_of.remove(id.as_str()).unwrap_or_default();
         let states: Vec<_> = boxes.iter().filter_map(|one| one["state"].as_str()).collect();
         let settled = session["status"]["operation"].is_null()
             && session["status"]["observed_generation"] == session["generation"];
@@ -92,6 +95,56 @@ async fn differences(api: &Api, stage: &Stage, held: &[Held]) -> Vec<String> {
         }
     }
     amiss.extend(sessions.values().map(|session| format!("wished by nobody: {session}")));
-    amiss.extend(boxes.values().flatten().map(|one| format!("of no session: {one}")));
+    amiss.extend(boxes_of.values().flatten().map(|one| format!("of no session: {one}")));
     amiss
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn session(id: &str, state: &str, phase: &str) -> Value {
+        let status = json!({"operation": null, "observed_generation": 2});
+        json!({"id": id, "state": state, "phase": phase, "generation": 2, "status": status})
+    }
+
+    fn held(id: &str, state: &'static str) -> Held {
+        Held { id: id.to_owned(), state }
+    }
+
+    fn a_box(session: &str, state: &str) -> Value {
+        json!({"labels": {"streamspace.session_id": session}, "state": state})
+    }
+
+    #[test]
+    fn every_kind_of_fault_is_found() {
+        let wished = [held("a", "running"), held("b", "hibernated"), held("c", "terminated")];
+        let sessions = [
+            session("a", "running", "Running"),
+            session("b", "hibernated", "Hibernated"),
+            session("c", "terminated", "Terminated"),
+        ];
+        let boxes = [a_box("a", "running"), a_box("b", "stopped")];
+        assert_eq!(compare(&sessions, &boxes, &wished), Vec::<String>::new());
+
+        let one = |sessions: &[Value], boxes: &[Value], wished: &[Held], what: &str| {
+            let amiss = compare(sessions, boxes, wished);
+            assert!(amiss.len() == 1 && amiss[0].starts_with(what), "{what}: {amiss:?}");
+        };
+        one(&sessions[..2], &boxes, &wished, "lost");
+        one(&sessions, &boxes, &wished[..2], "wished by nobody");
+        one(&sessions, &boxes[..1], &wished, "its boxes are []");
+        one(&sessions, &[boxes.as_slice(), &[a_box("a", "running")]].concat(), &wished, "its boxes are [");
+        one(&sessions, &[boxes.as_slice(), &[a_box("x", "running")]].concat(), &wished, "of no session");
+        one(&sessions, &[boxes.as_slice(), &[a_box("c", "running")]].concat(), &wished, "its boxes are [");
+        one(&sessions, &[a_box("a", "running"), a_box("b", "running")], &wished, "its boxes are [");
+        let mut open = sessions.clone();
+        open[0]["status"]["operation"] = json!({"kind": "create"});
+        one(&open, &boxes, &wished, "not as wished");
+        open[0] = session("a", "hibernated", "Running");
+        one(&open, &boxes, &wished, "not as wished");
+    }
 }
