@@ -11,8 +11,8 @@ use super::convert;
 use super::error;
 use super::events::Events;
 use super::failure::translate;
-use super::policy;
 use super::pull::Pulls;
+use super::{labels, policy};
 
 /// Longest wait for an answer's head. Stopping a container answers after its grace period; the call's own time limit
 /// is the shorter one in all other cases.
@@ -78,6 +78,14 @@ impl DockerEndpoint {
         let client = self.client().await?;
         let info = client.info().await.map_err(translate)?;
         Ok(convert::engine_info(info, client.client_version().to_string()))
+    }
+
+    /// That a container can be made from an image.
+    pub(super) async fn check_image(&self, reference: &str) -> Result<(), Error> {
+        let reference = policy::normal_reference(reference)?;
+        let image = self.client().await?.inspect_image(&reference).await.map_err(translate)?;
+        let given = image.config.and_then(|config| config.labels).unwrap_or_default();
+        labels::check_image(&reference, &given)
     }
 
     pub(super) async fn inspect_image(&self, reference: &str) -> Result<Image, Error> {

@@ -5,6 +5,7 @@ mod convert;
 mod endpoint;
 mod events;
 mod failure;
+mod labels;
 mod logs;
 mod policy;
 mod pull;
