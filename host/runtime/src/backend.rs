@@ -10,7 +10,7 @@ use streamspace_bindings::Backend as Instance;
 use streamspace_bindings::exports::streamspace::backend::lifecycle::{EventPage, SessionEntry, SessionPage};
 use streamspace_bindings::exports::streamspace::backend::observe::{AccessPoint, LogPage, LogQuery};
 use streamspace_bindings::exports::streamspace::backend::plugin::Report;
-use streamspace_bindings::types::{self, Outcome, SessionRef, SessionRequest, Usage};
+use streamspace_bindings::types::{self, ErrorKind, Outcome, SessionRef, SessionRequest, Usage};
 use tracing::Instrument as _;
 use wasmtime::Store;
 
@@ -286,8 +286,15 @@ impl Backend {
         let deadline = Instant::now() + options.timeout;
         let detached = async move {
             let lock = tokio::time::timeout(options.timeout, inner.seat.sessions.acquire(&session)).await;
-            let _lock = lock.map_err(|_| CallError::Busy("mutations of this session"))?;
-            inner.run(CallKind::Mutation, deadline, &options, body).await
+            let lock = lock.map_err(|_| CallError::Busy("mutations of this session"))?;
+            let result = inner.run(CallKind::Mutation, deadline, &options, body).await;
+            if is_unfinished(&result) {
+                tokio::spawn(async move {
+                    tokio::time::sleep_until(deadline.into()).await;
+                    drop(lock);
+                });
+            }
+            result
         };
         match tokio::spawn(detached.in_current_span()).await {
             Ok(result) => result.and_then(with_a_handle_that_fits),
@@ -328,6 +335,11 @@ impl BackendInner {
         })
         .await
     }
+}
+
+/// Whether the backend was asked for something that may still happen, although the plugin does not wait for it.
+fn is_unfinished(result: &Result<Outcome, CallError>) -> bool {
+    matches!(result, Err(CallError::Backend(error)) if error.kind == ErrorKind::TimedOut)
 }
 
 fn with_a_handle_that_fits(outcome: Outcome) -> Result<Outcome, CallError> {

@@ -27,10 +27,11 @@ use wasmtime::component::Resource;
 use self::audit::Audit;
 pub(crate) use self::endpoint::HttpEndpoint;
 use self::exchange::{Exchange as Open, Start, Way, whole};
-use self::failure::{Failure, after, until};
+use self::failure::Failure;
 use self::open::InCall;
 pub(crate) use self::open::{OpenInCall, OpenInController};
 use self::pinned::Pinned;
+use super::deadline::{after, until};
 use super::error;
 use crate::call::CallState;
 
