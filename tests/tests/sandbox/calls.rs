@@ -171,6 +171,21 @@ async fn a_mutation_that_was_given_up_keeps_its_session_until_its_deadline() {
 }
 
 #[tokio::test]
+async fn an_engine_that_becomes_another_version_is_asked_anew() {
+    let engine = MadeUpEngine::start();
+    let Some(controller) = Controller::with(config(&engine.target())).await else { return };
+    for version in ["1.44", "1.52", "1.40"] {
+        engine.becomes(version);
+        if let Err(status) = controller.create("ask-the-engine").await {
+            expect(&status, version, Code::Unavailable, "UNAVAILABLE");
+            controller.create("ask-the-engine").await.unwrap();
+        }
+        let last = engine.requests().pop().unwrap();
+        assert_eq!(last, format!("GET /v{version}/info"));
+    }
+}
+
+#[tokio::test]
 async fn memory_has_a_limit_and_none_is_kept() {
     let Some(controller) = Controller::new().await else { return };
     for word in ["grow", "huge-allocation"] {

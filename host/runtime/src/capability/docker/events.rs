@@ -253,7 +253,7 @@ impl DockerEndpoint {
         {
             return Ok(Arc::clone(&subscription.feed));
         }
-        let client = self.client().await?.clone();
+        let client = self.client().await?;
         // The stream itself says nothing until something happens.
         client.ping().await.map_err(translate)?;
         let feed = Arc::new(Feed::new());

@@ -86,6 +86,9 @@ impl CallState {
                 format!("no docker endpoint `{endpoint}` is granted to this plugin"),
             )),
         };
+        if let (Some(engine), Err(Error { kind: ErrorKind::Unavailable, .. })) = (granted, &result) {
+            engine.forget();
+        }
         streamspace_failpoint::hit(operation);
         let (plugin, controller) = (self.context.plugin.as_str(), self.context.controller_id.as_str());
         let elapsed_us = started.elapsed().as_micros() as u64;
