@@ -166,6 +166,15 @@ impl WeakPlugin {
     }
 }
 
+/// A component that was not tried yet.
+struct Compiled {
+    digest: Digest,
+    manifest: Manifest,
+    component: Component,
+    /// Whether it was compiled just now.
+    is_new: bool,
+}
+
 impl Runtime {
     /// Loads a plugin from a file.
     pub async fn load_file(&self, path: &Path) -> Result<Plugin, LoadError> {
@@ -175,9 +184,10 @@ impl Runtime {
     /// Checks, compiles and tries a plugin.
     pub async fn load(&self, wasm: Vec<u8>) -> Result<Plugin, LoadError> {
         let runtime = self.clone();
-        let (digest, manifest, component) = tokio::task::spawn_blocking(move || runtime.compile(&wasm))
-            .await
-            .map_err(|error| LoadError::Contract(format!("the compiler panicked: {error}")))??;
+        let Compiled { digest, manifest, component, is_new } =
+            tokio::task::spawn_blocking(move || runtime.compile(&wasm))
+                .await
+                .map_err(|error| LoadError::Contract(format!("the compiler panicked: {error}")))??;
 
         check_imports(&component, &self.inner.engine, &manifest)?;
         let contract = |error: wasmtime::Error| LoadError::Contract(format!("{error:#}"));
@@ -192,6 +202,9 @@ impl Runtime {
             return Err(LoadError::NameMismatch { manifest: manifest.plugin.name, described: info.name });
         }
         check_schema(&info.config_schema)?;
+        if is_new {
+            self.keep(digest, component.clone()).await;
+        }
         tracing::info!(plugin = info.name, version = info.version, %digest, "plugin loaded");
         let engine = self.inner.engine.clone();
         let instances = Arc::clone(&self.inner.instances);
@@ -201,7 +214,20 @@ impl Runtime {
         Ok(Plugin { inner: Arc::new(inner) })
     }
 
-    fn compile(&self, wasm: &[u8]) -> Result<(Digest, Manifest, Component), LoadError> {
+    /// Keeps a compiled plugin that has shown that it is one.
+    async fn keep(&self, digest: Digest, component: Component) {
+        let inner = Arc::clone(&self.inner);
+        let kept = tokio::task::spawn_blocking(move || {
+            if let Some(cache) = &inner.cache {
+                cache.store(digest, &component);
+            }
+        });
+        if let Err(panic) = kept.await {
+            tracing::warn!("a compiled plugin could not be kept: {panic}");
+        }
+    }
+
+    fn compile(&self, wasm: &[u8]) -> Result<Compiled, LoadError> {
         if Engine::detect_precompiled(wasm).is_some() {
             return Err(LoadError::Precompiled);
         }
@@ -209,14 +235,11 @@ impl Runtime {
         let digest = Digest::of(wasm);
         let engine = &self.inner.engine;
         if let Some(component) = self.inner.cache.as_ref().and_then(|cache| cache.load(engine, digest)) {
-            return Ok((digest, manifest, component));
+            return Ok(Compiled { digest, manifest, component, is_new: false });
         }
         let component = Component::from_binary(engine, wasm)
             .map_err(|error| LoadError::NotAComponent(format!("{error:#}")))?;
-        if let Some(cache) = &self.inner.cache {
-            cache.store(digest, &component);
-        }
-        Ok((digest, manifest, component))
+        Ok(Compiled { digest, manifest, component, is_new: true })
     }
 }
 
