@@ -160,17 +160,7 @@ impl ControllerService for Shell {
         let call =
             |backend: Backend| async move { backend.delete(options, session, purge_home, handle).await };
         let outcome = self.slot.call(Subject::Session(&request.session_id), call).await?;
-        let Mutation { message, handle, in_progress, poll_after, conditions, .. } =
-            convert::mutation(outcome);
-        Ok(Response::new(DeleteSessionResponse {
-            session_id: request.session_id,
-            success: !in_progress,
-            message,
-            handle,
-            in_progress,
-            poll_after,
-            conditions,
-        }))
+        convert::deletion(request.session_id, outcome).map(Response::new)
     }
 
     async fn hibernate_session(
