@@ -9,6 +9,7 @@ mod credential;
 mod endpoint;
 mod exchange;
 mod failure;
+mod jar;
 mod open;
 mod parking;
 mod pinned;
