@@ -121,7 +121,8 @@ impl Plugin {
             None => Ok(()),
             Some(error) => Err(BindError::Config {
                 path: error.instance_path().to_string().replace('/', "."),
-                message: error.to_string(),
+                // Not the value itself: it may be a password that stands in the wrong place.
+                message: error.masked_with("the value").to_string(),
             }),
         }
     }
