@@ -72,6 +72,10 @@ struct BackendInner {
 /// Largest handle of long work, in bytes. It stands in the caller's database.
 pub(crate) const MAX_HANDLE: usize = 64 << 10;
 
+/// Least time with which a mutation begins. With less it would most likely be given up half-way, and nobody would know
+/// what became of it.
+const LEAST_TIME: Duration = Duration::from_millis(50);
+
 type CallResult<T> = wasmtime::Result<Result<T, types::Error>>;
 
 impl Backend {
@@ -321,6 +325,9 @@ impl BackendInner {
         let instance = tokio::time::timeout(remaining(deadline), self.seat.instances.acquire()).await;
         let _instance = instance.map_err(|_| CallError::Busy("calls of all controllers"))?;
         let timeout = remaining(deadline);
+        if kind == CallKind::Mutation && timeout < LEAST_TIME {
+            return Err(CallError::Busy("mutations"));
+        }
         let call = types::Call {
             timeout_ms: millis(timeout),
             operation_id: options.operation_id.clone(),

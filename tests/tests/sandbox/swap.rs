@@ -82,8 +82,8 @@ async fn a_call_on_the_old_version_keeps_its_sessions_lock_and_then_the_old_vers
         };
         stage.controller.client.clone().create_session(limited(request, timeout)).await
     };
-    // It has begun once the session is locked.
-    until("the lock", async || create("locked", Duration::from_millis(50)).await.err()).await;
+    // It has begun once the session is locked: a free one would have been made in this time.
+    until("the lock", async || create("locked", Duration::from_millis(300)).await.err()).await;
     stage.swap_to(1).await;
     create("free", PATIENCE).await.unwrap();
     let busy = create("locked", Duration::from_millis(200)).await.unwrap_err();
