@@ -148,8 +148,8 @@ async fn a_call_ends_at_its_deadline_whatever_it_waits_for() {
         let status = controller.look(word, timeout).await.expect_err(word);
         expect(&status, word, Code::DeadlineExceeded, "TIMED_OUT");
         let took = started.elapsed();
-        // A host call that waits gives up a little earlier, so that the plugin can say so.
-        let least = if word == "ask-the-engine" { timeout * 8 / 10 } else { timeout };
+        // Some of it is left for the answer, and a host call that waits gives up a little earlier still.
+        let least = timeout * 8 / 10;
         assert!(took >= least * 2 && took < timeout * 2 * 3, "{word} took {took:?}");
         controller.works().await;
     }
@@ -160,14 +160,15 @@ async fn a_mutation_that_was_given_up_keeps_its_session_until_its_deadline() {
     let engine = MadeUpEngine::silent();
     let Some(controller) = Controller::with(config(&engine.target())).await else { return };
     let session = session_id();
-    let timeout = Duration::from_secs(2);
+    let timeout = Duration::from_secs(4);
     let started = Instant::now();
     let status = controller.create_as(&session, "ask-the-engine", timeout).await.unwrap_err();
     expect(&status, "a silent engine", Code::DeadlineExceeded, "TIMED_OUT");
     assert!(status.message().contains("the engine did not answer"), "{status:?}");
     // The engine may still do what it was asked for.
     controller.create_as(&session, "good", PATIENCE).await.unwrap();
-    assert!(started.elapsed() >= timeout, "the next one came after {:?}", started.elapsed());
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(3750), "the deadline is after 3.8 s, and it took {took:?}");
 }
 
 #[tokio::test]

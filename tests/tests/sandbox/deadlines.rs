@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
+use streamspace_proto::controller::v1::controller_service_client::ControllerServiceClient;
+use streamspace_proto::controller::v1::{CreateSessionRequest, SessionSpec};
+use streamspace_runtime::Backend;
+use streamspace_shell::Shell;
 use tonic::Code;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 
 use crate::engine::MadeUpEngine;
-use crate::stage::{Controller, config, expect};
+use crate::stage::{Controller, NOWHERE, config, expect, hostile, limited, reason, session_id};
 
 #[tokio::test]
 async fn a_mutation_does_not_begin_without_time() {
@@ -15,4 +21,33 @@ async fn a_mutation_does_not_begin_without_time() {
     expect(&status, "hardly any time", Code::ResourceExhausted, "BUSY");
     assert_eq!(engine.requests(), [""; 0]);
     controller.create("ask-the-engine").await.unwrap();
+}
+
+#[tokio::test]
+async fn calls_that_end_at_their_deadline_are_seen_over_a_socket_as_well() {
+    let Some(plugin) = hostile().await else { return };
+    let backend = Backend::bind(plugin, config(NOWHERE)).await.unwrap();
+    let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = incoming.local_addr().unwrap();
+    let service = Shell::new(backend).into_service();
+    tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
+    let client = ControllerServiceClient::connect(format!("http://{address}")).await.unwrap();
+    // More than enough of them for a plugin that fails to be left alone.
+    for _ in 0..5 {
+        let sleeping = (0..6).map(|_| {
+            let request = CreateSessionRequest {
+                session_id: session_id(),
+                user_id: "alice".to_owned(),
+                spec: Some(SessionSpec { base_image: "sleep".to_owned(), ..Default::default() }),
+                ..Default::default()
+            };
+            let mut client = client.clone();
+            async move { client.create_session(limited(request, Duration::from_secs(2))).await.unwrap_err() }
+        });
+        let ended = futures::future::join_all(sleeping).await;
+        if ended.iter().any(|status| reason(status) == "PLUGIN_FAILING") {
+            return;
+        }
+    }
+    panic!("nobody noticed");
 }
