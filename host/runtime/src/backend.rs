@@ -88,6 +88,11 @@ impl Backend {
         Self { inner: Arc::new(BackendInner { seat: seat.inner, plugin, context: Arc::new(context) }) }
     }
 
+    /// Waits until no mutation is under way on its seat: see [`Seat::idle`].
+    pub async fn idle(&self) {
+        Seat { inner: Arc::clone(&self.inner.seat) }.idle().await;
+    }
+
     /// The plugin behind it.
     pub fn plugin(&self) -> &Plugin {
         &self.inner.plugin
@@ -293,14 +298,14 @@ impl Backend {
             let lock = lock.map_err(|_| CallError::Busy("mutations of this session"))?;
             let result = inner.run(CallKind::Mutation, deadline, &options, body).await;
             if is_unfinished(&result) {
-                tokio::spawn(async move {
+                inner.seat.mutations.spawn(async move {
                     tokio::time::sleep_until(deadline.into()).await;
                     drop(lock);
                 });
             }
             result
         };
-        match tokio::spawn(detached.in_current_span()).await {
+        match self.inner.seat.mutations.spawn(detached.in_current_span()).await {
             Ok(result) => result.and_then(with_a_handle_that_fits),
             Err(panic) => Err(CallError::Trapped(format!("the host failed during the call: {panic}"))),
         }

@@ -1,6 +1,6 @@
 //! The end of the time that a call has.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use streamspace_proto::controller::v1::controller_service_client::ControllerServiceClient;
 use streamspace_proto::controller::v1::{CreateSessionRequest, SessionSpec};
@@ -11,7 +11,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use crate::engine::MadeUpEngine;
-use crate::stage::{Controller, NOWHERE, config, expect, hostile, limited, reason, session_id};
+use crate::stage::{Controller, NOWHERE, PATIENCE, config, expect, hostile, limited, reason, session_id};
 
 #[tokio::test]
 async fn a_mutation_does_not_begin_without_time() {
@@ -50,4 +50,21 @@ async fn calls_that_end_at_their_deadline_are_seen_over_a_socket_as_well() {
         }
     }
     panic!("nobody noticed");
+}
+
+#[tokio::test]
+async fn a_mutation_whose_caller_has_gone_is_waited_for() {
+    let Some(plugin) = hostile().await else { return };
+    let backend = Backend::bind(plugin, config(NOWHERE)).await.unwrap();
+    backend.idle().await;
+    let controller = Controller::over(backend.clone());
+    // It naps for two and a half seconds in all, and its caller does not wait for that.
+    let naps = controller.create("naps");
+    tokio::time::timeout(Duration::from_millis(500), naps).await.unwrap_err();
+    let started = Instant::now();
+    backend.idle().await;
+    assert!(started.elapsed() >= Duration::from_secs(1), "it was under way");
+    // And the seat goes on.
+    controller.works().await;
+    tokio::time::timeout(PATIENCE, backend.idle()).await.unwrap();
 }

@@ -79,7 +79,10 @@ impl Controller {
     }
 
     pub async fn of(plugin: Plugin, config: BackendConfig) -> Self {
-        let backend = Backend::bind(plugin, config).await.unwrap();
+        Self::over(Backend::bind(plugin, config).await.unwrap())
+    }
+
+    pub fn over(backend: Backend) -> Self {
         Self { client: ControllerServiceClient::new(Shell::new(backend).into_transport()) }
     }
 
