@@ -58,6 +58,13 @@ impl Shell {
         Self { slot, epoch: AtomicU64::new(0) }
     }
 
+    /// Refuses every epoch below this one from the start. Without it a shell that was started anew lets in whoever comes
+    /// first, also one that was replaced while it was away: whoever registers or attaches it knows the epoch.
+    pub fn fenced_from(self, epoch: u64) -> Self {
+        self.epoch.fetch_max(epoch, Ordering::SeqCst);
+        self
+    }
+
     /// The service, ready to be served on a socket.
     pub fn into_service(self) -> Service {
         ControllerServiceServer::new(self)

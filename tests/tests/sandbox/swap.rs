@@ -96,6 +96,28 @@ async fn a_call_on_the_old_version_keeps_its_sessions_lock_and_then_the_old_vers
 }
 
 #[tokio::test]
+async fn a_shell_that_was_started_anew_knows_who_was_replaced() {
+    let Some(plugin) = crate::stage::hostile().await else { return };
+    let backend = streamspace_runtime::Backend::bind(plugin, config(NOWHERE)).await.unwrap();
+    let create = async |shell: Shell, epoch| {
+        let request = CreateSessionRequest {
+            session_id: crate::stage::session_id(),
+            user_id: "alice".to_owned(),
+            spec: Some(SessionSpec { base_image: "good".to_owned(), ..Default::default() }),
+            epoch,
+            ..Default::default()
+        };
+        ControllerServiceClient::new(shell.into_transport()).create_session(limited(request, PATIENCE)).await
+    };
+    let shell = || Shell::new(backend.clone()).fenced_from(7);
+    let stale = create(shell(), 6).await.unwrap_err();
+    expect(&stale, "a lower epoch", Code::Aborted, "STALE_EPOCH");
+    for epoch in [0, 7, 8] {
+        create(shell(), epoch).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn the_cache_is_found_again() {
     let Some(stage) = Stage::new().await else { return };
     stage.controller.create("fill-state").await.unwrap_err();
