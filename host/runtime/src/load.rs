@@ -20,10 +20,14 @@ use crate::error::{BindError, CallError, LoadError};
 use crate::instances::Instances;
 use crate::limits::{Limits, MemoryBudget};
 use crate::manifest::{EndpointKind, Manifest};
+use crate::schema::Schema;
 use crate::turns::Turns;
 
 /// Largest plugin file that is looked at, in bytes. Components in interpreted languages have up to 20 MB.
 const MAX_FILE: u64 = 64 << 20;
+
+/// Time for compiling a plugin. The largest that are known take some ten seconds.
+const COMPILE_TIME: Duration = Duration::from_secs(300);
 
 /// Time for a call that only tries a new plugin, or a new configuration.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,6 +72,7 @@ pub(crate) struct PluginInner {
     pub(crate) manifest: Manifest,
     pub(crate) imports: Vec<String>,
     pub(crate) info: Info,
+    pub(crate) schema: Schema,
     pub(crate) instances: Arc<Instances>,
 }
 
@@ -112,19 +117,8 @@ impl Plugin {
         WeakPlugin { inner: Arc::downgrade(&self.inner), digest: self.inner.digest }
     }
 
-    pub(crate) fn check_against_schema(&self, settings: &Value) -> Result<(), BindError> {
-        let schema: Value = serde_json::from_str(&self.inner.info.config_schema)
-            .map_err(|error| BindError::Schema(error.to_string()))?;
-        let validator =
-            jsonschema::validator_for(&schema).map_err(|error| BindError::Schema(error.to_string()))?;
-        match validator.iter_errors(settings).next() {
-            None => Ok(()),
-            Some(error) => Err(BindError::Config {
-                path: error.instance_path().to_string().replace('/', "."),
-                // Not the value itself: it may be a password that stands in the wrong place.
-                message: error.masked_with("the value").to_string(),
-            }),
-        }
+    pub(crate) async fn check_against_schema(&self, settings: &Value) -> Result<(), BindError> {
+        self.inner.schema.check(settings).await
     }
 
     /// Asks the plugin what it thinks of a configuration.
@@ -185,10 +179,11 @@ impl Runtime {
     /// Checks, compiles and tries a plugin.
     pub async fn load(&self, wasm: Vec<u8>) -> Result<Plugin, LoadError> {
         let runtime = self.clone();
-        let Compiled { digest, manifest, component, is_new } =
-            tokio::task::spawn_blocking(move || runtime.compile(&wasm))
-                .await
-                .map_err(|error| LoadError::Contract(format!("the compiler panicked: {error}")))??;
+        let compiling = tokio::task::spawn_blocking(move || runtime.compile(&wasm));
+        let Compiled { digest, manifest, component, is_new } = tokio::time::timeout(COMPILE_TIME, compiling)
+            .await
+            .map_err(|_| LoadError::Slow(COMPILE_TIME))?
+            .map_err(|error| LoadError::Contract(format!("the compiler panicked: {error}")))??;
 
         check_imports(&component, &self.inner.engine, &manifest)?;
         let contract = |error: wasmtime::Error| LoadError::Contract(format!("{error:#}"));
@@ -202,7 +197,9 @@ impl Runtime {
         if info.name != manifest.plugin.name {
             return Err(LoadError::NameMismatch { manifest: manifest.plugin.name, described: info.name });
         }
-        check_schema(&info.config_schema)?;
+        let schema = Schema::compile(&info.config_schema)
+            .await
+            .map_err(|reason| LoadError::Contract(format!("its config-schema {reason}")))?;
         if is_new {
             self.keep(digest, component.clone()).await;
         }
@@ -211,7 +208,7 @@ impl Runtime {
         let instances = Arc::clone(&self.inner.instances);
         let types = component.component_type();
         let imports = types.imports(&engine).map(|(import, _)| import.to_owned()).collect();
-        let inner = PluginInner { engine, pre, digest, manifest, imports, info, instances };
+        let inner = PluginInner { engine, pre, digest, manifest, imports, info, schema, instances };
         Ok(Plugin { inner: Arc::new(inner) })
     }
 
@@ -308,14 +305,6 @@ async fn probe(engine: &Engine, pre: &BackendPre<CallState>, manifest: &Manifest
     })
     .await
     .map_err(LoadError::Probe)
-}
-
-fn check_schema(schema: &str) -> Result<(), LoadError> {
-    let schema: Value = serde_json::from_str(schema)
-        .map_err(|error| LoadError::Contract(format!("its config-schema is not JSON: {error}")))?;
-    jsonschema::validator_for(&schema)
-        .map(drop)
-        .map_err(|error| LoadError::Contract(format!("its config-schema is not a JSON Schema: {error}")))
 }
 
 impl Context {

@@ -87,7 +87,7 @@ impl Seat {
         let manifest = plugin.manifest();
         grants::match_endpoints(manifest, &config.endpoints)?;
         grants::match_secrets(manifest, &config.secrets)?;
-        plugin.check_against_schema(&config.config)?;
+        plugin.check_against_schema(&config.config).await?;
         if let Some((name, asked, granted)) = limits.exceeded_by(&manifest.limits) {
             return Err(BindError::Limit { name, asked, granted });
         }
