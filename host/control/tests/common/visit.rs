@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use super::live::PATIENCE;
 use super::{Backend, Server, config};
 
 /// Tells what it was asked.
@@ -125,6 +126,35 @@ impl Stage {
 
     pub fn get(&self, path: &str) -> reqwest::RequestBuilder {
         self.http.get(self.url(path)).bearer_auth(&self.server.token)
+    }
+
+    /// Sends a request as it is written, with a token and what ends the head, and reads the answer to the end.
+    pub async fn raw(&self, head: &str, body: &str) -> String {
+        let close = if head.contains("Connection:") { "" } else { "Connection: close\r\n" };
+        let (mut stream, mut answer) = (self.written(&format!("{head}{close}"), body).await, Vec::new());
+        let reading = stream.read_to_end(&mut answer);
+        tokio::time::timeout(PATIENCE, reading).await.unwrap().unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// The same, where the connection stays: reads up to these bytes.
+    pub async fn raw_until(&self, head: &str, end: &str) -> String {
+        let (mut stream, mut answer) = (self.written(head, "").await, String::new());
+        while !answer.contains(end) {
+            let mut buffer = [0; 4096];
+            let read = tokio::time::timeout(PATIENCE, stream.read(&mut buffer)).await.unwrap().unwrap();
+            assert_ne!(read, 0, "{answer}");
+            answer.push_str(&String::from_utf8_lossy(&buffer[..read]));
+        }
+        answer
+    }
+
+    async fn written(&self, head: &str, body: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let (host, token) = (self.address, &self.server.token);
+        let request = format!("{head}Host: {host}\r\nAuthorization: Bearer {token}\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
     }
 
     /// What a browser gets by opening a session.
