@@ -7,6 +7,7 @@ mod bench;
 mod cargo;
 mod command;
 mod debian;
+mod desktop;
 mod dist;
 mod docker_engine;
 mod excerpt;

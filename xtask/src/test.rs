@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every check there is, one after the other, with all failures reported at the end.
 
 use crate::cargo::{WASM, cargo};
+use crate::desktop;
 use crate::dist::knowing;
 use crate::docker_engine::{self, Engine, Ready};
 use crate::images::{self, TEST};
@@ -290,6 +291,7 @@ struct Backends {
 struct Docker {
     ready: Ready,
     has_image: bool,
+    has_desktop: bool,
     registry: Option<Registry>,
 }
 
@@ -309,7 +311,12 @@ impl Docker {
         let registry = image.and_then(|()| {
             report.provide("a registry to pull from", required, || registry::start(paths, engine))
         });
-        Some(Self { has_image: image.is_some(), registry, ready })
+        let desktop = image.and_then(|()| {
+            report.provide("a desktop image for Docker", required, || {
+                desktop::ensure(paths, engine, !arguments.no_install)
+            })
+        });
+        Some(Self { has_image: image.is_some(), has_desktop: desktop.is_some(), registry, ready })
     }
 }
 
@@ -328,6 +335,9 @@ impl Backends {
         let Some(docker) = self.docker.as_ref().filter(|docker| docker.has_image) else { return };
         test.env("STREAMSPACE_TEST_DOCKER", &docker.ready.engine.socket);
         test.env("STREAMSPACE_TEST_IMAGE", TEST.name);
+        if docker.has_desktop {
+            test.env("STREAMSPACE_TEST_DESKTOP_IMAGE", desktop::NAME);
+        }
         if let Some(registry) = &docker.registry {
             test.env("STREAMSPACE_TEST_REGISTRY_IMAGE", &registry.image);
         }
