@@ -8,6 +8,7 @@ mod cargo;
 mod command;
 mod crash;
 mod debian;
+mod desktop;
 mod dist;
 mod docker_engine;
 mod excerpt;

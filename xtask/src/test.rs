@@ -2,6 +2,7 @@
 
 use crate::cargo::{WASM, cargo};
 use crate::crash;
+use crate::desktop;
 use crate::dist::knowing;
 use crate::docker_engine::{self, Engine, Ready};
 use crate::images::{self, TEST};
@@ -298,6 +299,7 @@ struct Backends {
 struct Docker {
     ready: Ready,
     has_image: bool,
+    has_desktop: bool,
     registry: Option<Registry>,
 }
 
@@ -317,7 +319,12 @@ impl Docker {
         let registry = image.and_then(|()| {
             report.provide("a registry to pull from", required, || registry::start(paths, engine))
         });
-        Some(Self { has_image: image.is_some(), registry, ready })
+        let desktop = image.and_then(|()| {
+            report.provide("a desktop image for Docker", required, || {
+                desktop::ensure(paths, engine, !arguments.no_install)
+            })
+        });
+        Some(Self { has_image: image.is_some(), has_desktop: desktop.is_some(), registry, ready })
     }
 }
 
@@ -336,6 +343,9 @@ impl Backends {
         let Some(docker) = self.docker.as_ref().filter(|docker| docker.has_image) else { return };
         test.env("STREAMSPACE_TEST_DOCKER", &docker.ready.engine.socket);
         test.env("STREAMSPACE_TEST_IMAGE", TEST.name);
+        if docker.has_desktop {
+            test.env("STREAMSPACE_TEST_DESKTOP_IMAGE", desktop::NAME);
+        }
         if let Some(registry) = &docker.registry {
             test.env("STREAMSPACE_TEST_REGISTRY_IMAGE", &registry.image);
         }

@@ -152,6 +152,15 @@ impl SpecDraft {
 }
 
 impl SpecDraft {
+    /// Says of a desktop and of a web application that are described whether there is one, where nothing is said.
+    pub fn say_enabled(&mut self, enabled: bool) {
+        let vnc = self.vnc.as_mut().map(|vnc| &mut vnc.enabled);
+        let webapp = self.webapp.as_mut().map(|webapp| &mut webapp.enabled);
+        for said in [vnc, webapp].into_iter().flatten() {
+            said.get_or_insert(enabled);
+        }
+    }
+
     /// What may be shown; see [`super::SessionSpec::redacted`].
     pub fn redacted(&self) -> Self {
         let mut draft = self.clone();
@@ -284,6 +293,15 @@ mod tests {
             let merged = serde_json::to_value(draft(mine.clone()).over(draft(defaults()))).unwrap();
             assert_eq!(merged[field], expected, "{mine}");
         }
+    }
+
+    #[test]
+    fn only_what_is_described_is_enabled() {
+        let mut spec = draft(json!({"webapp": {"port": 80}}));
+        spec.say_enabled(true);
+        assert_eq!(spec, draft(json!({"webapp": {"port": 80, "enabled": true}})));
+        spec.say_enabled(false);
+        assert_eq!(spec.webapp.unwrap().enabled, Some(true), "it was said before");
     }
 
     #[test]

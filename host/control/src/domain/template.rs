@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Generation, SpecDraft};
@@ -50,6 +50,7 @@ pub struct TemplateBody {
     pub capabilities: Vec<String>,
     /// What its sessions are made of, if a request does not say otherwise. Its image serves every type of
     /// controller that has none in `images`.
+    #[serde(deserialize_with = "stored_spec")]
     pub spec: SpecDraft,
     /// The image for each type of controller.
     pub images: BTreeMap<String, String>,
@@ -59,6 +60,14 @@ pub struct TemplateBody {
     pub preferred_controller: Option<String>,
     /// Settings for each type of controller.
     pub controller_config: BTreeMap<String, Map<String, Value>>,
+}
+
+/// Templates say of their desktop and web application whether there is one. Those that were stored when they did not have
+/// to meant that there is none.
+fn stored_spec<'de, D: Deserializer<'de>>(input: D) -> Result<SpecDraft, D::Error> {
+    let mut spec = SpecDraft::deserialize(input)?;
+    spec.say_enabled(false);
+    Ok(spec)
 }
 
 /// A template as the store has it.
@@ -158,6 +167,14 @@ mod tests {
         assert_eq!(offer.obstacle("kvm"), None);
         offer.compatible = vec!["docker".into()];
         assert_eq!(offer.obstacle("kvm").unwrap(), "the template is not for type kvm");
+    }
+
+    #[test]
+    fn templates_of_old_keep_their_meaning() {
+        let stored = json!({"spec": {"webapp": {"port": 80}, "vnc": {"enabled": true}}});
+        let body: TemplateBody = serde_json::from_value(stored).unwrap();
+        assert_eq!(body.spec.webapp.unwrap().enabled, Some(false));
+        assert_eq!(body.spec.vnc.unwrap().enabled, Some(true));
     }
 
     #[test]

@@ -4,15 +4,19 @@
 //! reach the browser.
 
 mod activity;
+mod added;
 mod address;
 mod authorize;
 mod connect;
 mod forward;
 mod headers;
 mod page;
+mod pool;
 mod rfb;
 pub(crate) mod service;
 mod ticket;
+mod tls;
+mod way;
 
 use std::sync::Arc;
 
@@ -23,24 +27,24 @@ use crate::control::Shared;
 use crate::rest::auth::authenticate;
 use activity::Activity;
 use connect::Connector;
-use forward::Forwarder;
+use pool::Pool;
 
 /// What the gateway's handlers share.
 pub(crate) struct Gateway {
     shared: Arc<Shared>,
-    connector: Connector,
-    forwarder: Forwarder,
+    connector: Arc<Connector>,
+    pool: Pool,
     activity: Activity,
 }
 
 /// Everything under `/s/`, and what of the API belongs to it.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
-    let connector = Connector::new(Arc::clone(&shared));
-    let forwarder = Forwarder::new(connector.clone());
+    let connector = Arc::new(Connector::new(Arc::clone(&shared)));
+    let pool = Pool::new(Arc::clone(&connector));
     let authenticated = axum::middleware::from_fn_with_state(Arc::clone(&shared), authenticate);
     let activity =
         Activity::new(Arc::clone(&shared.store), shared.connections.clone(), shared.config.activity_interval);
-    let gateway = Arc::new(Gateway { shared, connector, forwarder, activity });
+    let gateway = Arc::new(Gateway { shared, connector, pool, activity });
     Router::new()
         .route("/api/v1/sessions/{id}/tickets", post(ticket::issue).route_layer(authenticated))
         .route("/api/v1/sessions/{id}/vnc", get(rfb::api))

@@ -268,11 +268,26 @@ pub(crate) fn access_point(point: observe::AccessPoint) -> Option<proto::AccessP
         Target::Http(target) => proto::access_point::Target::Http(proto::HttpTarget {
             base_url: target.base_url,
             headers: target.headers.into_iter().collect(),
+            identity: server_identity(&point.ext),
         }),
         Target::Tcp(_) | Target::Websocket(_) | Target::Socket(_) => return None,
     };
     let (username, password) = point.login.map(|login| (login.username, login.password)).unwrap_or_default();
     Some(proto::AccessPoint { service: point.service, target: Some(target), username, password })
+}
+
+/// What the further facts of an access point say of its server; the contract names them at `http-target`.
+fn server_identity(ext: &[(String, String)]) -> Option<proto::ServerIdentity> {
+    let fact = |name: &str| {
+        let found = ext.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.clone()).unwrap_or_default()
+    };
+    let identity = proto::ServerIdentity {
+        ca: fact("tls-ca"),
+        sha256: fact("tls-sha256"),
+        server_name: fact("tls-server-name"),
+    };
+    Some(identity).filter(|identity| *identity != proto::ServerIdentity::default())
 }
 
 fn duration_ms(ms: u32) -> prost_types::Duration {
@@ -330,6 +345,29 @@ mod tests {
         );
         let goes_on = goes_on.unwrap();
         assert_eq!((goes_on.success, goes_on.in_progress, goes_on.handle), (false, true, vec![1]));
+    }
+
+    #[test]
+    fn facts_about_a_server_reach_the_gateway() {
+        let point = |ext: &[(&str, &str)]| {
+            let target = observe::HttpTarget { base_url: "https://a/b".into(), headers: vec![] };
+            let ext = ext.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            let point = observe::AccessPoint {
+                service: "web".into(),
+                target: Target::Http(target),
+                login: None,
+                ext,
+            };
+            let Some(proto::access_point::Target::Http(target)) = access_point(point).unwrap().target else {
+                panic!("not what was given")
+            };
+            target.identity
+        };
+        assert_eq!(point(&[("other", "x")]), None);
+        let identity = point(&[("tls-sha256", "ab"), ("tls-ca", "pem"), ("tls-server-name", "n")]);
+        let expected =
+            proto::ServerIdentity { ca: "pem".into(), sha256: "ab".into(), server_name: "n".into() };
+        assert_eq!(identity, Some(expected));
     }
 
     #[test]
