@@ -13,13 +13,14 @@ use streamspace_bindings::imports::http::{Chunk, ResponseHead};
 use streamspace_bindings::types::{Error, ErrorKind};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::super::deadline::{after, until};
-use super::audit::Audit;
 use super::endpoint::{Body, GivenUp, HttpEndpoint, On, Permitted};
 use super::error;
 use super::failure::Failure;
 use super::open::{InCall, InController};
 use super::pinned::Turn;
+use crate::capability::audit::Audit;
+use crate::capability::deadline::{after, until};
+use crate::capability::text::chain;
 
 /// Bytes of a body that are handed over at once. What a slow server has not taken yet stays small.
 const PIECE: usize = 64 << 10;
@@ -403,7 +404,7 @@ impl Download {
 
 fn body_failure(failure: &hyper::Error) -> Failure {
     let kind = if failure.is_parse() { ErrorKind::Internal } else { ErrorKind::Unavailable };
-    let message = format!("the answer broke off: {}", super::connector::chain(failure));
+    let message = format!("the answer broke off: {}", chain(failure));
     Failure::new(kind, true, message)
 }
 

@@ -2,8 +2,9 @@
 
 use streamspace_bindings::types::{Error, ErrorKind};
 
-use super::connector::{ConnectError, chain};
+use super::connector::ConnectError;
 use super::error;
+use crate::capability::text::chain;
 
 /// Key of the fact whether a byte of the request may have left.
 const SENT: &str = "http.sent";
