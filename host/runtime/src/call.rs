@@ -111,7 +111,7 @@ fn new_store(
     let limits = context.limits;
     let mut table = ResourceTable::new();
     table.set_max_capacity(MAX_HANDLES);
-    let limiter = MemoryLimiter::new(limits.memory, Arc::clone(&context.memory));
+    let limiter = MemoryLimiter::new(limits.memory, &context.memory);
     let state = CallState {
         context,
         log_lines: 0,

@@ -25,7 +25,7 @@ use streamspace_bindings::types::{Error, ErrorKind};
 use wasmtime::component::Resource;
 
 pub(crate) use self::endpoint::HttpEndpoint;
-use self::exchange::{Exchange as Open, Start, Way, whole};
+use self::exchange::{BodyLimits, Exchange as Open, Start, Way, whole};
 use self::failure::Failure;
 use self::open::InCall;
 pub(crate) use self::open::{OpenInCall, OpenInController};
@@ -116,10 +116,12 @@ impl CallState {
         let by = (self.head_by(&request), self.answer_by);
         // More than its memory a plugin could not take.
         let most = self.context.limits.memory.bytes().min(max_body.into());
+        let mut memory = self.context.memory.share();
         let result = async {
             let Destination { endpoint, way } = destination?;
             let permitted = endpoint.permit(request, way.on())?;
-            let answer = whole(&endpoint, way, permitted, body, most, by, &mut audit).await;
+            let limits = BodyLimits { most, memory: &mut memory };
+            let answer = whole(&endpoint, way, permitted, body, limits, by, &mut audit).await;
             answer.map_err(|error| error.into_error(name))
         };
         let result = result.await;
