@@ -14,6 +14,7 @@ mod capability;
 mod cpu_meter;
 mod engine;
 mod error;
+mod files;
 mod grants;
 mod http_config;
 mod instances;

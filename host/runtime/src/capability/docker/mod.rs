@@ -93,7 +93,10 @@ impl Host for CallState {
         reference: String,
         credential: Option<String>,
     ) -> Result<Pull, Error> {
-        let login = credential.map(|name| self.registry_login(&name, &reference)).transpose();
+        let login = match credential {
+            Some(name) => self.registry_login(&name, &reference).await.map(Some),
+            None => Ok(None),
+        };
         self.docker("docker.pull-start", &endpoint, &reference, async |engine| {
             engine.start_pull(&reference, login?).await
         })

@@ -132,7 +132,7 @@ async fn connect_unlimited(target: &Target, http2: bool) -> Result<Stream, Conne
         return Err(ConnectError::NotLoopback { authority: authority() });
     }
     let Some(tls) = tls else { return Ok(Stream::plain(tcp)) };
-    let (connector, name) = tls.connector(http2).map_err(ConnectError::TlsFiles)?;
+    let (connector, name) = tls.connector(http2).await.map_err(ConnectError::TlsFiles)?;
     let stream = connector.connect(name, tcp).await;
     let stream = stream
         .map_err(|error| ConnectError::Tls { authority: authority(), reason: TlsPolicy::explain(&error) })?;

@@ -227,7 +227,7 @@ impl Exchange {
         }
         if let State::Permitted(_) = self.state {
             let (sender, body) = Channel::new(1);
-            let in_flight = self.start(self.length, Either::Right(body))?;
+            let in_flight = self.start(self.length, Either::Right(body)).await?;
             self.state = State::Sending { in_flight, upload: Some(Upload(Some(sender))), written: 0 };
         }
         let State::Sending { in_flight, upload, written: so_far } = &mut self.state else { return Ok(()) };
@@ -242,13 +242,13 @@ impl Exchange {
         Ok(())
     }
 
-    fn start(&mut self, length: Option<u64>, body: Body) -> Result<InFlight, Error> {
+    async fn start(&mut self, length: Option<u64>, body: Body) -> Result<InFlight, Error> {
         let (State::Permitted(permitted), Some(way)) =
             (std::mem::replace(&mut self.state, State::Failed), &self.way)
         else {
             return Err(error(ErrorKind::FailedPrecondition, "the request was sent already"));
         };
-        let request = self.endpoint.complete(permitted, length, body)?;
+        let request = self.endpoint.complete(permitted, length, body, self.head_by).await?;
         if let Some(audit) = &mut self.audit {
             audit.sending();
         }
@@ -281,7 +281,7 @@ impl Exchange {
             if let Some(length) = self.length.filter(|length| *length > 0) {
                 return Err(too_short(length, 0));
             }
-            let in_flight = self.start(Some(0), Either::Left(Full::default()))?;
+            let in_flight = self.start(Some(0), Either::Left(Full::default())).await?;
             self.state = State::Sending { in_flight, upload: None, written: 0 };
         }
         let State::Sending { in_flight, upload, written } = std::mem::replace(&mut self.state, State::Failed)
@@ -423,7 +423,8 @@ pub(super) async fn whole(
     let length = body.len() as u64;
     let BodyLimits { most, memory } = limits;
     memory.grow(length).map_err(|exceeded| error(ErrorKind::Exhausted, exceeded.to_string()))?;
-    let request = endpoint.complete(permitted, Some(length), Either::Left(Full::new(Bytes::from(body))))?;
+    let body = Either::Left(Full::new(Bytes::from(body)));
+    let request = endpoint.complete(permitted, Some(length), body, head_by).await?;
     audit.sending();
     let response = InFlight::start(endpoint, &way, request).head(head_by).await?;
     let head = endpoint.head(&path, &response);
@@ -544,7 +545,7 @@ mod tests {
             allow: vec!["* /**".into()],
         };
         let config = HttpConfig::new(server().await);
-        let endpoint = Arc::new(HttpEndpoint::new(&asked, &config, Default::default()).unwrap());
+        let endpoint = Arc::new(HttpEndpoint::new(&asked, &config, Default::default()).await.unwrap());
         let context = Arc::new(Context::without_capabilities("probe".to_owned(), Limits::default()));
         let fetch = async |memory: &mut MemoryShare, body: Vec<u8>| {
             let request = Request {
