@@ -53,10 +53,15 @@ pub(super) fn normal_reference(reference: &str) -> Result<String, Error> {
     Ok(if explicit { reference.to_owned() } else { format!("{reference}:latest") })
 }
 
-/// The registry of an image, as references name it.
+/// The registry of an image, as references name it. A first part with capital letters can only be a host, since no
+/// repository has them.
 pub(super) fn registry(reference: &str) -> &str {
     match reference.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
+        Some((host, _))
+            if host.contains(['.', ':']) || host == "localhost" || host.contains(char::is_uppercase) =>
+        {
+            host
+        }
         _ => "docker.io",
     }
 }
@@ -104,6 +109,20 @@ mod tests {
             assert_eq!(check_name(name).unwrap_err().kind, ErrorKind::Denied, "{name}");
         }
         assert!(check_name(&format!("ss-{}", "a".repeat(MAX_NAME))).is_err());
+    }
+
+    #[test]
+    fn a_login_goes_to_the_registry_that_the_engine_asks() {
+        for (reference, host) in [
+            ("busybox", "docker.io"),
+            ("library/busybox:1", "docker.io"),
+            ("ghcr.io/a/b", "ghcr.io"),
+            ("registry:5000/a", "registry:5000"),
+            ("localhost/a", "localhost"),
+            ("Registry/a", "Registry"),
+        ] {
+            assert_eq!(registry(reference), host, "{reference}");
+        }
     }
 
     #[test]
