@@ -199,7 +199,7 @@ impl MemoryLimiter {
     }
 }
 
-/// Entries in all tables of an instance: function pointers of one compiled program, far above any real one.
+/// Entries in a table: function pointers of one compiled program, far above any real one.
 const TABLE_ELEMENTS: usize = 20_000;
 
 impl ResourceLimiter for MemoryLimiter {

@@ -45,7 +45,12 @@ impl Failure {
                 return Self::connect(connect);
             }
             if let Some(http) = error.downcast_ref::<hyper::Error>() {
-                return Self { sent: !failure.is_connect() && !http.is_canceled(), ..Self::http(http) };
+                let sent = !failure.is_connect() && !http.is_canceled();
+                if sent && http.is_closed() {
+                    let message = "the connection was closed while the request was being sent";
+                    return Self::new(ErrorKind::Unavailable, true, message);
+                }
+                return Self { sent, ..Self::http(http) };
             }
             cause = error.source();
         }
