@@ -70,7 +70,7 @@ struct BackendInner {
 }
 
 /// Largest handle of long work, in bytes. It stands in the caller's database.
-pub(crate) const MAX_HANDLE: usize = 64 << 10;
+pub const MAX_HANDLE: usize = 64 << 10;
 
 /// Least time with which a mutation begins. With less it would most likely be given up half-way, and nobody would know
 /// what became of it.

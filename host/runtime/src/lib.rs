@@ -29,7 +29,7 @@ mod session_locks;
 mod stderr_tail;
 mod turns;
 
-pub use backend::{Backend, BackendConfig, CallOptions};
+pub use backend::{Backend, BackendConfig, CallOptions, MAX_HANDLE};
 pub use engine::{Runtime, RuntimeConfig};
 pub use error::{BindError, CallError, LoadError, RuntimeError};
 pub use grants::{EndpointConfig, SecretSource};

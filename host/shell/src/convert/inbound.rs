@@ -5,6 +5,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use streamspace_proto::controller::v1 as proto;
 use streamspace_proto::quantity::{ByteQuantity, CpuQuantity, InvalidQuantity};
+use streamspace_runtime::MAX_HANDLE;
 use streamspace_runtime::contract::types::{
     EnvVar, Home, Port, Resources, SessionRef, SessionRequest, SessionSpec, Transport, Vnc, Volume, WebApp,
 };
@@ -24,9 +25,6 @@ const MAX_NAME: usize = 1024;
 
 /// Longest cursor, in bytes.
 const MAX_CURSOR: usize = 64 << 10;
-
-/// Longest handle, in bytes, as `controller.proto` has it.
-const MAX_HANDLE: usize = 64 << 10;
 
 /// Where homes are mounted.
 const HOME_PATH: &str = "/config";
