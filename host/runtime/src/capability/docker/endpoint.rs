@@ -150,7 +150,7 @@ fn parse_target(target: &str) -> Result<Target, String> {
 impl crate::call::CallState {
     /// Reads the login for an image's registry. A plugin that names an image elsewhere does not get it sent there.
     pub(super) async fn registry_login(
-        &self,
+        &mut self,
         name: &str,
         reference: &str,
     ) -> Result<bollard::auth::DockerCredentials, Error> {
