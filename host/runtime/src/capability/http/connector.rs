@@ -19,6 +19,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tower_service::Service;
 
 use super::tls::TlsPolicy;
+use crate::capability::text::chain;
 
 /// Time for a connection: name, TCP, proxy and TLS. A server that needs longer is as good as away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
