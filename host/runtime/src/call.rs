@@ -31,7 +31,7 @@ const RANDOM_BYTES: u64 = 64 << 10;
 
 /// What is left to a plugin of its time when a host call has given up waiting: this part of it, and no more than so
 /// much.
-const LAST_WORDS: (u32, Duration) = (10, Duration::from_millis(250));
+pub(crate) const LAST_WORDS: (u32, Duration) = (10, Duration::from_millis(250));
 
 /// What a controller gives to the calls of its plugin.
 pub(crate) struct Context {
