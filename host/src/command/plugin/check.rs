@@ -10,7 +10,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::Value;
 use streamspace_conformance::{
-    DockerFixture, Fixture, Format, InProcess, Options, Recipe, Runner, SimulatedFixture, Target, Variation,
+    DockerFixture, Fixture, Format, InProcess, Options, Recipe, RecordedHandle, Runner, SimulatedFixture,
+    Target, Variation,
 };
 use streamspace_proto::controller::v1::{Port, ResourceRequirements, SessionSpec};
 use streamspace_runtime::{BackendConfig, EndpointConfig, EndpointKind, Plugin, Runtime, RuntimeConfig};
@@ -47,6 +48,11 @@ pub(crate) struct CheckArgs {
     /// The image writes a line to its log every few seconds
     #[arg(long)]
     talks: bool,
+
+    /// Folder with handles that other versions of the plugin gave: <version>/<verb>[-…], the verb being one of create,
+    /// delete, hibernate, wake
+    #[arg(long, value_name = "DIR")]
+    handles: Option<PathBuf>,
 
     /// Run only checks with this in their id
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -104,6 +110,11 @@ pub(super) async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
 
 /// The plugin behind a shell, with a fixture where there is one for its kind of backend.
 async fn target(plugin: Plugin, args: &CheckArgs) -> anyhow::Result<Target> {
+    // Before a fixture changes anything.
+    let handles = match &args.handles {
+        Some(folder) => RecordedHandle::below(folder).context("--handles")?,
+        None => Vec::new(),
+    };
     let mut config = BackendConfig {
         // Of no other run: what it makes can be told from everything else.
         controller_id: format!("check-{:x}-{:x}", std::process::id(), now_ms()),
@@ -138,6 +149,7 @@ async fn target(plugin: Plugin, args: &CheckArgs) -> anyhow::Result<Target> {
         }
         None => (plain_recipe(args), None),
     };
+    let recipe = Recipe { handles, ..recipe };
     let process = Arc::new(InProcess::bind(plugin, config).await?);
     Ok(Target { transport: process.transport(), recipe, fixture, process: Some(process) })
 }

@@ -9,6 +9,7 @@ mod labels;
 mod logs;
 mod policy;
 mod pull;
+mod renamed;
 mod storage;
 mod usage;
 
