@@ -399,16 +399,45 @@ fn help_and_completion_are_there_for_every_shell() {
     assert!(alone(&["session", "create", "--help"]).unwrap().done().contains("Examples:"));
 }
 
+/// What a command says to nobody.
+fn unread(command: &mut Command) -> Told {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    Told::of(child.wait_with_output().unwrap())
+}
+
 #[test]
 fn a_reader_that_leaves_is_no_failure() {
     let Some(mut command) = program() else { return };
-    let mut child =
-        command.args(["completion", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    drop(child.stdout.take());
-    Told::of(child.wait_with_output().unwrap()).done();
+    unread(command.args(["completion", "bash"])).done();
+    if let Some(plugins) = provided("STREAMSPACE_TEST_PLUGINS") {
+        let plugin = Path::new(&plugins).join("docker.wasm");
+        unread(program().unwrap().args(["plugin", "inspect"]).arg(&plugin)).done();
+    }
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let told = program().unwrap().args(["completion", "bash"]).stdout(full).output().unwrap();
     Told::of(told).failed(1, "the output cannot be written");
+}
+
+#[test]
+fn everything_is_done_although_nobody_reads() {
+    let Some(installation) = Installation::new() else { return };
+    let stage = Stage::start(installation);
+    let make = |name: &str| {
+        let made = stage.run(&["token", "create", name, "-o", "json"]).json();
+        id(&made).to_owned()
+    };
+    let tokens: Vec<String> = ["a", "b", "c"].map(make).into();
+    let mut all: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    all.insert(1, "tok-000000000000");
+    let remove: Vec<_> = ["token", "rm"].iter().chain(&all).copied().collect();
+    unread(&mut stage.command(&remove)).failed(3, "tok-000000000000");
+    let left = stage.run(&["token", "ls"]).done();
+    assert!(tokens.iter().all(|token| !left.contains(token)), "{left}");
+    // What became of a session is told by the exit code.
+    let create = ["template", "apply", "/nowhere.json"];
+    unread(&mut stage.command(&create)).failed(1, "");
+    stage.server.kill();
 }
 
 #[test]

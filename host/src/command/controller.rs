@@ -245,10 +245,10 @@ enum Change {
 
 async fn each(args: ManyArgs, change: Change) -> anyhow::Result<ExitCode> {
     let client = args.remote.client()?;
-    let mut many = Many::new(args.remote.output);
+    let mut many = Many::new(args.remote.output, "id");
     for given in &args.controllers {
         match one(&client, given, change).await {
-            Ok((id, answer)) => many.done(&id, answer)?,
+            Ok((id, answer)) => many.done(&id, answer),
             Err(error) => many.failed(given, &error),
         }
     }

@@ -199,10 +199,10 @@ async fn get(args: GetArgs) -> anyhow::Result<ExitCode> {
 
 async fn rm(args: RmArgs) -> anyhow::Result<ExitCode> {
     let client = args.remote.client()?;
-    let mut many = Many::new(args.remote.output);
+    let mut many = Many::new(args.remote.output, "name");
     for name in &args.names {
         match client.call(Method::DELETE, &["templates", name]).send().await {
-            Ok(_) => many.done(name, json!({ "name": name, "deleted": true }))?,
+            Ok(_) => many.done(name, json!({ "name": name, "deleted": true })),
             Err(error) => many.failed(name, &error.into()),
         }
     }

@@ -175,10 +175,10 @@ async fn ls(args: LsArgs) -> anyhow::Result<ExitCode> {
 
 async fn rm(args: RmArgs) -> anyhow::Result<ExitCode> {
     let client = args.remote.client()?;
-    let mut many = Many::new(args.remote.output);
+    let mut many = Many::new(args.remote.output, "id");
     for id in &args.ids {
         match revoke(&client, id).await {
-            Ok(answer) => many.done(id, answer)?,
+            Ok(answer) => many.done(id, answer),
             Err(error) => many.failed(id, &error.into()),
         }
     }

@@ -197,10 +197,10 @@ async fn write(
 
 async fn rm(args: RmArgs) -> anyhow::Result<ExitCode> {
     let client = args.remote.client()?;
-    let mut many = Many::new(args.remote.output);
+    let mut many = Many::new(args.remote.output, "id");
     for id in &args.ids {
         match client.call(Method::DELETE, &["admin", "users", id]).send().await {
-            Ok(_) => many.done(id, json!({ "id": id, "deleted": true }))?,
+            Ok(_) => many.done(id, json!({ "id": id, "deleted": true })),
             Err(error) => many.failed(id, &error.into()),
         }
     }
