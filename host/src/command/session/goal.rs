@@ -132,7 +132,13 @@ async fn watch(
     let begun = Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
-        match client.get(&["sessions", id]).await {
+        // A server that takes its time does not make the waiting longer.
+        let left = patience.saturating_sub(begun.elapsed());
+        let path = ["sessions", id];
+        let Ok(looked) = tokio::time::timeout(left, client.get(&path)).await else {
+            return Ok(Ended::TimeIsOver);
+        };
+        match looked {
             Ok(answer) => {
                 let session: Session = client.typed(&answer)?;
                 *seen = Some(answer);
