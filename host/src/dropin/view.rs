@@ -158,6 +158,7 @@ impl File {
             }
             Verdict::Unused { reason, .. } => (PluginState::Unused, Some(reason.clone())),
             Verdict::Refused(reason) => (PluginState::Refused, Some(reason.clone())),
+            Verdict::TryAgain(reason) => (PluginState::Refused, Some(format!("{reason}; it is tried again"))),
             Verdict::NameTaken { by } => {
                 (PluginState::Refused, Some(format!("there is another plugin of this name in {by}")))
             }
