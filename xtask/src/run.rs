@@ -7,6 +7,8 @@ use crate::paths::Paths;
 use crate::{plugins, progress, signals, simulated};
 use anyhow::{Context, Result};
 use std::convert::Infallible;
+use std::env;
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,7 +29,7 @@ pub struct Arguments {
     /// Where to serve
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
     listen: String,
-    /// Where the server keeps its data [default: <cache>/data]
+    /// Where the server keeps its data [default: <cache>/data; with simulated sessions <cache>/data-simulated]
     #[arg(long, value_name = "DIRECTORY")]
     data: Option<PathBuf>,
     /// Further arguments of `streamspace serve`
@@ -37,7 +39,8 @@ pub struct Arguments {
 
 pub fn run(paths: &Paths, arguments: &Arguments) -> Result<Infallible> {
     let profile = if arguments.release { Profile::Release } else { Profile::Dev };
-    let folder = paths.cache.join("plugins");
+    // Of its own: what tests and measurements build meanwhile is nothing to the server.
+    let folder = paths.cache.join("run/plugins");
     let plugins = plugins::build(paths, &folder)?;
     let server = dist::server(paths, &plugins, profile)?;
     if profile == Profile::Dev {
@@ -46,6 +49,7 @@ pub fn run(paths: &Paths, arguments: &Arguments) -> Result<Infallible> {
 
     let mut serve = Command::new(&server);
     serve.arg("serve");
+    let mut usual_data = "data";
     let image = match docker_engine::ensure(paths, !arguments.no_install) {
         Ok(ready) => {
             // For an engine that is not at the default place.
@@ -55,13 +59,18 @@ pub fn run(paths: &Paths, arguments: &Arguments) -> Result<Infallible> {
         Err(error) => {
             signals::check()?;
             eprintln!("warning: serving without Docker: {error:#}.");
-            instead_of_docker(paths, arguments, &folder, &mut serve)
+            let image = instead_of_docker(paths, arguments, &folder, &mut serve);
+            if image.is_some() {
+                // Sessions of one backend would only wait there for the other.
+                usual_data = "data-simulated";
+            }
+            image
         }
     };
 
     let data = match &arguments.data {
         Some(directory) => std::path::absolute(directory)?,
-        None => paths.cache.join("data"),
+        None => paths.cache.join(usual_data),
     };
     std::fs::create_dir_all(&data).with_context(|| format!("cannot create {}", data.display()))?;
     progress(format_args!(
@@ -93,7 +102,7 @@ fn instead_of_docker(
     plugins: &Path,
     serve: &mut Command,
 ) -> Option<&'static str> {
-    if arguments.serve.iter().any(|argument| argument == "--config" || argument.starts_with("--config=")) {
+    if has_configuration(&arguments.serve, env::var_os("STREAMSPACE_CONFIG")) {
         return None;
     }
     match simulated::ensure(paths, plugins) {
@@ -115,6 +124,11 @@ fn instead_of_docker(
     }
 }
 
+fn has_configuration(serve: &[String], variable: Option<OsString>) -> bool {
+    serve.iter().any(|argument| argument == "--config" || argument.starts_with("--config="))
+        || variable.is_some_and(|file| !file.is_empty())
+}
+
 /// Puts the sample image into the engine and names it.
 fn prepare(paths: &Paths, ready: &Ready) -> Option<&'static str> {
     if let Some(started) = &ready.started {
@@ -126,5 +140,19 @@ fn prepare(paths: &Paths, ready: &Ready) -> Option<&'static str> {
             eprintln!("warning: no sample image: {error:#}. Sessions can use any other image.");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_of_the_user_is_seen() {
+        let line = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        assert!(has_configuration(&line(&["--config", "a.toml"]), None));
+        assert!(has_configuration(&line(&["--config=a.toml"]), None));
+        assert!(has_configuration(&[], Some("a.toml".into())));
+        assert!(!has_configuration(&line(&["--log", "debug"]), Some("".into())));
     }
 }
