@@ -48,7 +48,7 @@ pub(crate) struct ClientArgs {
     pub(crate) token_file: Option<PathBuf>,
 
     /// Data directory of the server on this machine
-    #[arg(long, value_name = "DIR", env = "STREAMSPACE_DATA")]
+    #[arg(long, value_name = "DIR", env = "STREAMSPACE_DATA", value_parser = config::path_or_nothing())]
     pub(crate) data: Option<PathBuf>,
 }
 
@@ -164,7 +164,7 @@ pub(crate) struct Client {
 impl Client {
     /// Finds the server and the token.
     pub(crate) fn new(args: &ClientArgs) -> Result<Self, ClientError> {
-        let base = read_url(args.url.as_deref().unwrap_or(DEFAULT_URL))?;
+        let base = read_url(args.url.as_deref().filter(|url| !url.is_empty()).unwrap_or(DEFAULT_URL))?;
         let environment = std::env::var("STREAMSPACE_TOKEN").ok();
         let token = find_token(args, &base, environment)?;
         // An error means that somebody has installed it before.
@@ -399,7 +399,8 @@ fn find_token(args: &ClientArgs, base: &Url, environment: Option<String>) -> Res
                 .to_owned(),
         ));
     }
-    let path = args.data.clone().unwrap_or_else(config::default_data).join("admin.token");
+    let data = args.data.clone().filter(|data| !data.as_os_str().is_empty());
+    let path = data.unwrap_or_else(config::default_data).join("admin.token");
     read_token(&path).map_err(|error| {
         ClientError::NoToken(format!(
             "there is no token: {}: {error} (--data, --token-file or STREAMSPACE_TOKEN names another)",

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::ServeArgs;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::dropin::DropIn;
 use crate::telemetry;
 
@@ -23,6 +23,11 @@ const REQUEST_DRAIN: Duration = Duration::from_secs(10);
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     let config = Config::load(&args)?;
     telemetry::init(&config.log)?;
+    for variable in config::unknown_variables() {
+        tracing::warn!(
+            "the variable {variable} of the environment is none of StreamSpace's and does nothing"
+        );
+    }
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

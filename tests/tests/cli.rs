@@ -448,6 +448,13 @@ fn a_database_is_brought_up_to_date_unless_it_is_in_use() {
     let told = alone(&migrate).unwrap().done();
     assert!(told.contains("new → version "), "{told}");
     assert!(alone(&migrate).unwrap().done().contains("is up to date"));
+    // A configuration need not be a file, and what cannot be read is told as it is.
+    let script = "exec \"$0\" migrate --data \"$1\" --config <(echo 'log = \"warn\"')";
+    let mut piped = Command::new("bash");
+    piped.args(["-c", script]).arg(program().unwrap().get_program()).arg(&data);
+    Told::of(piped.output().unwrap()).done();
+    let directory: Vec<_> = migrate.iter().chain(&["--config", "/"]).copied().collect();
+    alone(&directory).unwrap().failed(1, "/ cannot be read: Is a directory");
     let server = installation.start();
     alone(&migrate).unwrap().failed(1, "in use");
     server.kill();

@@ -132,6 +132,19 @@ async fn a_wrong_configuration_is_refused_with_its_place() {
 }
 
 #[tokio::test]
+async fn an_empty_variable_is_none_and_a_mistyped_one_is_told() {
+    let Some(mut installation) = Installation::new() else { return };
+    for name in ["STREAMSPACE_CONFIG", "STREAMSPACE_LOG", "STREAMSPACE_DATABASE", "STREAMSPACE_CONTROLLER"] {
+        installation = installation.environment(name, "");
+    }
+    let installation = installation.environment("STREAMSPACE_LISTN", "127.0.0.1:1");
+    let server = installation.start();
+    let log = server.log();
+    assert!(log.contains("STREAMSPACE_LISTN") && !log.contains("STREAMSPACE_LOG"), "{log}");
+    server.kill();
+}
+
+#[tokio::test]
 async fn two_servers_do_not_share_one_sqlite_database() {
     let Some(installation) = Installation::new() else { return };
     let server = installation.start();

@@ -8,7 +8,7 @@ use streamspace_control::ControlConfig;
 
 use super::block_on;
 use crate::cli::ServeArgs;
-use crate::config::Config;
+use crate::config::{Config, path_or_nothing};
 use crate::print;
 
 #[derive(Debug, Args)]
@@ -22,7 +22,7 @@ pub(crate) struct MigrateArgs {
     data: Option<PathBuf>,
 
     /// Configuration file of the server (TOML)
-    #[arg(long, value_name = "FILE", env = "STREAMSPACE_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "STREAMSPACE_CONFIG", value_parser = path_or_nothing())]
     config: Option<PathBuf>,
 }
 

@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use figment::Figment;
-use figment::providers::{Format as _, Toml};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use streamspace_runtime::contract::plugin::Health;
@@ -21,7 +20,7 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::config::ControllerConfig;
+use crate::config::{self, ControllerConfig};
 use crate::targets::{self, Named};
 use crate::{serve::stop_on_signals, telemetry};
 
@@ -182,10 +181,7 @@ fn backend_config(plugin: &Plugin, args: &ControllerServeArgs) -> anyhow::Result
 }
 
 fn read_controller(file: &Path) -> anyhow::Result<ControllerConfig> {
-    if !file.is_file() {
-        bail!("the configuration file {} does not exist", file.display());
-    }
-    let read: ControllerFile = Figment::from(Toml::file_exact(file))
+    let read: ControllerFile = Figment::from(config::read_file(file)?)
         .extract()
         .with_context(|| format!("{} is not valid", file.display()))?;
     match <[_; 1]>::try_from(read.controller) {
