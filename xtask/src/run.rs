@@ -13,6 +13,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Where the commands look for a server.
+const LISTEN: &str = "127.0.0.1:8000";
+
 /// Build everything, make sure of a Docker engine and a sample image, and serve
 ///
 /// Uses the Docker engine that DOCKER_HOST (unix:///…) or /var/run/docker.sock leads to. If there is none,
@@ -27,7 +30,7 @@ pub struct Arguments {
     #[arg(long)]
     no_install: bool,
     /// Where to serve
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
+    #[arg(long, value_name = "ADDRESS", default_value = LISTEN)]
     listen: String,
     /// Where the server keeps its data [default: <cache>/data; with simulated sessions <cache>/data-simulated]
     #[arg(long, value_name = "DIRECTORY")]
@@ -77,22 +80,35 @@ pub fn run(paths: &Paths, arguments: &Arguments) -> Result<Infallible> {
         "serving on http://{} (Ctrl-C ends the server, not the sessions)",
         arguments.listen
     ));
-    let token = data.join("admin.token");
-    println!("    the administrator's token is in {}", token.display());
+    println!("    the administrator's token is in {}", data.join("admin.token").display());
+    println!("    what to type in another terminal:");
+    println!("      {}", environment(&server, &data, &arguments.listen)?);
     if let Some(image) = image {
-        println!("    a session, from another terminal:");
-        println!("      curl -X POST -H \"Authorization: Bearer $(cat '{}')\" \\", token.display());
-        println!("        -H 'Content-Type: application/json' \\");
-        // Without the web application there would be nothing to see under the session's `url`.
-        println!("        -d '{{\"user_id\":\"me\",\"spec\":{{\"base_image\":\"{image}\",\\");
-        println!("             \"webapp\":{{\"enabled\":true,\"port\":3000}}}}}}' \\");
-        println!("        http://{}/api/v1/sessions", arguments.listen);
+        // Without the web application there would be nothing to see under the session's URL.
+        println!("      streamspace session create --image {image} --web 3000");
     }
     serve.args(["--listen", &arguments.listen, "--data"]).arg(&data).arg("--plugins").arg(&folder);
     serve.args(&arguments.serve);
     signals::check()?;
     // In our place: Ctrl-C and the exit code are then the server's own.
     Err(serve.exec()).with_context(|| format!("cannot start {}", server.display()))
+}
+
+/// The line with which the commands find this server.
+fn environment(server: &Path, data: &Path, listen: &str) -> Result<String> {
+    let programs = server.parent().context("the server is in no directory")?;
+    let mut line = format!("export PATH={}:\"$PATH\" STREAMSPACE_DATA={}", quoted(programs), quoted(data));
+    if listen != LISTEN {
+        // An address that stands for all is none to call.
+        let reached = listen.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:");
+        line.push_str(&format!(" STREAMSPACE_URL=http://{reached}"));
+    }
+    Ok(line)
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
 }
 
 /// Serves a simulated backend and names an image for it. A configuration of the user's own is left alone.
@@ -146,6 +162,15 @@ fn prepare(paths: &Paths, ready: &Ready) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_to_be_typed_finds_the_server() {
+        let line = |listen: &str| environment(Path::new("/t/debug/streamspace"), Path::new("/a 'b'"), listen);
+        let usual = "export PATH='/t/debug':\"$PATH\" STREAMSPACE_DATA='/a '\\''b'\\'''";
+        assert_eq!(line(LISTEN).unwrap(), usual);
+        assert_eq!(line("0.0.0.0:9000").unwrap(), format!("{usual} STREAMSPACE_URL=http://127.0.0.1:9000"));
+        assert_eq!(line("[::]:9000").unwrap(), format!("{usual} STREAMSPACE_URL=http://[::1]:9000"));
+    }
 
     #[test]
     fn a_configuration_of_the_user_is_seen() {
