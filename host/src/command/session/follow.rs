@@ -149,7 +149,7 @@ impl Reader {
         }
         let time = if self.args.timestamps { line["time"].as_str().unwrap_or("-") } else { "" };
         let space = if time.is_empty() { "" } else { " " };
-        print::text(&format!("{time}{space}{}\n", line["message"].as_str().unwrap_or_default()))
+        print::foreign_line(&format!("{time}{space}{}", line["message"].as_str().unwrap_or_default()))
     }
 }
 
@@ -168,6 +168,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Command};
+    use crate::client::client_of;
     use crate::command::session::SessionCommand;
 
     const ID: &str = "01980c5e-7b1f-7a3c-9d52-4be9a3c6f001";
@@ -204,20 +205,15 @@ mod tests {
                 }))
             }
         });
-        let router =
-            Router::new().route("/api/v1/sessions/{id}/logs", logs).route("/api/v1/sessions/{id}", session);
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-
-        let token = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(token.path(), "ss_1").unwrap();
-        let token_file = token.path().to_str().unwrap();
-        let line = ["streamspace", "session", "logs", ID, "-f", "--url", &url, "--token-file", token_file];
-        let Command::Session(SessionCommand::Logs(args)) = Cli::try_parse_from(line).unwrap().command else {
+        let router = Router::new()
+            .route("/base/api/v1/sessions/{id}/logs", logs)
+            .route("/base/api/v1/sessions/{id}", session);
+        let client = client_of(router).await;
+        let Command::Session(SessionCommand::Logs(args)) =
+            Cli::try_parse_from(["streamspace", "session", "logs", ID, "--follow"]).unwrap().command
+        else {
             panic!("another command");
         };
-        let client = args.remote.client().unwrap();
         Reader { client, id: ID.to_owned(), args, cursor: None }
     }
 

@@ -169,6 +169,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::client::client_of;
 
     fn ended(goal: Goal, state: &str, phase: &str, busy: bool, deleting: bool) -> Option<Ended> {
         let operation = if busy { json!({"kind": "create"}) } else { Value::Null };
@@ -200,6 +201,17 @@ mod tests {
             let found = ended(goal, state, phase, busy, deleting);
             assert_eq!(found, expected, "{goal:?}: {state} {phase} {busy} {deleting}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_takes_its_time_does_not_make_the_waiting_longer() {
+        let router = axum::Router::new().fallback(std::future::pending::<()>);
+        let client = client_of(router).await;
+        let begun = Instant::now();
+        let waited = wait(&client, "1", Goal::Running, Duration::from_millis(300), true).await.unwrap();
+        assert_eq!((waited.session, waited.exit_code), (None, 6));
+        // A single request may take half a minute.
+        assert!(begun.elapsed() < Duration::from_secs(10));
     }
 
     #[test]
