@@ -335,8 +335,18 @@ async fn a_file_that_cannot_be_looked_at_goes_on_serving() {
     }
     assert_eq!(plugin(&api, "docker").await["state"], "serving", "{}", server.log());
     assert!(server.log().contains("cannot be looked at"), "{}", server.log());
+    // A new name of which nothing is known is told as well.
+    std::os::unix::fs::symlink("x.wasm", dir.join("x.wasm")).unwrap();
+    wait_for_state(&api, "x.wasm", "refused").await;
     fs::remove_file(dir.join("docker.wasm")).unwrap();
     wait_for_state(&api, "docker", "removed").await;
+    // A directory that cannot be read is not an empty one.
+    fs::remove_dir_all(dir).unwrap();
+    until("the reason", async || {
+        let listed = api.get(PLUGINS).await.body.to_string();
+        (listed.contains("the directory cannot be read") && listed.contains("z.wasm")).then_some(())
+    })
+    .await;
     server.kill();
 }
 

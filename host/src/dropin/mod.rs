@@ -236,13 +236,13 @@ impl DropIn {
         let scanned = tokio::task::spawn_blocking(move || files::scan(&dir)).await;
         let found = match scanned
             .map_err(|error| error.to_string())
-            .and_then(|found| found.map_err(|error| error.to_string()))
+            .and_then(|found| found.map_err(|error| format!("the directory cannot be read: {error}")))
         {
             Ok(found) => found,
             // What cannot be read is not gone.
             Err(error) => {
                 if self.unreadable.as_ref() != Some(&error) {
-                    tracing::warn!(dir = %self.dir.display(), "the directory of plugins cannot be read: {error}");
+                    tracing::warn!(dir = %self.dir.display(), "no plugins: {error}");
                     self.unreadable = Some(error);
                 }
                 return;
@@ -466,7 +466,11 @@ impl DropIn {
 
     fn publish(&mut self) {
         self.services.values_mut().for_each(Service::forget_drained);
-        self.directory.publish(&self.files, &self.services);
+        let unknown = self.unknown.iter().map(|(name, reason)| (name.as_str(), reason.as_str()));
+        // There is no better place for it: without, an empty list would say that there are no plugins.
+        let dir = self.dir.to_string_lossy();
+        let unreadable = self.unreadable.as_deref().map(|reason| (&*dir, reason));
+        self.directory.publish(&self.files, &self.services, unknown.chain(unreadable));
     }
 }
 
