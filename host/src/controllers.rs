@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use streamspace_control::{Control, ControlError, ControllerId, Registration};
 use streamspace_runtime::{
-    BackendConfig, BindError, CallError, EndpointConfig, EndpointKind, LimitOverrides, Plugin, Runtime, Seat,
+    BackendConfig, BindError, CallError, EndpointConfig, LimitOverrides, Plugin, Runtime, Seat,
 };
 use streamspace_shell::{Shell, Slot};
 
 use crate::config::ControllerConfig;
 use crate::plugins;
+use crate::targets::usual_place;
 
 /// The controller for a plugin that nobody has configured.
 pub(crate) enum ByDefault {
@@ -63,15 +64,6 @@ pub(crate) async fn by_default(control: &Control, plugin: &Plugin) -> anyhow::Re
         return Ok(ByDefault::NothingAt(missing));
     }
     Ok(ByDefault::Controller(controller))
-}
-
-/// Where an endpoint is when nobody says so.
-fn usual_place(kind: EndpointKind, default: Option<&str>) -> Option<String> {
-    let from_environment = match kind {
-        EndpointKind::Docker => std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()),
-        EndpointKind::Http | EndpointKind::Socket => None,
-    };
-    from_environment.or_else(|| default.map(str::to_owned))
 }
 
 /// What an operator has to write to use a plugin.

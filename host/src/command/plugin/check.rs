@@ -24,7 +24,7 @@ pub(crate) struct CheckArgs {
     file: PathBuf,
 
     /// Target of an endpoint that the plugin asks for, e.g. engine=unix:///var/run/docker.sock
-    /// [default: the usual place that the plugin names]
+    /// [default: DOCKER_HOST for Docker, else the usual place that the plugin names]
     #[arg(long = "endpoint", value_name = "NAME=TARGET")]
     endpoints: Vec<Named>,
 
