@@ -67,7 +67,14 @@ pub(super) async fn run(args: CreateArgs) -> anyhow::Result<ExitCode> {
         answer = waited.session.unwrap_or(answer);
         code = waited.exit_code;
     }
-    print::even_unread(print(&args, &answer, &client.typed(&answer)?, &client))?;
+    let session = client.typed(&answer)?;
+    print::even_unread(print(&args, &answer, &session, &client))?;
+    if session.is_remote_desktop() && args.remote.output == Output::Table {
+        let id = &session.id;
+        print::note(&format!(
+            "Its desktop speaks RFB: `streamspace session open {id}` gives a URL for a client such as noVNC."
+        ));
+    }
     Ok(code.into())
 }
 
