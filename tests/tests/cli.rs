@@ -208,6 +208,15 @@ async fn a_session_is_opened_read_stopped_and_woken() {
     .await;
     assert!(page.contains("session "), "{page}");
 
+    // A desktop that speaks RFB is nothing for a browser alone.
+    let desktop = stage.run(&["session", "create", "--image", &image, "--vnc", "5900", "-o", "json"]).json();
+    let url = stage.run(&["session", "open", id(&desktop)]);
+    let place = format!("{}/api/v1/sessions/{}/vnc?streamspace_ticket=", stage.server.url(), id(&desktop));
+    assert!(url.out.starts_with(&place.replacen("http", "ws", 1)), "{url:?}");
+    assert!(url.err.contains("noVNC"), "{url:?}");
+    stage.run(&["session", "open", id(&desktop), "--browser"]).failed(1, "RFB");
+    stage.run(&["session", "rm", id(&desktop), "--wait=60s"]).done();
+
     let logs = until("output", async || {
         let logs = stage.run(&["session", "logs", session]).done();
         logs.contains("tick").then_some(logs)
@@ -368,8 +377,23 @@ fn exit_codes_tell_errors_apart() {
     alone(&elsewhere).unwrap().failed(4, "STREAMSPACE_TOKEN");
     alone(&["session", "ls", "--url", "desktops"]).unwrap().failed(1, "--url");
     alone(&["session", "create", "--image", "x", "--port", "3000"]).unwrap().failed(2, "web=3000");
+    alone(&["session", "wake", "01980c5e", "--wait", "2m"]).unwrap().failed(2, "--wait=2m");
+    let broken =
+        program().unwrap().args(["session", "ls"]).env("STREAMSPACE_TOKEN", "a\nb").output().unwrap();
+    Told::of(broken).failed(4, "STREAMSPACE_TOKEN is no token");
+    let with_password = ["session", "ls", "--url", "https://me:geheim@desktops.example.org"];
+    let refused = alone(&with_password).unwrap();
+    assert!(!refused.err.contains("geheim"), "{refused:?}");
+    refused.failed(1, "no password");
     let on_the_line = alone(&["session", "create", "--image", "x", "--secret-env", "KEY=x"]).unwrap();
     on_the_line.failed(2, "does not belong on the command line");
+
+    if let Some(plugins) = provided("STREAMSPACE_TEST_PLUGINS") {
+        let plugin = Path::new(&plugins).join("docker.wasm").to_str().unwrap().to_owned();
+        let serve = ["controller", "serve", "--plugin", &plugin, "--name", "x", "--listen", "127.0.0.1:0"];
+        let with_secret: Vec<_> = serve.iter().chain(&["--secret", "token=/etc/hostname"]).copied().collect();
+        alone(&with_secret).unwrap().failed(1, "secrets.token");
+    }
 
     let Some(installation) = Installation::new() else { return };
     let stage = Stage::start(installation);

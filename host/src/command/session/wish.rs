@@ -20,7 +20,7 @@ pub(crate) struct WishArgs {
     remote: Remote,
 
     /// The sessions' ids, or the beginnings of them
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required = true, value_name = "ID", value_parser = not_a_time)]
     ids: Vec<String>,
 
     /// Wait until it is so, at most so long (5m)
@@ -37,6 +37,14 @@ pub(crate) struct RmArgs {
     /// Remove the user's home as well. Other sessions of the user may need it
     #[arg(long)]
     purge_home: bool,
+}
+
+/// What stands behind `--wait` without an equals sign would be taken for a session.
+fn not_a_time(text: &str) -> Result<String, String> {
+    match patience(text) {
+        Ok(_) => Err(format!("that is a time, not a session: `--wait={text}` waits for so long")),
+        Err(_) => Ok(text.to_owned()),
+    }
 }
 
 /// A wish that has a path of its own.
