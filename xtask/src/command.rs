@@ -72,28 +72,19 @@ fn pass_on(
     })
 }
 
-/// Runs a program silently and returns what it wrote to its standard output.
-pub fn output(command: &mut Command) -> Result<Vec<u8>> {
-    finish(command, None)
-}
-
 /// Like [`output`], as text and without the space around it.
 pub fn text(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output(command)?).trim().to_owned())
 }
 
-/// Like [`output`], but the program is killed when it takes longer.
-pub fn output_within(command: &mut Command, limit: Duration) -> Result<Vec<u8>> {
-    finish(command, Some(limit))
-}
-
-fn finish(command: &mut Command, limit: Option<Duration>) -> Result<Vec<u8>> {
+/// Runs a program silently and returns what it wrote to its standard output.
+pub fn output(command: &mut Command) -> Result<Vec<u8>> {
     signals::check()?;
     let mut child = start(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
     let forwarding = Forwarding::to(&child);
     let stdout = child.stdout.take().map(collect);
     let stderr = child.stderr.take().map(collect);
-    let status = wait(command, &mut child, limit)?;
+    let status = child.wait()?;
     drop(forwarding);
     let joined = |reader: Option<std::thread::JoinHandle<Vec<u8>>>| {
         reader.and_then(|thread| thread.join().ok()).unwrap_or_default()
@@ -226,9 +217,6 @@ mod tests {
     #[test]
     fn a_slow_program_is_ended_with_its_helpers() {
         let started = Instant::now();
-        let error =
-            output_within(Command::new("sh").args(["-c", "sleep 20 & wait"]), Duration::from_millis(200));
-        assert!(error.unwrap_err().to_string().contains("took longer"));
         let error =
             run_within(Command::new("sh").args(["-c", "sleep 20 & wait"]), Duration::from_millis(200));
         assert!(error.unwrap_err().to_string().contains("took longer"));
