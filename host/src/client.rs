@@ -221,7 +221,7 @@ impl Call<'_> {
         }
         let location = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
         if let Some(to) = location.filter(|_| status.is_redirection()).and_then(|to| self.url.join(to).ok()) {
-            return Err(ClientError::Redirected { url: client.base.clone(), to: base_of(to) });
+            return Err(ClientError::Redirected { url: client.base.clone(), to: base_of(to).into() });
         }
         let body = response.bytes().await.map_err(|error| unreachable(client, safe, &error))?;
         let from_a_proxy = [StatusCode::BAD_GATEWAY, StatusCode::GATEWAY_TIMEOUT].contains(&status);

@@ -57,7 +57,7 @@ pub(crate) enum ClientError {
         /// Where it was asked.
         url: Url,
         /// Where it wants to be asked.
-        to: Url,
+        to: String,
     },
     /// Whatever answers there, it is not this server.
     #[error("{url} gave an answer that is not StreamSpace's: {cause}")]

@@ -219,7 +219,8 @@ impl DropIn {
         let usual = if self.is_unsettled() { SETTLED } else { RESCAN };
         let files = self.files.values().filter(|file| !file.is_loading).map(|file| &file.retry);
         let retries = files.chain(self.services.values().map(|service| &service.retry));
-        retries.filter_map(Retry::left).fold(usual, Duration::min)
+        // What is due may have to wait for a directory that cannot be read now.
+        retries.filter_map(Retry::left).fold(usual, Duration::min).max(SETTLED)
     }
 
     /// Whether the next look should come soon.

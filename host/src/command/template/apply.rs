@@ -193,7 +193,29 @@ fn refused(file: &str, document: usize, name: Option<&str>, errors: Vec<Value>) 
 
 #[cfg(test)]
 mod tests {
+    use axum::extract::Path;
+    use axum::routing::get;
+
     use super::*;
+    use crate::client::client_of;
+
+    #[tokio::test]
+    async fn what_was_done_before_the_end_is_told() {
+        let put = |Path(name): Path<String>| async move {
+            let status = if name == "a" { StatusCode::CREATED } else { StatusCode::SERVICE_UNAVAILABLE };
+            (status, axum::Json(json!({ "title": "x", "generation": 1 })))
+        };
+        let missing = async || (StatusCode::NOT_FOUND, axum::Json(json!({ "title": "Not found" })));
+        let router = axum::Router::new().route("/base/api/v1/templates/{name}", get(missing).put(put));
+        let client = client_of(router).await;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), r#"[{"name": "a"}, {"name": "b"}, {"name": "c"}]"#).unwrap();
+        let mut items = Vec::new();
+        let error = apply(&client, file.path(), &mut items).await.unwrap_err();
+        assert!(is_final(&error.downcast().unwrap()));
+        let told: Vec<_> = items.iter().map(|item| (&item["name"], &item["result"])).collect();
+        assert_eq!(told, [(&json!("a"), &json!("created"))]);
+    }
 
     #[test]
     fn template_objects_are_known_by_their_version() {
