@@ -16,6 +16,7 @@ use crate::command::template::TemplateCommand;
 use crate::command::token::TokenCommand;
 use crate::command::user::UserCommand;
 use crate::command::whoami::WhoamiArgs;
+use crate::config::path_or_nothing;
 
 /// One API that runs desktops and web applications on the infrastructure you own.
 #[derive(Debug, Parser)]
@@ -112,7 +113,7 @@ pub(crate) struct ServeArgs {
     pub(crate) data: Option<PathBuf>,
 
     /// Configuration file (TOML)
-    #[arg(long, value_name = "FILE", env = "STREAMSPACE_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "STREAMSPACE_CONFIG", value_parser = path_or_nothing())]
     #[serde(skip)]
     pub(crate) config: Option<PathBuf>,
 

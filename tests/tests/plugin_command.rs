@@ -94,6 +94,16 @@ fn check_reports_in_the_form_that_is_asked_for() {
     let refused = streamspace(&arguments, &file).unwrap();
     let said = text(&refused.stderr);
     assert!(!refused.status.success() && said.contains("/nonexistent/docker.sock"), "{said}");
+
+    // Where nobody says which, it is the one that the server would use.
+    let mut usual = Command::new(provided("STREAMSPACE_TEST_BIN").unwrap());
+    usual
+        .args(["plugin", "check", "--image", &image])
+        .arg(&file)
+        .env("DOCKER_HOST", "unix:///elsewhere/d.sock");
+    let refused = usual.output().unwrap();
+    let said = text(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("/elsewhere/d.sock"), "{said}");
 }
 
 #[tokio::test]

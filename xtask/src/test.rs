@@ -173,13 +173,14 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
     }
 
     let interrupted = signals::exit_code();
-    if let Some(backends) = backends {
+    let cleaned = backends.map_or(Ok(()), |backends| {
         progress("cleaning up");
-        if let Err(error) = backends.clean_up(&run) {
-            eprintln!("warning: {error:#}");
-        }
+        backends.clean_up(&run)
+    });
+    if let Err(error) = &cleaned {
+        eprintln!("warning: {error:#}");
     }
-    run.end()?;
+    run.end(cleaned.is_ok())?;
     report.print();
     Ok(match interrupted {
         Some(code) => {
@@ -244,8 +245,8 @@ fn build_tests(paths: &Paths, plugins: &[Plugin]) -> Result<()> {
 /// One run of the tests: it has the test bed to itself, and a name that its objects carry.
 struct Run {
     id: String,
-    /// The run before this one, if it did not come to its end.
-    abandoned: Option<String>,
+    /// Earlier runs of which objects may be left in an engine.
+    abandoned: Vec<String>,
     lock: File,
 }
 
@@ -270,21 +271,38 @@ impl Run {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         let mut run = Self {
             id: format!("ss-test-{:x}-{now:x}", std::process::id()),
-            abandoned: Some(before).filter(|id| id.starts_with("ss-test-")),
+            abandoned: before.lines().filter(|id| id.starts_with("ss-test-")).map(str::to_owned).collect(),
             lock,
         };
-        run.note(&run.id.clone())?;
+        run.note(true)?;
         Ok(run)
     }
 
-    fn note(&mut self, text: &str) -> Result<()> {
+    /// Writes down whose objects are still to be removed: whoever runs next knows them then.
+    fn note(&mut self, with_own: bool) -> Result<()> {
+        let own = with_own.then_some(&self.id);
+        let text: String = self.abandoned.iter().chain(own).map(|id| format!("{id}\n")).collect();
         self.lock.set_len(0)?;
         self.lock.rewind()?;
         Ok(self.lock.write_all(text.as_bytes())?)
     }
 
-    fn end(mut self) -> Result<()> {
-        self.note("")
+    /// Removes what earlier runs left. What cannot be removed now is for the next run.
+    fn clear(&mut self, remove: impl Fn(&str) -> Result<()>) -> Result<()> {
+        let mut left = Ok(());
+        self.abandoned.retain(|id| match remove(id) {
+            Ok(()) => false,
+            Err(error) => {
+                left = Err(error);
+                true
+            }
+        });
+        self.note(true).and(left)
+    }
+
+    /// Comes to its end; everything that it made is removed, or is for the next run.
+    fn end(mut self, is_clean: bool) -> Result<()> {
+        self.note(!is_clean)
     }
 }
 
@@ -309,9 +327,7 @@ impl Docker {
         let ready = report
             .provide("a Docker engine", required, || docker_engine::ensure(paths, !arguments.no_install))?;
         let engine = &ready.engine;
-        if let Some(id) = run.abandoned.take()
-            && let Err(error) = remove_objects(engine, &id)
-        {
+        if let Err(error) = run.clear(|id| remove_objects(engine, id)) {
             eprintln!("warning: leftovers of an earlier run: {error:#}");
         }
         let image =
@@ -357,10 +373,8 @@ impl Backends {
         drop(docker.registry);
         let engine = &docker.ready.engine;
         let cleaned = remove_objects(engine, &run.id).and_then(|()| remove_pulled_images(engine));
-        match docker.ready.started {
-            Some(started) => cleaned.and(started.stop()),
-            None => cleaned,
-        }
+        let stopped = docker.ready.stop_if_started();
+        cleaned.and(stopped)
     }
 }
 
@@ -442,8 +456,22 @@ mod tests {
         assert!(Run::begin(&paths).is_err());
         drop(first);
         let second = Run::begin(&paths).unwrap();
-        assert_eq!(second.abandoned, Some(id));
-        second.end().unwrap();
-        assert_eq!(Run::begin(&paths).unwrap().abandoned, None);
+        assert_eq!(second.abandoned, [id]);
+        second.end(true).unwrap();
+
+        fs::write(paths.testbed().join("run"), "ss-test-1-a\nss-test-1-b\n").unwrap();
+        // One that reaches no engine leaves the list as it is.
+        Run::begin(&paths).unwrap().end(true).unwrap();
+        let mut some = Run::begin(&paths).unwrap();
+        assert_eq!(some.abandoned, ["ss-test-1-a", "ss-test-1-b"]);
+        let remove = |id: &str| if id == "ss-test-1-a" { Ok(()) } else { Err(anyhow!("in use")) };
+        assert!(some.clear(remove).is_err());
+        let id = some.id.clone();
+        some.end(false).unwrap();
+        let mut last = Run::begin(&paths).unwrap();
+        assert_eq!(last.abandoned, ["ss-test-1-b".to_owned(), id]);
+        last.clear(|_| Ok(())).unwrap();
+        last.end(true).unwrap();
+        assert!(Run::begin(&paths).unwrap().abandoned.is_empty());
     }
 }

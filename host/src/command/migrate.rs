@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 use streamspace_control::ControlConfig;
 
-use super::block_on;
 use crate::cli::ServeArgs;
-use crate::config::Config;
+use crate::config::{Config, path_or_nothing};
+use crate::executor::on_one_thread;
 use crate::print;
 
 #[derive(Debug, Args)]
@@ -22,7 +22,7 @@ pub(crate) struct MigrateArgs {
     data: Option<PathBuf>,
 
     /// Configuration file of the server (TOML)
-    #[arg(long, value_name = "FILE", env = "STREAMSPACE_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "STREAMSPACE_CONFIG", value_parser = path_or_nothing())]
     config: Option<PathBuf>,
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
     if let Some(url) = &config.database {
         control.database = url.parse()?;
     }
-    block_on(async {
+    on_one_thread(async {
         let migrated = streamspace_control::migrate(&control).await?;
         let database = &control.database;
         print::text(&match migrated.from {

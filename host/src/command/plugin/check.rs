@@ -1,6 +1,5 @@
 //! `streamspace plugin check`.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use streamspace_conformance::{
 use streamspace_proto::controller::v1::{Port, ResourceRequirements, SessionSpec};
 use streamspace_runtime::{BackendConfig, EndpointConfig, EndpointKind, Plugin, Runtime, RuntimeConfig};
 
+use crate::print;
 use crate::targets::{self, Named};
 
 #[derive(Debug, Args)]
@@ -25,7 +25,7 @@ pub(crate) struct CheckArgs {
     file: PathBuf,
 
     /// Target of an endpoint that the plugin asks for, e.g. engine=unix:///var/run/docker.sock
-    /// [default: the usual place that the plugin names]
+    /// [default: DOCKER_HOST for Docker, else the usual place that the plugin names]
     #[arg(long = "endpoint", value_name = "NAME=TARGET")]
     endpoints: Vec<Named>,
 
@@ -103,7 +103,7 @@ pub(super) async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
         Some(file) => {
             std::fs::write(file, text).with_context(|| format!("{} cannot be written", file.display()))?;
         }
-        None => std::io::stdout().write_all(text.as_bytes())?,
+        None => print::even_unread(print::text(&text))?,
     }
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
