@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{ControllerId, Requirement};
 
@@ -21,7 +22,7 @@ pub struct Registration {
 }
 
 /// How a controller is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ControllerStatus {
     /// It answers, and reaches its backend.
@@ -49,7 +50,7 @@ impl ControllerStatus {
 }
 
 /// What a controller can do, as it last said itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Capabilities {
     /// Its own version.
@@ -71,7 +72,7 @@ pub struct Capabilities {
 }
 
 /// How much a controller has, in the backend's own quantities.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Capacity {
     /// How many sessions it takes; 0 = no limit of its own.
