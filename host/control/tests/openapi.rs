@@ -167,3 +167,51 @@ async fn a_merge_patch_is_described_as_one() {
     assert!(labels["additionalProperties"].to_string().contains("null"), "{labels}");
     server.stop().await;
 }
+
+/// The generator of the description takes a handler's parameters from its attribute and not from its signature: they
+/// are compared here.
+#[test]
+fn every_parameter_that_a_handler_takes_is_described() {
+    let mut handlers = 0;
+    for source in sources() {
+        for block in source.split("#[utoipa::path(").skip(1) {
+            let (attribute, rest) = block.split_once("\n)]\n").unwrap();
+            let (signature, _) = rest.split_once(" {\n").unwrap();
+            handlers += 1;
+            for extractor in ["Query<", "Path<"] {
+                let taken = signature.split(extractor).skip(1).map(|rest| rest.split('>').next().unwrap());
+                for taken in taken.filter(|taken| *taken != "NoParameters") {
+                    let named = attribute.split(|c: char| !c.is_alphanumeric()).any(|word| word == taken);
+                    assert!(named, "{taken} is not among params(…) of {signature}");
+                }
+            }
+            for header in ["RepeatKey", "Precondition"] {
+                assert_eq!(signature.contains(header), attribute.contains(header), "{header}: {signature}");
+            }
+            if signature.contains("JsonText") {
+                assert!(attribute.contains("request_body"), "{signature}");
+            }
+            let roles = signature.contains("Operator") || signature.contains("Admin");
+            let refuses = attribute.contains("Refused<403>");
+            assert!(!roles || refuses, "some may not call this: {signature}");
+        }
+    }
+    assert!(handlers > 40, "{handlers}");
+}
+
+/// The sources of all handlers.
+fn sources() -> Vec<String> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut folders, mut found) = (vec![root.join("rest"), root.join("gateway")], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.extension() {
+                Some(extension) if extension == "rs" => found.push(std::fs::read_to_string(path).unwrap()),
+                _ if path.is_dir() => folders.push(path),
+                _ => {}
+            }
+        }
+    }
+    found
+}

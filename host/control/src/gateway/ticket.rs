@@ -46,6 +46,7 @@ struct Issued {
     path = "/api/v1/sessions/{id}/tickets",
     operation_id = "create_session_ticket",
     tag = "Access",
+    params(VisibleSession),
     responses(
         (
             status = 201,

@@ -49,6 +49,7 @@ struct ServiceView {
     path = "/api/v1/sessions/{id}/access",
     operation_id = "get_session_access",
     tag = "Access",
+    params(VisibleRecord),
     responses(
         (status = 200, body = AccessView<'_>, description = "The ways."),
         Refused<400>,

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use serde::Deserialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::auth::{Caller, Operator};
 use super::extract::{Body, Found, InPath, Json, NoParameters, Path, Query};
@@ -52,6 +52,7 @@ pub(super) async fn list(
     path = "/api/v1/admin/controllers/{id}",
     operation_id = "get_controller",
     tag = "Operation",
+    params(AnyController),
     responses(
         (status = 200, body = ControllerView<'_>, description = "The controller."),
         Refused<400>,
@@ -90,6 +91,7 @@ impl Body for ControllerPatch {}
     path = "/api/v1/admin/controllers/{id}",
     operation_id = "change_controller",
     tag = "Operation",
+    params(AnyController),
     responses(
         (status = 200, body = ControllerView<'_>, description = "The controller."),
         Refused<400>,
@@ -127,6 +129,7 @@ pub(super) async fn patch(
     path = "/api/v1/admin/controllers/{id}",
     operation_id = "delete_controller",
     tag = "Operation",
+    params(AnyController),
     responses(
         (status = 204, description = "It is removed."),
         Refused<400>,
@@ -156,8 +159,8 @@ pub(super) async fn delete(
 }
 
 /// A controller as a path names it; whether there is one is seen when it is used.
-#[derive(IntoParams)]
-#[into_params(names("id"))]
+#[derive(utoipa::IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
 pub(super) struct AnyController(
     /// The controller's id.
     ControllerId,

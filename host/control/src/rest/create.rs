@@ -31,7 +31,7 @@ use crate::store::{Created, IdempotencyKey, NewSession, PlacementDecision};
     path = "/api/v1/sessions",
     operation_id = "create_session",
     tag = "Sessions",
-    params(RepeatKey),
+    params(Waiting, RepeatKey),
     request_body = CreateRequest,
     responses(
         (

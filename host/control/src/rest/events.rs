@@ -7,7 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::extract::{Found, InPath, Json, ParameterSet, Parameters, Path, Query};
@@ -83,7 +83,8 @@ struct Page<'a> {
 }
 
 /// Which events are asked for.
-#[derive(IntoParams)]
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// Only those after this one: `next_cursor`, or the cursor of the last event that was seen.
     #[param(value_type = Option<String>, pattern = "^[0-9]{1,19}$")]
@@ -110,6 +111,7 @@ impl ParameterSet for Wanted {
     path = "/api/v1/sessions/{id}/events",
     operation_id = "list_session_events",
     tag = "Watching",
+    params(Wanted, RememberedSession),
     responses((status = 200, body = Page<'_>, description = "A page of them."), Refused<400>, Refused<503>),
 )]
 pub(super) async fn list(
@@ -131,8 +133,8 @@ pub(super) async fn list(
 }
 
 /// A session whose events the caller may see: they outlive it.
-#[derive(IntoParams)]
-#[into_params(names("id"))]
+#[derive(utoipa::IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
 pub(super) struct RememberedSession(
     /// The session's id.
     SessionId,

@@ -81,6 +81,7 @@ struct VerdictView<'a> {
     path = "/api/v1/sessions/{id}/explain",
     operation_id = "explain_session",
     tag = "Watching",
+    params(VisibleRecord),
     responses((status = 200, body = Explanation<'_>, description = "Why."), Refused<400>, Refused<503>),
 )]
 pub(super) async fn get(

@@ -16,7 +16,7 @@ use serde_json::json;
 use streamspace_proto::controller::v1 as proto;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Status, Streaming};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::backend::{client_of, problem};
@@ -122,7 +122,8 @@ struct Page<'a> {
 }
 
 /// What is wanted of the output.
-#[derive(IntoParams)]
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// Lines as they come, until the session ends or the client leaves.
     #[param(default = false, required = false)]
@@ -167,6 +168,7 @@ impl ParameterSet for Wanted {
     path = "/api/v1/sessions/{id}/logs",
     operation_id = "get_session_logs",
     tag = "Watching",
+    params(Wanted, VisibleRecord),
     responses(
         (
             status = 200,

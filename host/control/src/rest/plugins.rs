@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use serde::Serialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::auth::{Caller, Operator};
 use super::extract::{Found, InPath, Json, NoParameters, Path, Query};
@@ -48,6 +48,7 @@ pub(super) async fn list(
     path = "/api/v1/admin/plugins/{name}",
     operation_id = "get_plugin",
     tag = "Operation",
+    params(KnownPlugin),
     responses((status = 200, body = PluginView, description = "The plugin."), Refused<400>, Refused<403>, Refused<503>),
 )]
 pub(super) async fn get(
@@ -59,8 +60,8 @@ pub(super) async fn get(
 }
 
 /// A plugin as a path names it.
-#[derive(IntoParams)]
-#[into_params(names("name"))]
+#[derive(utoipa::IntoParams)]
+#[into_params(names("name"), parameter_in = Path)]
 pub(super) struct KnownPlugin(
     /// The plugin's name, or that of its file.
     #[param(value_type = String)]

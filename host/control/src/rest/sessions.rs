@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use serde::Serialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::cursor::{read_cursor, write_cursor};
@@ -33,7 +33,8 @@ struct Page<'a> {
 }
 
 /// Which sessions are asked for.
-#[derive(IntoParams)]
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// Only those of this user.
     #[param(max_length = 512)]
@@ -87,6 +88,7 @@ impl ParameterSet for Wanted {
     path = "/api/v1/sessions",
     operation_id = "list_sessions",
     tag = "Sessions",
+    params(Wanted),
     responses(
         (status = 200, body = Page<'_>, description = "A page of them."),
         Refused<400>,
@@ -127,6 +129,7 @@ pub(super) async fn list(
     path = "/api/v1/sessions/{id}",
     operation_id = "get_session",
     tag = "Sessions",
+    params(VisibleRecord),
     responses((status = 200, body = SessionView<'_>, description = "The session."), Refused<400>, Refused<503>),
 )]
 pub(super) async fn get(
@@ -137,7 +140,8 @@ pub(super) async fn get(
 }
 
 /// How a session is to be deleted.
-#[derive(IntoParams)]
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Deleting {
     /// Answer when nothing is left of it, and at the latest after this time (300 s at most).
     #[param(
@@ -183,6 +187,7 @@ enum Remaining<'a> {
     path = "/api/v1/sessions/{id}",
     operation_id = "delete_session",
     tag = "Sessions",
+    params(Deleting, VisibleSession),
     responses(
         (status = 202, body = Remaining<'_>, description = "It is being deleted."),
         (status = 204, description = "Nothing is left of it."),
@@ -221,8 +226,8 @@ pub(super) async fn delete(
 }
 
 /// A session that the caller may see, as a path names it.
-#[derive(IntoParams)]
-#[into_params(names("id"))]
+#[derive(utoipa::IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
 pub(crate) struct VisibleSession(
     /// The session's id.
     pub(crate) SessionId,
@@ -241,8 +246,8 @@ impl InPath for VisibleSession {
 }
 
 /// The same with all that is stored of it.
-#[derive(IntoParams)]
-#[into_params(names("id"))]
+#[derive(utoipa::IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
 pub(super) struct VisibleRecord(
     /// The session's id.
     #[param(value_type = SessionId)]

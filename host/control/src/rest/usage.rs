@@ -191,6 +191,7 @@ struct NowView {
     path = "/api/v1/sessions/{id}/metrics",
     operation_id = "get_session_metrics",
     tag = "Watching",
+    params(VisibleRecord),
     responses(
         (status = 200, body = UsageView<'_>, description = "What it uses."),
         Refused<400>,

@@ -55,7 +55,7 @@ struct Wanted {
     path = "/api/v1/sessions/{id}",
     operation_id = "change_session",
     tag = "Sessions",
-    params(RepeatKey),
+    params(Waiting, VisibleSession, RepeatKey),
     request_body(content(
         (Patch = "application/json"),
         (Patch = "application/merge-patch+json"),
@@ -99,7 +99,7 @@ pub(super) async fn patch(
     path = "/api/v1/sessions/{id}/hibernate",
     operation_id = "hibernate_session",
     tag = "Sessions",
-    params(RepeatKey),
+    params(Waiting, VisibleSession, RepeatKey),
     responses(
         (status = 200, body = SessionView<'_>, description = "It is hibernated."),
         (status = 202, body = SessionView<'_>, description = "It is under way."),
@@ -125,7 +125,7 @@ pub(super) async fn hibernate(
     path = "/api/v1/sessions/{id}/wake",
     operation_id = "wake_session",
     tag = "Sessions",
-    params(RepeatKey),
+    params(Waiting, VisibleSession, RepeatKey),
     responses(
         (status = 200, body = SessionView<'_>, description = "It runs."),
         (status = 202, body = SessionView<'_>, description = "It is under way."),
@@ -153,6 +153,7 @@ pub(super) async fn wake(
     path = "/api/v1/sessions/{id}/heartbeat",
     operation_id = "beat_session",
     tag = "Sessions",
+    params(VisibleRecord),
     responses((status = 204, description = "It is noted."), Refused<400>, Refused<503>),
 )]
 pub(super) async fn heartbeat(

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode, header};
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::auth::{Caller, bearer, caller_of};
 use super::events::{EventView, read_cursor};
@@ -78,7 +78,8 @@ pub(super) async fn ticket(
 }
 
 /// Which events a connection is for, and whose it is.
-#[derive(IntoParams)]
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// Go on behind the event with this cursor. Without it the connection begins with what happens next.
     #[param(value_type = Option<String>, pattern = "^[0-9]{1,19}$")]
@@ -111,8 +112,9 @@ impl ParameterSet for Wanted {
     operation_id = "watch_events",
     tag = "Watching",
     params(
+        Wanted,
         ("Upgrade" = String, Header, description = "`websocket`"),
-        ("Sec-WebSocket-Protocol" = Option<String>, Header, description = "`streamspace.v1`, and after a comma \
+        ("Sec-WebSocket-Protocol" = Option<String>, Header, nullable = false, description = "`streamspace.v1`, and after a comma \
             `bearer.<token>` where no header can be set."),
     ),
     responses(

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::LONGEST_LINE;
 use crate::control::Shared;
@@ -69,7 +69,8 @@ struct Page {
 }
 
 /// Which of one's own tokens are asked for.
-#[derive(IntoParams)]
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct WantedOwn {
     /// Items on a page.
     #[param(minimum = 1, maximum = 500, default = 50, required = false)]
@@ -86,7 +87,8 @@ impl ParameterSet for WantedOwn {
 }
 
 /// Which tokens are asked for.
-#[derive(IntoParams)]
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// Only those of this user.
     user_id: Option<String>,
@@ -114,6 +116,7 @@ impl ParameterSet for Wanted {
     path = "/api/v1/tokens",
     operation_id = "list_own_tokens",
     tag = "Accounts",
+    params(WantedOwn),
     responses((status = 200, body = Page, description = "A page of them."), Refused<400>, Refused<503>),
 )]
 pub(super) async fn list_own(
@@ -132,6 +135,7 @@ pub(super) async fn list_own(
     path = "/api/v1/admin/tokens",
     operation_id = "list_tokens",
     tag = "Accounts",
+    params(Wanted),
     responses((status = 200, body = Page, description = "A page of them."), Refused<400>, Refused<403>, Refused<503>),
 )]
 pub(super) async fn list(
@@ -292,6 +296,7 @@ async fn make(shared: &Shared, caller: &Caller, new: NewToken) -> Result<Respons
     path = "/api/v1/tokens/{id}",
     operation_id = "delete_own_token",
     tag = "Accounts",
+    params(AnyToken),
     responses((status = 204, description = "It is revoked."), Refused<400>, Refused<503>),
 )]
 pub(super) async fn delete_own(
@@ -311,6 +316,7 @@ pub(super) async fn delete_own(
     path = "/api/v1/admin/tokens/{id}",
     operation_id = "delete_token",
     tag = "Accounts",
+    params(AnyToken),
     responses((status = 204, description = "It is revoked."), Refused<400>, Refused<403>, Refused<503>),
 )]
 pub(super) async fn delete(
@@ -331,8 +337,8 @@ async fn revoke(shared: &Shared, id: &str, of: Option<&str>) -> Result<StatusCod
 }
 
 /// A token as a path names it; whether there is one is seen when it is used.
-#[derive(IntoParams)]
-#[into_params(names("id"))]
+#[derive(utoipa::IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
 pub(super) struct AnyToken(
     /// The token's id.
     String,

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, header};
 use serde::{Deserialize, Deserializer, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::LONGEST_LINE;
 use crate::control::Shared;
@@ -83,7 +83,8 @@ struct Page {
 }
 
 /// Which users are asked for.
-#[derive(IntoParams)]
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// Items on a page.
     #[param(minimum = 1, maximum = 500, default = 50, required = false)]
@@ -107,6 +108,7 @@ impl ParameterSet for Wanted {
     path = "/api/v1/admin/users",
     operation_id = "list_users",
     tag = "Accounts",
+    params(Wanted),
     responses((status = 200, body = Page, description = "A page of them."), Refused<400>, Refused<403>, Refused<503>),
 )]
 pub(super) async fn list(
@@ -130,6 +132,7 @@ pub(super) async fn list(
     path = "/api/v1/admin/users/{id}",
     operation_id = "get_user",
     tag = "Accounts",
+    params(AnyUser),
     responses((status = 200, body = User, description = "The user."), Refused<400>, Refused<403>, Refused<503>),
 )]
 pub(super) async fn get(
@@ -206,6 +209,7 @@ pub(super) async fn create(
     path = "/api/v1/admin/users/{id}",
     operation_id = "change_user",
     tag = "Accounts",
+    params(AnyUser),
     responses(
         (status = 200, body = User, description = "The user."),
         Refused<400>,
@@ -247,6 +251,7 @@ pub(super) async fn patch(
     path = "/api/v1/admin/users/{id}",
     operation_id = "delete_user",
     tag = "Accounts",
+    params(AnyUser),
     responses(
         (status = 204, description = "They are removed."),
         Refused<400>,
@@ -276,8 +281,8 @@ pub(super) async fn delete(
 }
 
 /// A user as a path names them; whether there are such is seen when it is used.
-#[derive(IntoParams)]
-#[into_params(names("id"))]
+#[derive(utoipa::IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
 pub(super) struct AnyUser(
     /// The user's id.
     String,

@@ -42,6 +42,7 @@ impl<S: Serves, T: ParameterSet> FromRequestParts<S> for Query<T> {
 
 /// For a handler that takes none.
 #[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct NoParameters {}
 
 impl ParameterSet for NoParameters {
@@ -52,6 +53,7 @@ impl ParameterSet for NoParameters {
 
 /// For a handler that starts something and takes nothing else.
 #[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Waiting {
     /// Answer when what was started is done or has failed, and at the latest after this time (300 s at most). Without it
     /// the answer comes as soon as the wish is durable.

@@ -86,7 +86,7 @@ pub(super) async fn post(
     path = "/api/v1/templates/{name}",
     operation_id = "put_template",
     tag = "Templates",
-    params(Precondition),
+    params(AnyTemplate, Precondition),
     responses(
         (
             status = 200,
@@ -132,7 +132,7 @@ pub(super) async fn put(
     path = "/api/v1/templates/{name}",
     operation_id = "change_template",
     tag = "Templates",
-    params(Precondition),
+    params(AnyTemplate, Precondition),
     request_body(content((TemplatePatch = "application/json"), (TemplatePatch = "application/merge-patch+json"))),
     responses(
         (

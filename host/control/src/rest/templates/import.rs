@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::manifest;
 use crate::control::Shared;
@@ -47,7 +47,8 @@ impl<S: Serves> FromRequest<S> for Yaml {
 }
 
 /// How templates are imported.
-#[derive(IntoParams)]
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// Replace those that are there already under the same names. Of YAML only.
     #[param(default = false, required = false)]
@@ -112,6 +113,7 @@ struct Ready {
     path = "/api/v1/templates/import",
     operation_id = "import_templates",
     tag = "Templates",
+    params(Wanted),
     request_body(content = String, content_type = "application/yaml"),
     responses(
         (status = 200, body = Report, description = "Everything was imported."),

@@ -74,6 +74,7 @@ struct Page<'a> {
 
 /// Which templates are asked for.
 #[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Filter {
     /// Only those of this category.
     #[param(max_length = 512)]
@@ -139,6 +140,7 @@ impl Filter {
     path = "/api/v1/templates",
     operation_id = "list_templates",
     tag = "Templates",
+    params(Filter),
     responses((status = 200, body = Page<'_>, description = "A page of them."), Refused<400>, Refused<503>),
 )]
 async fn list(State(shared): State<Arc<Shared>>, Query(filter): Query<Filter>) -> Result<Response, Problem> {
@@ -170,6 +172,7 @@ async fn list(State(shared): State<Arc<Shared>>, Query(filter): Query<Filter>) -
     path = "/api/v1/templates/{name}",
     operation_id = "get_template",
     tag = "Templates",
+    params(AnyTemplate),
     responses(
         (
             status = 200,
@@ -198,7 +201,7 @@ async fn one(
     path = "/api/v1/templates/{name}",
     operation_id = "delete_template",
     tag = "Templates",
-    params(Precondition),
+    params(AnyTemplate, Precondition),
     responses(
         (status = 204, description = "It is removed."),
         Refused<400>,
@@ -223,7 +226,7 @@ async fn delete(
 
 /// A template as a path names it; whether there is one is seen when it is used.
 #[derive(utoipa::IntoParams)]
-#[into_params(names("name"))]
+#[into_params(names("name"), parameter_in = Path)]
 struct AnyTemplate(
     /// The template's name.
     String,
