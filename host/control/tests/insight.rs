@@ -248,6 +248,14 @@ async fn usage_is_counted_and_rated() {
     assert_eq!(second["sampled_at"], "2027-01-15T08:00:10Z");
     // The same sample once more says the same; nothing measured is nothing said.
     assert_eq!(server.get(&path).await.json()["rates"], rates);
+    // Counters whose time nobody said are shown, and have neither a time nor a rate.
+    let timeless = SessionMetricsResponse { sampled_at: None, ..sample(0, 20, 2500) };
+    backend.with(|state| state.metrics = Some(timeless));
+    let third = server.get(&path).await.json();
+    assert_eq!((&third["counters"]["cpu_ns"], third.get("sampled_at")), (&json!(20_000_000_000u64), None));
+    assert_eq!(third.get("rates"), None);
+    backend.with(|state| state.metrics = Some(sample(1_800_000_020, 25, 1500)));
+    assert_eq!(server.get(&path).await.json()["rates"]["window_seconds"], 10.0, "it is no earlier sample");
     backend.with(|state| state.metrics = Some(SessionMetricsResponse::default()));
     let nothing = server.get(&path).await.json();
     assert_eq!((&nothing["usage"], &nothing["counters"]), (&json!({}), &json!({})));

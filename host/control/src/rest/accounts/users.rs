@@ -176,6 +176,10 @@ pub(super) async fn create(
     if new.id.trim().is_empty() || new.id.trim() != new.id {
         faults.add("id", "must not be empty, nor begin or end with a space");
     }
+    // In a path they mean something else, before it comes to us.
+    if [".", ".."].contains(&new.id.as_str()) {
+        faults.add("id", "must not be \".\" or \"..\"");
+    }
     faults.line("id", &new.id, LONGEST_LINE);
     let email = new.email.filter(|email| !email.is_empty());
     check_email(&mut faults, email.as_deref());
