@@ -114,12 +114,23 @@ def before_call(ctx, case, kwargs):
             if ids and chance % 5:
                 case.path_parameters[name] = ids[chance % len(ids)]
 
+    if case.operation.definition.raw.get("operationId") == "create_session" and is_right(ParameterLocation.BODY):
+        case.body = placeable(case.body)
+
+    query = case.query or {}
     # A request that waits does so up to five minutes.
-    if case.query and "wait" in case.query and is_right(ParameterLocation.QUERY):
-        case.query["wait"] = "200ms"
-
-
-@schemathesis.hook
-def filter_query(ctx, query):
+    if "wait" in query and is_right(ParameterLocation.QUERY):
+        query["wait"] = "200ms"
     # An answer that follows a session's output ends with the session.
-    return not query or query.get("follow") not in (True, "true")
+    if query.get("follow") in (True, "true"):
+        query["follow"] = "false"
+
+
+def placeable(body):
+    """A session like the one that was made up, but one that there is a controller and an image for."""
+    if not isinstance(body, dict) or zlib.crc32(repr(body).encode()) % 5 == 0:
+        return body
+    spec = body.get("spec")
+    spec = spec if isinstance(spec, dict) else {}
+    rest = {name: value for name, value in body.items() if name not in ("template_id", "controller_labels", "require")}
+    return {**rest, "controller_id": HOST, "controller_type": "simulated", "spec": {**spec, "base_image": "any"}}

@@ -191,8 +191,10 @@ fn every_route_is_documented_and_no_other() {
         .collect();
     let missing: Vec<_> = routes.difference(&words).collect();
     assert!(missing.is_empty(), "not in docs/api.md: {missing:?}");
-    let unknown: Vec<_> =
-        words.iter().filter(|word| word.starts_with("/api/") && *word != &"/api/v1" && !routes.contains(*word)).collect();
+    let unknown: Vec<_> = words
+        .iter()
+        .filter(|word| word.starts_with("/api/") && *word != &"/api/v1" && !routes.contains(*word))
+        .collect();
     assert!(unknown.is_empty(), "docs/api.md has routes that are not served: {unknown:?}");
 }
 

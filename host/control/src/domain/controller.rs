@@ -55,13 +55,13 @@ impl ControllerStatus {
 pub struct Capabilities {
     /// Its own version.
     pub version: String,
-    /// See [`Requirement::Hibernation`].
+    /// Sessions can be stopped and go on later.
     pub supports_hibernation: bool,
-    /// See [`Requirement::Gpu`].
+    /// Sessions can use a GPU.
     pub supports_gpu: bool,
-    /// See [`Requirement::PersistentStorage`].
+    /// Homes can outlive their session.
     pub supports_persistent_storage: bool,
-    /// See [`Requirement::Networking`].
+    /// Sessions have a network.
     pub supports_networking: bool,
     /// It reports changes of its backend by itself.
     pub supports_watch: bool,

@@ -119,15 +119,15 @@ impl TemplateBody {
 pub struct TemplateOffer {
     /// Which version it was.
     pub generation: u64,
-    /// See [`TemplateBody::images`]; empty if the request names an image.
+    /// The image for each type of controller; empty if the request names an image.
     pub images: BTreeMap<String, String>,
     /// The session had an image for the types without one of their own. Once it is placed, its spec tells no more.
     pub common_image: bool,
-    /// See [`TemplateBody::compatible_controllers`].
+    /// The types of controller that it may run on; empty = all it has an image for.
     pub compatible: Vec<String>,
-    /// See [`TemplateBody::preferred_controller`].
+    /// The type that is taken if a request names none.
     pub preferred: Option<String>,
-    /// See [`TemplateBody::controller_config`].
+    /// Settings for each type of controller.
     pub controller_config: BTreeMap<String, Map<String, Value>>,
 }
 

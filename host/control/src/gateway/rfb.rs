@@ -38,10 +38,7 @@ const PROTOCOL: &str = "binary";
     path = "/api/v1/sessions/{id}/vnc",
     operation_id = "open_desktop",
     tag = "Access",
-    params(
-        ("id" = SessionId, Path, description = "The session's id."),
-        ("Upgrade" = String, Header, description = "`websocket`"),
-    ),
+    params(("id" = SessionId, Path, description = "The session's id.")),
     responses(
         (status = 101, description = "The connection is a WebSocket from now on, with RFB in it."),
         Refused<401>,

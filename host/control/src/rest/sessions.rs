@@ -163,6 +163,7 @@ impl ParameterSet for Deleting {
 
 /// A session that is being deleted and whose row cannot be read.
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = UnreadableSession)]
 struct Unreadable<'a> {
     id: &'a SessionId,

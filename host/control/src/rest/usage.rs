@@ -233,10 +233,10 @@ pub(super) async fn get(
     Ok(Json(view).into_response())
 }
 
-/// An empty text or a zero of the wire is "not measured".
+/// An empty text or a zero of the wire is "not measured", and what is no number is no measure either.
 fn usage(session: &Session, wire: proto::ResourceUsage) -> NowView {
     let memory_bytes = ByteQuantity::parse(&wire.memory).ok().map(|memory| memory.bytes());
-    let said = (wire.memory_percent > 0.0).then(|| f64::from(wire.memory_percent));
+    let said = Some(f64::from(wire.memory_percent)).filter(|percent| *percent > 0.0 && percent.is_finite());
     let limit = session.spec.resources.memory.as_ref().map(|memory| memory.bytes() as f64);
     let computed = memory_bytes.zip(limit).map(|(used, limit)| used as f64 / limit * 100.0);
     NowView {
@@ -281,6 +281,19 @@ mod tests {
         let rates = samples.add(&session, sample(108.0, 5, Some(40))).unwrap();
         assert_eq!((rates.cpu_cores, rates.network_rx_bytes_per_second), (None, Some(5.0)));
         assert_eq!(samples.add(&session, sample(50.0, 9, Some(50))), None);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_absent() {
+        let session = test_session(Wish::State(WishedState::Running), true, Phase::Running);
+        let shown = |memory_percent| {
+            let wire = proto::ResourceUsage { memory_percent, ..Default::default() };
+            serde_json::to_value(usage(&session, wire)).unwrap()
+        };
+        assert_eq!(shown(12.5), serde_json::json!({"memory_percent": 12.5}));
+        for odd in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            assert_eq!(shown(odd), serde_json::json!({}), "{odd}");
+        }
     }
 
     #[test]

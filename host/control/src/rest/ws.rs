@@ -113,7 +113,6 @@ impl ParameterSet for Wanted {
     tag = "Watching",
     params(
         Wanted,
-        ("Upgrade" = String, Header, description = "`websocket`"),
         ("Sec-WebSocket-Protocol" = Option<String>, Header, nullable = false, description = "`streamspace.v1`, and after a comma \
             `bearer.<token>` where no header can be set."),
     ),

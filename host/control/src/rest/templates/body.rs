@@ -106,13 +106,13 @@ impl PartialSchema for TemplatePatch {
     }
 }
 
-/// What is named freely, like a label, may be taken away as well.
+/// What is named freely, like a label, may be taken away as well; and nothing has a default in a patch.
 fn removable(schema: RefOr<Schema>) -> RefOr<Schema> {
     let RefOr::T(Schema::Object(mut object)) = schema else { return schema };
     for property in object.properties.values_mut() {
-        if let RefOr::T(Schema::Object(map)) = property
-            && let Some(AdditionalProperties::RefOr(value)) = map.additional_properties.as_deref_mut()
-        {
+        let RefOr::T(Schema::Object(property)) = property else { continue };
+        property.default = None;
+        if let Some(AdditionalProperties::RefOr(value)) = property.additional_properties.as_deref_mut() {
             let nothing = ObjectBuilder::new().schema_type(Type::Null);
             *value = AnyOfBuilder::new().item(value.clone()).item(nothing).into();
         }

@@ -26,19 +26,27 @@ impl<S: Sync> FromRequestParts<S> for Precondition {
 
 impl IntoParams for Precondition {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let header = |name: &str, description: &str| {
-            let text = ObjectBuilder::new().schema_type(Type::String).build();
+        let text = || ObjectBuilder::new().schema_type(Type::String);
+        let header = |name: &str, schema: ObjectBuilder, description: &str| {
             ParameterBuilder::new()
                 .name(name)
                 .parameter_in(ParameterIn::Header)
                 .required(Required::False)
                 .description(Some(description))
-                .schema(Some(text))
+                .schema(Some(schema))
                 .build()
         };
         vec![
-            header("If-Match", "The `ETag` of the version that is meant, or `*` for any."),
-            header("If-None-Match", "Only `*`: there must be none of this name. Not beside `If-Match`."),
+            header(
+                "If-Match",
+                text().pattern(Some("^[^,]*$")),
+                "The `ETag` of the version that is meant, or `*` for any.",
+            ),
+            header(
+                "If-None-Match",
+                text().enum_values(Some(["*"])),
+                "There must be none of this name. Not beside `If-Match`.",
+            ),
         ]
     }
 }
