@@ -216,6 +216,23 @@ async fn questions_that_cannot_be_answered() {
 }
 
 #[tokio::test]
+async fn a_cursor_that_the_backend_does_not_know_is_the_callers_fault() {
+    let (_folder, backend, server) = start().await;
+    let id = server.running().await;
+    let refused = || Act::Fail(Status::invalid_argument("no line of mine"));
+    for query in ["cursor=nonsense", "cursor=nonsense&follow=true"] {
+        backend.script("logs", [refused()]);
+        let answer = server.get(&format!("/api/v1/sessions/{id}/logs?{query}")).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{query}: {}", answer.text);
+        assert_eq!(answer.json()["errors"][0]["field"], "cursor");
+    }
+    // Without one it is the controller that does not understand us.
+    backend.script("logs", [refused()]);
+    assert_eq!(server.get(&format!("/api/v1/sessions/{id}/logs")).await.status, StatusCode::BAD_GATEWAY);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn usage_is_counted_and_rated() {
     let (_folder, backend, server) = start().await;
     let mut body = simple();

@@ -15,14 +15,14 @@ use serde::Serialize;
 use serde_json::json;
 use streamspace_proto::controller::v1 as proto;
 use tokio::time::{Instant, timeout_at};
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::backend::{client_of, problem};
 use super::extract::{Json, ParameterSet, Parameters, Path, Query};
 use super::openapi::Refused;
-use super::problem::Problem;
+use super::problem::{FieldError, Problem};
 use super::sessions::VisibleRecord;
 use super::usage::time;
 use crate::changes::Listener;
@@ -207,18 +207,19 @@ pub(super) async fn get(
         tail_lines: tail.and_then(|lines| i32::try_from(lines).ok()).unwrap_or(0),
         cursor: cursor.unwrap_or_default(),
     };
+    let refused = Refusal { spec: &session.spec, has_cursor: !request.cursor.is_empty() };
     let deadline = Instant::now() + shared.config.call_timeout;
     let entries = client.logs(request, shared.config.call_timeout).await;
-    let mut entries = entries.map_err(|error| problem(&session.spec, &error))?;
+    let mut entries = entries.map_err(|error| refused.because_of(&error))?;
 
     let form = Form::negotiate(&headers, follow);
     if !follow {
-        return page(&session, &mut entries, limit.unwrap_or(LARGEST_LIMIT), deadline, form).await;
+        return page(&refused, &mut entries, limit.unwrap_or(LARGEST_LIMIT), deadline, form).await;
     }
     let first = match tokio::time::timeout(FIRST_LINE, entries.message()).await {
         Ok(Ok(Some(entry))) => First::Line(entry),
         Ok(Ok(None)) => First::End,
-        Ok(Err(status)) => return Err(problem(&session.spec, &status.into())),
+        Ok(Err(status)) => return Err(refused.because_of(&status.into())),
         Err(_) => First::None,
     };
     let until = Instant::now() + LONGEST_FOLLOW;
@@ -236,8 +237,24 @@ pub(super) async fn get(
     Ok((headers, Body::from_stream(lines)).into_response())
 }
 
+/// What a controller's failure means to whoever reads the output of a session.
+struct Refusal<'a> {
+    spec: &'a SessionSpec,
+    has_cursor: bool,
+}
+
+impl Refusal<'_> {
+    /// Only the controller knows its cursors; of all that is sent to it, only a cursor is the caller's own text.
+    fn because_of(&self, error: &CallError) -> Problem {
+        if self.has_cursor && error.from_controller && error.code == Code::InvalidArgument {
+            return Problem::bad_request(vec![FieldError::new("cursor", "not a cursor of an earlier line")]);
+        }
+        problem(self.spec, error)
+    }
+}
+
 async fn page(
-    session: &Session,
+    refused: &Refusal<'_>,
     entries: &mut Streaming<proto::LogEntry>,
     limit: u32,
     deadline: Instant,
@@ -256,11 +273,11 @@ async fn page(
                 break;
             }
             Ok(Some(entry)) => {
-                let line = LineView::new(entry, &session.spec);
+                let line = LineView::new(entry, refused.spec);
                 size += line.message.len();
                 lines.push(line);
             }
-            Err(status) => return Err(problem(&session.spec, &CallError::from(status))),
+            Err(status) => return Err(refused.because_of(&CallError::from(status))),
         }
     }
     if form == Form::Page {
