@@ -5,30 +5,43 @@ set -eu
 
 usage() {
   cat <<USAGE
-usage: build.sh [--name IMAGE] [--suite SUITE] [--mirror URL] [--packages LIST]
+usage: build.sh [--name IMAGE] [--suite SUITE] [--mirror URL] [--packages LIST] [--debs DIR] [--label KEY=VALUE]
 
-  --name IMAGE      name of the image            [default: streamspace/desktop:latest]
-  --suite SUITE     Debian release               [default: bookworm]
-  --mirror URL      Debian archive               [default: http://deb.debian.org/debian]
-  --packages LIST   more packages, with commas   [default: none]
+  --name IMAGE       name of the image                     [default: streamspace/desktop:latest]
+  --suite SUITE      Debian release                        [default: bookworm]
+  --mirror URL       Debian archive                        [default: the one this system uses]
+  --packages LIST    more packages, with commas            [default: none]
+  --debs DIR         keeps downloaded packages here        [default: nowhere]
+  --label KEY=VALUE  a label of the image                  [default: none]
 USAGE
 }
 
 name=streamspace/desktop:latest
 suite=bookworm
-mirror=http://deb.debian.org/debian
+mirror=
 more=
+debs=
+label=
 while [ $# -gt 0 ]; do
   case $1 in
     --name) name=$2 ;;
     --suite) suite=$2 ;;
     --mirror) mirror=$2 ;;
     --packages) more=,$2 ;;
+    --debs) debs=$2 ;;
+    --label) label=$2 ;;
     -h | --help) usage; exit 0 ;;
     *) echo "build.sh: unknown option $1" >&2; usage >&2; exit 2 ;;
   esac
   shift 2
 done
+
+# On systems that are not Debian, or have no apt, the archive that serves everybody.
+if [ -z "$mirror" ]; then
+  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+    grep -m 1 -E '^https?://.*/debian/?$' || true)
+  mirror=${mirror:-http://deb.debian.org/debian}
+fi
 
 for program in debootstrap docker; do
   command -v "$program" >/dev/null || { echo "build.sh: $program is not installed" >&2; exit 1; }
@@ -40,8 +53,12 @@ root=$(mktemp -d "${TMPDIR:-/tmp}/streamspace-desktop.XXXXXX")
 trap 'rm -rf "$root"' EXIT
 trap 'exit 130' INT TERM
 
-echo "==> installing Debian $suite and a desktop into $root"
-debootstrap --variant=minbase \
+echo "==> installing Debian $suite and a desktop from $mirror into $root"
+if [ -n "$debs" ]; then
+  mkdir -p "$debs"
+  debs=$(cd "$debs" && pwd)
+fi
+debootstrap --variant=minbase ${debs:+--cache-dir="$debs"} \
   --include="tigervnc-standalone-server,openbox,xterm,fonts-dejavu-core,x11-utils$more" \
   "$suite" "$root" "$mirror"
 
@@ -57,6 +74,6 @@ install -m 755 "$here/session-entry" "$root/usr/local/bin/session-entry"
 echo "==> importing $name"
 tar -C "$root" --numeric-owner -c . | docker import \
   -c 'CMD ["/usr/local/bin/session-entry"]' -c 'EXPOSE 5900' -c 'USER 1000:1000' -c 'WORKDIR /config' \
-  -c 'ENV HOME=/config' -c 'ENV LANG=C.UTF-8' \
+  -c 'ENV HOME=/config' -c 'ENV LANG=C.UTF-8' ${label:+-c "LABEL $label"} \
   - "$name"
 docker image inspect --format '    {{index .RepoTags 0}}: {{.Size}} bytes' "$name"

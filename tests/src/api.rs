@@ -89,6 +89,21 @@ impl Api {
         answer(self.request(Method::DELETE, path)).await
     }
 
+    /// A request to a server that may die at any time, repeatable under its key.
+    pub async fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        key: Option<&str>,
+        body: &Value,
+    ) -> Result<Answer, reqwest::Error> {
+        let mut request = self.request(method, path);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        answer(if body.is_null() { request } else { request.json(body) }).await
+    }
+
     /// An answer that goes on: lines of JSON as they come.
     pub async fn follow(&self, path: &str) -> Lines {
         let response = self.request(Method::GET, path).send().await.unwrap();
@@ -110,6 +125,21 @@ impl Api {
         assert_eq!(listed.status, StatusCode::OK, "{}", listed.body);
         assert!(listed.body["next_cursor"].is_null() || listed.body["next_cursor"] == "", "{}", listed.body);
         listed.body["items"].as_array().unwrap().clone()
+    }
+
+    /// All sessions, however many pages they fill; fails without an answer.
+    pub async fn all_sessions(&self) -> anyhow::Result<Vec<Value>> {
+        let mut sessions = Vec::new();
+        let mut path = "/api/v1/sessions?limit=500".to_owned();
+        loop {
+            let page = answer(self.request(Method::GET, &path)).await?;
+            anyhow::ensure!(page.status == StatusCode::OK, "{path}: {} {}", page.status, page.body);
+            sessions.extend(page.body["items"].as_array().into_iter().flatten().cloned());
+            match page.body["next_cursor"].as_str() {
+                None => return Ok(sessions),
+                Some(cursor) => path = format!("/api/v1/sessions?limit=500&cursor={cursor}"),
+            }
+        }
     }
 
     /// Waits until a session is in this phase.

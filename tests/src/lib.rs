@@ -9,6 +9,7 @@ pub mod api;
 pub mod controller;
 pub mod docker;
 pub mod own_engine;
+pub mod rfb;
 pub mod server;
 pub mod simulated;
 pub mod stage;

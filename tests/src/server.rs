@@ -72,23 +72,25 @@ impl Installation {
 
     /// Starts the server and waits until it serves.
     pub fn start(&self) -> Server {
-        self.spawn(None).unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
+        self.try_start(None).unwrap_or_else(|ended| panic!("the server did not start:\n{}", ended.log))
     }
 
     /// Starts a server that kills itself at a failpoint.
     pub fn start_to_die_at(&self, failpoint: &str) -> Server {
-        self.spawn(Some(failpoint)).unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
+        self.try_start(Some(failpoint))
+            .unwrap_or_else(|ended| panic!("the server did not start:\n{}", ended.log))
     }
 
     /// Starts a server that should refuse to serve; gives what it said.
     pub fn start_refused(&self) -> String {
-        match self.spawn(None) {
+        match self.try_start(None) {
             Ok(_) => panic!("the server serves, although it should not"),
-            Err(log) => log,
+            Err(ended) => ended.log,
         }
     }
 
-    fn spawn(&self, failpoint: Option<&str>) -> Result<Server, String> {
+    /// Starts a server that kills itself at a failpoint, if one is given. It may have ended before it serves.
+    pub fn try_start(&self, failpoint: Option<&str>) -> Result<Server, Ended> {
         let mut command = Command::new(&self.program);
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(self.data.path());
         command.arg("--plugins").arg(&self.plugins);
@@ -124,14 +126,16 @@ impl Installation {
             Ok(address) => Ok(Server { child, address, log, data: self.data.path().to_owned() }),
             // The pipe was closed: the process has ended.
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                child.wait().unwrap();
+                let status = child.wait().unwrap();
                 reader.join().unwrap();
-                Err(log.lock().unwrap().clone())
+                let log = log.lock().unwrap().clone();
+                Err(Ended { status, log })
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {
+                let log = log.lock().unwrap().clone();
                 child.kill().unwrap();
                 child.wait().unwrap();
-                Err(format!("it neither serves nor ends:\n{}", log.lock().unwrap()))
+                panic!("it neither serves nor ends:\n{log}")
             }
         }
     }
@@ -145,6 +149,22 @@ fn served_address(line: &str) -> Option<String> {
         .as_str()?
         .starts_with("serving on")
         .then(|| fields["address"].as_str().unwrap().to_owned())
+}
+
+/// A server that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// How.
+    pub status: ExitStatus,
+    /// What it logged.
+    pub log: String,
+}
+
+impl Ended {
+    /// Whether it was killed (SIGKILL), and did not end by itself.
+    pub fn was_killed(&self) -> bool {
+        self.status.signal() == Some(9)
+    }
 }
 
 /// A server that runs, or has died.
@@ -191,6 +211,11 @@ impl Server {
     pub async fn died(mut self) {
         let status = crate::until("the kill at the failpoint", async || self.child.try_wait().unwrap()).await;
         assert_eq!(status.signal(), Some(9), "it ended otherwise ({status}):\n{}", self.log());
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<Ended> {
+        self.child.try_wait().unwrap().map(|status| Ended { status, log: self.log() })
     }
 
     /// Kills it at once.

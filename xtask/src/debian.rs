@@ -1,5 +1,5 @@
 //! Debian packages as a source of programs and sources: apt verifies them, `dpkg-deb` unpacks them, and
-//! except for the Docker engine nothing is installed.
+//! except for the Docker engine and debootstrap nothing is installed.
 
 use crate::command::{self, find};
 use crate::progress;
@@ -199,7 +199,7 @@ fn keyring(folder: &Path) -> Result<PathBuf> {
 }
 
 /// The Debian mirror this system uses, or the one that serves everybody.
-fn mirror() -> String {
+pub fn mirror() -> String {
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
     if let Ok(entries) = fs::read_dir("/etc/apt/sources.list.d") {
         files.extend(entries.flatten().map(|entry| entry.path()));

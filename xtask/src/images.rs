@@ -24,7 +24,7 @@ pub const SAMPLE: Image =
 pub const TEST: Image = Image { name: "ss-test/busybox:1", entrypoint: include_str!("images/test-entry.sh") };
 
 /// Says which recipe an image was made by, so that a changed recipe replaces it.
-const RECIPE_LABEL: &str = "streamspace.recipe";
+pub const RECIPE_LABEL: &str = "streamspace.recipe";
 /// Where the image's program stands.
 const ENTRY: &str = "bin/session-entry";
 

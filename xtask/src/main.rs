@@ -6,7 +6,9 @@
 mod bench;
 mod cargo;
 mod command;
+mod crash;
 mod debian;
+mod desktop;
 mod dist;
 mod docker_engine;
 mod excerpt;
@@ -51,6 +53,8 @@ enum Task {
     Run(run::Arguments),
     /// Print medians and ratios: plugin calls, memory, and what a session costs over the bare engine
     Bench(bench::Arguments),
+    /// Kill the server at every named point under load, and judge what became of its sessions
+    Crash(crash::Arguments),
     /// Format check, lints, unit tests and end-to-end tests
     Test(test::Arguments),
 }
@@ -72,6 +76,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Build(arguments) => dist::build(&paths, &arguments).map(|()| ExitCode::SUCCESS),
         Task::Run(arguments) => run::run(&paths, &arguments).map(|never| match never {}),
         Task::Bench(arguments) => bench::bench(&paths, &arguments).map(|()| ExitCode::SUCCESS),
+        Task::Crash(arguments) => crash::crash(&paths, &arguments).map(|()| ExitCode::SUCCESS),
         Task::Test(arguments) => test::test(&paths, &arguments),
     }
 }

@@ -1,6 +1,8 @@
 //! `cargo xtask test`: every check there is, one after the other, with all failures reported at the end.
 
 use crate::cargo::{WASM, cargo};
+use crate::crash;
+use crate::desktop;
 use crate::dist::knowing;
 use crate::docker_engine::{self, Engine, Ready};
 use crate::images::{self, TEST};
@@ -21,8 +23,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const CONTROLLER_LABEL: &str = "streamspace.controller";
 /// Plugins that only tests load.
 const TEST_PLUGINS: [&str; 2] = [HOSTILE_PACKAGE, HTTP_PROBE_PACKAGE];
+/// How long the server is killed again and again; `cargo xtask crash` does it for longer.
+const KILLING_MINUTES: &str = "3";
 /// What the programs under test are compiled with.
-const FEATURES: [&str; 2] = ["--features", "streamspace/failpoints"];
+pub const FEATURES: [&str; 2] = ["--features", "streamspace/failpoints"];
 
 /// Format check, lints, unit tests and end-to-end tests
 ///
@@ -159,6 +163,11 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
             backends.describe(&mut test);
             command::run(&mut test)
         });
+        if arguments.filter.is_none() {
+            report.step("kills under load", || {
+                command::run(crash::driver(paths).args(["--minutes", KILLING_MINUTES, "--each", "1"]))
+            });
+        }
     } else if signals::check().is_ok() {
         report.left_out("tests", "what they test could not be built".to_owned());
     }
@@ -290,6 +299,7 @@ struct Backends {
 struct Docker {
     ready: Ready,
     has_image: bool,
+    has_desktop: bool,
     registry: Option<Registry>,
 }
 
@@ -309,7 +319,12 @@ impl Docker {
         let registry = image.and_then(|()| {
             report.provide("a registry to pull from", required, || registry::start(paths, engine))
         });
-        Some(Self { has_image: image.is_some(), registry, ready })
+        let desktop = image.and_then(|()| {
+            report.provide("a desktop image for Docker", required, || {
+                desktop::ensure(paths, engine, !arguments.no_install)
+            })
+        });
+        Some(Self { has_image: image.is_some(), has_desktop: desktop.is_some(), registry, ready })
     }
 }
 
@@ -328,6 +343,9 @@ impl Backends {
         let Some(docker) = self.docker.as_ref().filter(|docker| docker.has_image) else { return };
         test.env("STREAMSPACE_TEST_DOCKER", &docker.ready.engine.socket);
         test.env("STREAMSPACE_TEST_IMAGE", TEST.name);
+        if docker.has_desktop {
+            test.env("STREAMSPACE_TEST_DESKTOP_IMAGE", desktop::NAME);
+        }
         if let Some(registry) = &docker.registry {
             test.env("STREAMSPACE_TEST_REGISTRY_IMAGE", &registry.image);
         }

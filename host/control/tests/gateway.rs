@@ -4,155 +4,19 @@
 
 mod common;
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::ws::{Message as Served, WebSocketUpgrade};
-use axum::extract::{Request, State};
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::{any, get};
-use common::{Backend, Server, eventually};
+use common::eventually;
+use common::visit::{Stage, application, desktop, got, header, serve};
 use futures::{SinkExt as _, StreamExt as _};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde_json::{Value, json};
 use streamspace_control::ControlConfig;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_util::sync::CancellationToken;
-
-/// Tells what it was asked.
-async fn echo(State(asked): State<Arc<AtomicU32>>, request: Request) -> Response {
-    asked.fetch_add(1, Ordering::SeqCst);
-    let (parts, body) = request.into_parts();
-    let headers: Vec<_> =
-        parts.headers.iter().map(|(name, value)| json!([name.as_str(), value.to_str().unwrap()])).collect();
-    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-    let told = json!({
-        "method": parts.method.as_str(), "uri": parts.uri.to_string(), "headers": headers,
-        "body": String::from_utf8(body.to_vec()).unwrap(),
-    });
-    axum::Json(told).into_response()
-}
-
-async fn chat(upgrade: WebSocketUpgrade) -> Response {
-    upgrade.protocols(["chat"]).on_upgrade(async |mut socket| {
-        while let Some(Ok(message)) = socket.recv().await {
-            if let Served::Text(text) = message {
-                socket.send(Served::Text(format!("heard {text}").into())).await.unwrap();
-            }
-        }
-    })
-}
-
-/// An application of a session.
-async fn application() -> (u16, Arc<AtomicU32>) {
-    let asked = Arc::new(AtomicU32::new(0));
-    let moved = async || {
-        let headers = [
-            ("location", "/login?x=1"),
-            ("set-cookie", "app=1; Path=/; Domain=example.org"),
-            ("strict-transport-security", "max-age=1"),
-        ];
-        (StatusCode::FOUND, headers).into_response()
-    };
-    let router = Router::new()
-        .route("/chat", any(chat))
-        .route("/moved", get(moved))
-        .fallback(echo)
-        .with_state(Arc::clone(&asked));
-    let (port, _) = serve(router).await;
-    (port, asked)
-}
-
-/// Serves until the token is cancelled; then all connections are closed.
-async fn serve(router: Router) -> (u16, CancellationToken) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let stop = CancellationToken::new();
-    let stopped = stop.clone().cancelled_owned();
-    tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stopped).await.unwrap() });
-    (port, stop)
-}
-
-struct Stage {
-    server: Server,
-    backend: Backend,
-    address: SocketAddr,
-    http: reqwest::Client,
-    _folder: tempfile::TempDir,
-}
-
-impl Stage {
-    async fn set() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        Self::with(common::config(folder.path()), folder).await
-    }
-
-    async fn with(config: ControlConfig, folder: tempfile::TempDir) -> Self {
-        // Another test may have been first.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let backend = Backend::default();
-        let server = Server::start_with(config, Some(&backend)).await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let router = server.router.clone();
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        Self { server, backend, address, http, _folder: folder }
-    }
-
-    /// A running session with this application behind a service.
-    async fn session(&self, spec: Value, service: &str, port: u16) -> String {
-        let answer = self.server.post("/api/v1/sessions", &json!({ "spec": spec })).await;
-        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
-        let id = answer.id();
-        self.backend.with(|state| state.access.insert((id.clone(), service.to_owned()), port));
-        self.server.phase(&id, "Running").await;
-        id
-    }
-
-    async fn web_session(&self, port: u16) -> String {
-        let spec = json!({"base_image": "app", "webapp": {"enabled": true, "port": 3000}});
-        self.session(spec, "web", port).await
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-
-    fn get(&self, path: &str) -> reqwest::RequestBuilder {
-        self.http.get(self.url(path)).bearer_auth(&self.server.token)
-    }
-
-    /// What a browser gets by opening a session.
-    async fn cookie(&self, id: &str) -> String {
-        let ticket = self.server.post(&format!("/api/v1/sessions/{id}/tickets"), &Value::Null).await;
-        assert_eq!(ticket.status, StatusCode::CREATED, "{}", ticket.text);
-        let opened = self.http.get(self.url(ticket.json()["url"].as_str().unwrap())).send().await.unwrap();
-        assert_eq!(opened.status(), StatusCode::SEE_OTHER);
-        assert_eq!(header(opened.headers(), "location"), format!("/s/{id}/"));
-        let cookie = header(opened.headers(), "set-cookie").to_owned();
-        for part in [format!("Path=/s/{id}/"), "HttpOnly".into(), "SameSite=Lax".into()] {
-            assert!(cookie.contains(&part), "{cookie}");
-        }
-        cookie.split(';').next().unwrap().to_owned()
-    }
-}
-
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
-    headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
-}
-
-/// The value of a header as the application got it.
-fn got<'a>(told: &'a Value, name: &str) -> Option<&'a str> {
-    let headers = told["headers"].as_array().unwrap();
-    headers.iter().find(|pair| pair[0] == name).and_then(|pair| pair[1].as_str())
-}
 
 #[tokio::test]
 async fn requests_reach_the_application_as_they_were_meant() {
@@ -371,25 +235,6 @@ async fn the_start_page_and_the_ports_are_services() {
     assert_eq!(told["uri"], "/x");
     assert_eq!(got(&told, "x-forwarded-prefix"), Some(format!("/s/{id}/~admin").as_str()));
     assert_eq!(asked_admin.load(Ordering::SeqCst), 1);
-}
-
-/// A desktop that greets like RFB and sends back what it gets.
-async fn desktop() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        loop {
-            let (mut viewer, _): (TcpStream, _) = listener.accept().await.unwrap();
-            tokio::spawn(async move {
-                viewer.write_all(b"RFB 003.008\n").await.unwrap();
-                let mut buffer = [0; 1024];
-                while let Ok(read @ 1..) = viewer.read(&mut buffer).await {
-                    viewer.write_all(&buffer[..read]).await.unwrap();
-                }
-            });
-        }
-    });
-    port
 }
 
 #[tokio::test]

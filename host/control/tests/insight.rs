@@ -297,6 +297,7 @@ async fn access_shows_ways_in_and_no_backend() {
     let web = HttpTarget {
         base_url: "http://10.0.0.7:3000".into(),
         headers: HashMap::from([("authorization".into(), "hunter22".into())]),
+        ..Default::default()
     };
     backend.with(|state| {
         state.points = vec![

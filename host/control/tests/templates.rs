@@ -5,6 +5,7 @@
 mod common;
 
 use axum::body::Body;
+use common::live::sql;
 use common::{Act, Answer, Backend, Server, condition, register};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -64,6 +65,55 @@ fn desktop() -> Value {
             "labels": {"kind": "desktop", "team": "none"}, "idle_timeout": "30m", "ports": [{"container_port": 80}],
         },
     })
+}
+
+#[tokio::test]
+async fn what_is_described_is_wanted() {
+    let (folder, _backend, server) = start().await;
+    let template = |spec: Value| json!({"name": "app", "spec": spec});
+    let spec = json!({"base_image": "i", "webapp": {"port": 3000}, "vnc": {"enabled": false, "port": 5901}});
+    let stored = server.post("/api/v1/templates", &template(spec)).await;
+    assert_eq!(stored.status, StatusCode::CREATED, "{}", stored.text);
+    let stored = stored.json();
+    assert_eq!(stored["spec"]["webapp"], json!({"enabled": true, "port": 3000}));
+    assert_eq!(stored["app_type"], "webapp");
+    for (spec, webapp, vnc) in [
+        (json!({}), json!(true), json!(false)),
+        (json!({"webapp": {"path": "/x"}}), json!(true), json!(false)),
+        (json!({"webapp": {"enabled": false}}), json!(false), json!(false)),
+        // The template says that there is none; a part of it does not say otherwise.
+        (json!({"vnc": {"port": 5902}}), json!(true), json!(false)),
+        (json!({"vnc": {"enabled": true}}), json!(true), json!(true)),
+    ] {
+        let session = made(&server, &json!({"template": "app", "spec": spec})).await;
+        let enabled = (&session["spec"]["webapp"]["enabled"], &session["spec"]["vnc"]["enabled"]);
+        assert_eq!(enabled, (&webapp, &vnc), "{spec}");
+    }
+    for (spec, webapp, vnc) in [
+        (json!({"base_image": "i", "webapp": {"port": 3000}}), json!(true), Value::Null),
+        (json!({"base_image": "i", "vnc": {}}), Value::Null, json!(true)),
+        (json!({"base_image": "i", "webapp": {"enabled": false}, "vnc": null}), json!(false), Value::Null),
+    ] {
+        let session = made(&server, &json!({"spec": spec})).await;
+        let enabled = (&session["spec"]["webapp"]["enabled"], &session["spec"]["vnc"]["enabled"]);
+        assert_eq!(enabled, (&webapp, &vnc), "{spec}");
+    }
+    let refused = server.post("/api/v1/sessions", &json!({"spec": {"base_image": "i", "webapp": {}}})).await;
+    assert_eq!(field(&refused), "spec.webapp.port", "{}", refused.text);
+
+    // One that was stored when it had to be said.
+    let statement =
+        "UPDATE templates SET body = json_remove(body, '$.spec.webapp.enabled') WHERE name = 'app'";
+    assert_eq!(sql(folder.path(), statement).await, 1);
+    let old = server.get("/api/v1/templates/app").await.json();
+    assert_eq!(old["spec"]["webapp"], json!({"enabled": false, "port": 3000}));
+    let session = made(&server, &json!({"template": "app"})).await;
+    assert_eq!(session["spec"]["webapp"]["enabled"], false);
+    let request = server.request("PATCH", "/api/v1/templates/app");
+    let request = request.header("content-type", "application/merge-patch+json");
+    let patched = server.send(request.body(r#"{"category": "x"}"#.into()).unwrap()).await.json();
+    assert_eq!((&patched["category"], &patched["spec"]["webapp"]["enabled"]), (&json!("x"), &json!(false)));
+    server.stop().await;
 }
 
 #[tokio::test]

@@ -1,14 +1,18 @@
 //! Named points in the code at which a test kills the process.
 //!
 //! A crash test starts the server with `STREAMSPACE_KILL_AT=<name>[:<n>]`; the process then ends itself with
-//! SIGKILL when it comes to that point for the n-th time (1 if not given). Without the feature `enabled` a point
-//! is an empty function, and the name is not even in the binary.
+//! SIGKILL when it comes to that point for the n-th time (1 if not given). `STREAMSPACE_FAILPOINTS_SEEN` names a file
+//! to which the name of every point is added when it is passed for the first time. Without the feature `enabled` a
+//! point is an empty function, and the name is not even in the binary.
 
 #[cfg(feature = "enabled")]
 mod enabled {
+    use std::collections::HashSet;
+    use std::fs::File;
+    use std::io::Write as _;
     use std::process;
-    use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Mutex, OnceLock, PoisonError};
 
     struct Target {
         name: String,
@@ -30,7 +34,37 @@ mod enabled {
             .as_ref()
     }
 
+    /// The points that were passed, and where that is written.
+    struct Seen {
+        file: File,
+        names: Mutex<HashSet<&'static str>>,
+    }
+
+    fn seen() -> Option<&'static Seen> {
+        static SEEN: OnceLock<Option<Seen>> = OnceLock::new();
+        SEEN.get_or_init(|| {
+            let path = std::env::var_os("STREAMSPACE_FAILPOINTS_SEEN")?;
+            // Without its file a crash test finds no points and says so.
+            let file = File::options().create(true).append(true).open(path).ok()?;
+            Some(Seen { file, names: Mutex::default() })
+        })
+        .as_ref()
+    }
+
+    impl Seen {
+        fn note(&self, name: &'static str) {
+            let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+            if names.insert(name) {
+                // Likewise: a point that is not written down is one that is missed.
+                let _ = (&self.file).write_all(format!("{name}\n").as_bytes());
+            }
+        }
+    }
+
     pub(super) fn hit(name: &'static str) {
+        if let Some(seen) = seen() {
+            seen.note(name);
+        }
         let Some(target) = target() else { return };
         if target.name == name && target.seen.fetch_add(1, Ordering::SeqCst) + 1 == target.nth {
             // SIGKILL and not abort(): no handler, no core, no unwinding, as when the machine's owner does it.

@@ -10,7 +10,7 @@ use streamspace_bindings::Backend as Instance;
 use streamspace_bindings::exports::streamspace::backend::lifecycle::{EventPage, SessionEntry, SessionPage};
 use streamspace_bindings::exports::streamspace::backend::observe::{AccessPoint, LogPage, LogQuery};
 use streamspace_bindings::exports::streamspace::backend::plugin::Report;
-use streamspace_bindings::types::{self, Outcome, SessionRef, SessionRequest, Usage};
+use streamspace_bindings::types::{self, ErrorKind, Outcome, SessionRef, SessionRequest, Usage};
 use tracing::Instrument as _;
 use wasmtime::Store;
 
@@ -72,6 +72,10 @@ struct BackendInner {
 /// Largest handle of long work, in bytes. It stands in the caller's database.
 pub(crate) const MAX_HANDLE: usize = 64 << 10;
 
+/// Least time with which a mutation begins. With less it would most likely be given up half-way, and nobody would know
+/// what became of it.
+const LEAST_TIME: Duration = Duration::from_millis(50);
+
 type CallResult<T> = wasmtime::Result<Result<T, types::Error>>;
 
 impl Backend {
@@ -82,6 +86,11 @@ impl Backend {
 
     pub(crate) fn on(seat: Seat, plugin: Plugin, context: Context) -> Self {
         Self { inner: Arc::new(BackendInner { seat: seat.inner, plugin, context: Arc::new(context) }) }
+    }
+
+    /// Waits until no mutation is under way on its seat: see [`Seat::idle`].
+    pub async fn idle(&self) {
+        Seat { inner: Arc::clone(&self.inner.seat) }.idle().await;
     }
 
     /// The plugin behind it.
@@ -286,10 +295,17 @@ impl Backend {
         let deadline = Instant::now() + options.timeout;
         let detached = async move {
             let lock = tokio::time::timeout(options.timeout, inner.seat.sessions.acquire(&session)).await;
-            let _lock = lock.map_err(|_| CallError::Busy("mutations of this session"))?;
-            inner.run(CallKind::Mutation, deadline, &options, body).await
+            let lock = lock.map_err(|_| CallError::Busy("mutations of this session"))?;
+            let result = inner.run(CallKind::Mutation, deadline, &options, body).await;
+            if is_unfinished(&result) {
+                inner.seat.mutations.spawn(async move {
+                    tokio::time::sleep_until(deadline.into()).await;
+                    drop(lock);
+                });
+            }
+            result
         };
-        match tokio::spawn(detached.in_current_span()).await {
+        match self.inner.seat.mutations.spawn(detached.in_current_span()).await {
             Ok(result) => result.and_then(with_a_handle_that_fits),
             Err(panic) => Err(CallError::Trapped(format!("the host failed during the call: {panic}"))),
         }
@@ -314,6 +330,9 @@ impl BackendInner {
         let instance = tokio::time::timeout(remaining(deadline), self.seat.instances.acquire()).await;
         let _instance = instance.map_err(|_| CallError::Busy("calls of all controllers"))?;
         let timeout = remaining(deadline);
+        if kind == CallKind::Mutation && timeout < LEAST_TIME {
+            return Err(CallError::Busy("mutations"));
+        }
         let call = types::Call {
             timeout_ms: millis(timeout),
             operation_id: options.operation_id.clone(),
@@ -328,6 +347,11 @@ impl BackendInner {
         })
         .await
     }
+}
+
+/// Whether the backend was asked for something that may still happen, although the plugin does not wait for it.
+fn is_unfinished(result: &Result<Outcome, CallError>) -> bool {
+    matches!(result, Err(CallError::Backend(error)) if error.kind == ErrorKind::TimedOut)
 }
 
 fn with_a_handle_that_fits(outcome: Outcome) -> Result<Outcome, CallError> {

@@ -74,6 +74,9 @@ pub enum LoadError {
     /// It does not compile, or does not fit the contract.
     #[error("it does not fit the contract: {0}")]
     Contract(String),
+    /// Compiling it takes longer than for any real plugin.
+    #[error("it was not compiled after {} s", .0.as_secs())]
+    Slow(Duration),
     /// It failed when it was tried.
     #[error("it failed when it was tried: {0}")]
     Probe(CallError),

@@ -2,7 +2,8 @@
 //!
 //! A [`Runtime`] owns the WebAssembly engine. It turns a `.wasm` file into a [`Plugin`], which knows nothing yet of
 //! any backend. A [`Backend`] is a plugin bound to one controller: its configuration, the endpoints and secrets
-//! the operator granted, and its limits. What a controller keeps while its plugin is replaced is its [`Seat`]. Every call on a backend runs in a fresh instance, which is thrown away.
+//! the operator granted, and its limits. What a controller keeps while its plugin is replaced is its [`Seat`]. Every
+//! call on a backend runs in a fresh instance, which is thrown away.
 //!
 //! Nothing here knows gRPC, REST or a database.
 
@@ -21,6 +22,7 @@ mod load;
 mod manifest;
 mod permits;
 mod routes;
+mod schema;
 mod seat;
 mod session_locks;
 mod stderr_tail;

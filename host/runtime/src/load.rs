@@ -20,10 +20,14 @@ use crate::error::{BindError, CallError, LoadError};
 use crate::instances::Instances;
 use crate::limits::{Limits, MemoryBudget};
 use crate::manifest::{EndpointKind, Manifest};
+use crate::schema::Schema;
 use crate::turns::Turns;
 
 /// Largest plugin file that is looked at, in bytes. Components in interpreted languages have up to 20 MB.
 const MAX_FILE: u64 = 64 << 20;
+
+/// Time for compiling a plugin. The largest that are known take some ten seconds.
+const COMPILE_TIME: Duration = Duration::from_secs(300);
 
 /// Time for a call that only tries a new plugin, or a new configuration.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,6 +72,7 @@ pub(crate) struct PluginInner {
     pub(crate) manifest: Manifest,
     pub(crate) imports: Vec<String>,
     pub(crate) info: Info,
+    pub(crate) schema: Schema,
     pub(crate) instances: Arc<Instances>,
 }
 
@@ -112,18 +117,8 @@ impl Plugin {
         WeakPlugin { inner: Arc::downgrade(&self.inner), digest: self.inner.digest }
     }
 
-    pub(crate) fn check_against_schema(&self, settings: &Value) -> Result<(), BindError> {
-        let schema: Value = serde_json::from_str(&self.inner.info.config_schema)
-            .map_err(|error| BindError::Schema(error.to_string()))?;
-        let validator =
-            jsonschema::validator_for(&schema).map_err(|error| BindError::Schema(error.to_string()))?;
-        match validator.iter_errors(settings).next() {
-            None => Ok(()),
-            Some(error) => Err(BindError::Config {
-                path: error.instance_path().to_string().replace('/', "."),
-                message: error.to_string(),
-            }),
-        }
+    pub(crate) async fn check_against_schema(&self, settings: &Value) -> Result<(), BindError> {
+        self.inner.schema.check(settings).await
     }
 
     /// Asks the plugin what it thinks of a configuration.
@@ -166,6 +161,15 @@ impl WeakPlugin {
     }
 }
 
+/// A component that was not tried yet.
+struct Compiled {
+    digest: Digest,
+    manifest: Manifest,
+    component: Component,
+    /// Whether it was compiled just now.
+    is_new: bool,
+}
+
 impl Runtime {
     /// Loads a plugin from a file.
     pub async fn load_file(&self, path: &Path) -> Result<Plugin, LoadError> {
@@ -175,8 +179,10 @@ impl Runtime {
     /// Checks, compiles and tries a plugin.
     pub async fn load(&self, wasm: Vec<u8>) -> Result<Plugin, LoadError> {
         let runtime = self.clone();
-        let (digest, manifest, component) = tokio::task::spawn_blocking(move || runtime.compile(&wasm))
+        let compiling = tokio::task::spawn_blocking(move || runtime.compile(&wasm));
+        let Compiled { digest, manifest, component, is_new } = tokio::time::timeout(COMPILE_TIME, compiling)
             .await
+            .map_err(|_| LoadError::Slow(COMPILE_TIME))?
             .map_err(|error| LoadError::Contract(format!("the compiler panicked: {error}")))??;
 
         check_imports(&component, &self.inner.engine, &manifest)?;
@@ -191,17 +197,35 @@ impl Runtime {
         if info.name != manifest.plugin.name {
             return Err(LoadError::NameMismatch { manifest: manifest.plugin.name, described: info.name });
         }
-        check_schema(&info.config_schema)?;
+        let schema = Schema::compile(&info.config_schema)
+            .await
+            .map_err(|reason| LoadError::Contract(format!("its config-schema {reason}")))?;
+        if is_new {
+            self.keep(digest, component.clone()).await;
+        }
         tracing::info!(plugin = info.name, version = info.version, %digest, "plugin loaded");
         let engine = self.inner.engine.clone();
         let instances = Arc::clone(&self.inner.instances);
         let types = component.component_type();
         let imports = types.imports(&engine).map(|(import, _)| import.to_owned()).collect();
-        let inner = PluginInner { engine, pre, digest, manifest, imports, info, instances };
+        let inner = PluginInner { engine, pre, digest, manifest, imports, info, schema, instances };
         Ok(Plugin { inner: Arc::new(inner) })
     }
 
-    fn compile(&self, wasm: &[u8]) -> Result<(Digest, Manifest, Component), LoadError> {
+    /// Keeps a compiled plugin that has shown that it is one.
+    async fn keep(&self, digest: Digest, component: Component) {
+        let inner = Arc::clone(&self.inner);
+        let kept = tokio::task::spawn_blocking(move || {
+            if let Some(cache) = &inner.cache {
+                cache.store(digest, &component);
+            }
+        });
+        if let Err(panic) = kept.await {
+            tracing::warn!("a compiled plugin could not be kept: {panic}");
+        }
+    }
+
+    fn compile(&self, wasm: &[u8]) -> Result<Compiled, LoadError> {
         if Engine::detect_precompiled(wasm).is_some() {
             return Err(LoadError::Precompiled);
         }
@@ -209,14 +233,11 @@ impl Runtime {
         let digest = Digest::of(wasm);
         let engine = &self.inner.engine;
         if let Some(component) = self.inner.cache.as_ref().and_then(|cache| cache.load(engine, digest)) {
-            return Ok((digest, manifest, component));
+            return Ok(Compiled { digest, manifest, component, is_new: false });
         }
         let component = Component::from_binary(engine, wasm)
             .map_err(|error| LoadError::NotAComponent(format!("{error:#}")))?;
-        if let Some(cache) = &self.inner.cache {
-            cache.store(digest, &component);
-        }
-        Ok((digest, manifest, component))
+        Ok(Compiled { digest, manifest, component, is_new: true })
     }
 }
 
@@ -284,14 +305,6 @@ async fn probe(engine: &Engine, pre: &BackendPre<CallState>, manifest: &Manifest
     })
     .await
     .map_err(LoadError::Probe)
-}
-
-fn check_schema(schema: &str) -> Result<(), LoadError> {
-    let schema: Value = serde_json::from_str(schema)
-        .map_err(|error| LoadError::Contract(format!("its config-schema is not JSON: {error}")))?;
-    jsonschema::validator_for(&schema)
-        .map(drop)
-        .map_err(|error| LoadError::Contract(format!("its config-schema is not a JSON Schema: {error}")))
 }
 
 impl Context {

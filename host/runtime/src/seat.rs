@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
+use tokio_util::task::TaskTracker;
 
 use crate::backend::{Backend, BackendConfig};
 use crate::call::Context;
@@ -42,6 +43,8 @@ pub(crate) struct SeatInner {
     pub(crate) permits: Permits,
     pub(crate) sessions: SessionLocks,
     pub(crate) instances: Reservation,
+    /// Mutations under way, also those whose callers have gone.
+    pub(crate) mutations: TaskTracker,
 }
 
 impl Seat {
@@ -72,6 +75,7 @@ impl Seat {
             permits: Permits::new(limits.calls),
             sessions: SessionLocks::default(),
             instances: instances.reserve(),
+            mutations: TaskTracker::new(),
             config,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -83,7 +87,7 @@ impl Seat {
         let manifest = plugin.manifest();
         grants::match_endpoints(manifest, &config.endpoints)?;
         grants::match_secrets(manifest, &config.secrets)?;
-        plugin.check_against_schema(&config.config)?;
+        plugin.check_against_schema(&config.config).await?;
         if let Some((name, asked, granted)) = limits.exceeded_by(&manifest.limits) {
             return Err(BindError::Limit { name, asked, granted });
         }
@@ -103,6 +107,14 @@ impl Seat {
             memory: Arc::clone(&self.inner.memory),
         };
         Ok(Backend::on(self.clone(), plugin, context))
+    }
+
+    /// Waits until no mutation is under way, whichever plugin it began on. A mutation goes on when its caller has gone;
+    /// whoever ends the process should wait for this, or it is given up half-way.
+    pub async fn idle(&self) {
+        // Closed is only what says that it may come to an end at all: tasks are still taken.
+        self.inner.mutations.close();
+        self.inner.mutations.wait().await;
     }
 
     /// What may be requested depends on what the plugin asks for: these are the plugin's own, and what it parked goes

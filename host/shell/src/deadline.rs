@@ -10,9 +10,20 @@ const DEFAULT: Duration = Duration::from_secs(60);
 /// Nobody holds a permit and a session's lock for longer than that.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// The caller's limit from `grpc-timeout` (gRPC over HTTP/2, "Timeout"), which no transport in memory would enforce.
+/// What is left of the caller's time for the way back: this part of it, within these limits. A server on a socket drops
+/// a call at the very moment at which the caller's time is over, and nobody would see how it ended.
+const WAY_BACK: (u32, Duration, Duration) = (20, Duration::from_millis(20), Duration::from_millis(500));
+
+/// The caller's limit from `grpc-timeout` (gRPC over HTTP/2, "Timeout"), which no transport in memory would enforce,
+/// less what the answer's way back may take.
 pub(crate) fn of_request(metadata: &MetadataMap) -> Duration {
-    metadata.get("grpc-timeout").and_then(|value| parse(value.to_str().ok()?)).unwrap_or(DEFAULT).min(LONGEST)
+    let given = metadata.get("grpc-timeout").and_then(|value| parse(value.to_str().ok()?));
+    given.map_or(DEFAULT, less_the_way_back).min(LONGEST)
+}
+
+fn less_the_way_back(given: Duration) -> Duration {
+    let (part, least, most) = WAY_BACK;
+    given.saturating_sub((given / part).clamp(least, most))
 }
 
 fn parse(text: &str) -> Option<Duration> {
@@ -59,5 +70,16 @@ mod tests {
         assert_eq!(of_request(&metadata), DEFAULT);
         metadata.insert("grpc-timeout", "99999999H".parse().unwrap());
         assert_eq!(of_request(&metadata), LONGEST);
+    }
+
+    #[test]
+    fn the_answer_has_time_for_its_way_back() {
+        for (given, left) in [(10, 0), (100, 80), (2000, 1900), (60_000, 59_500)] {
+            assert_eq!(
+                less_the_way_back(Duration::from_millis(given)),
+                Duration::from_millis(left),
+                "{given}"
+            );
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! ControllerService over one plugin.
 //!
 //! A [`Shell`] turns the calls of the gRPC contract into calls of the plugin contract and back. It keeps nothing but
-//! the highest epoch it has seen: it can be killed and replaced at any time. So can its plugin: see [`Slot`].
+//! the highest epoch it has seen: it can be killed and replaced at any time, and its successor is told where to begin
+//! ([`Shell::fenced_from`]); one that is not told refuses no epoch before it has seen a higher one. So can its plugin:
+//! see [`Slot`].
 
 mod breaker;
 mod convert;

@@ -58,6 +58,13 @@ impl Shell {
         Self { slot, epoch: AtomicU64::new(0) }
     }
 
+    /// Refuses every epoch below this one from the start. Without it a shell that was started anew lets in whoever comes
+    /// first, also one that was replaced while it was away: whoever registers or attaches it knows the epoch.
+    pub fn fenced_from(self, epoch: u64) -> Self {
+        self.epoch.fetch_max(epoch, Ordering::SeqCst);
+        self
+    }
+
     /// The service, ready to be served on a socket.
     pub fn into_service(self) -> Service {
         ControllerServiceServer::new(self)
@@ -160,17 +167,7 @@ impl ControllerService for Shell {
         let call =
             |backend: Backend| async move { backend.delete(options, session, purge_home, handle).await };
         let outcome = self.slot.call(Subject::Session(&request.session_id), call).await?;
-        let Mutation { message, handle, in_progress, poll_after, conditions, .. } =
-            convert::mutation(outcome);
-        Ok(Response::new(DeleteSessionResponse {
-            session_id: request.session_id,
-            success: !in_progress,
-            message,
-            handle,
-            in_progress,
-            poll_after,
-            conditions,
-        }))
+        convert::deletion(request.session_id, outcome).map(Response::new)
     }
 
     async fn hibernate_session(

@@ -60,6 +60,17 @@ pub(crate) fn invalid(field: &str, message: &str) -> Status {
     }))
 }
 
+/// An answer of the plugin that makes no sense.
+pub(crate) fn internal(message: &str) -> Status {
+    of_call_error(&CallError::Backend(Error {
+        kind: ErrorKind::Internal,
+        message: message.to_owned(),
+        field: None,
+        retry_after_ms: None,
+        ext: Vec::new(),
+    }))
+}
+
 /// A call by somebody who has been replaced.
 pub(crate) fn stale_epoch(given: u64, seen: u64) -> Status {
     of_call_error(&CallError::Backend(Error {

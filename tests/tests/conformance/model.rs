@@ -625,6 +625,7 @@ impl ControllerService for Model {
         let target = access_point::Target::Http(HttpTarget {
             base_url: format!("http://127.0.0.1:{}", self.port),
             headers: Default::default(),
+            identity: None,
         });
         let point = AccessPoint { service: "web".to_owned(), target: Some(target), ..Default::default() };
         Ok(Response::new(SessionAccessResponse { session_id, points: vec![point] }))

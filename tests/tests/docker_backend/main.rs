@@ -2,6 +2,7 @@
 //! engine itself says became of it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod labels;
 mod lifecycle;
 mod observing;
 mod pulling;

@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bollard::exec::{CreateExecOptions, StartExecResults};
 use bollard::query_parameters::RemoveContainerOptions;
 use futures::StreamExt as _;
+use streamspace_proto::controller::v1::HealthCheckRequest;
 use tempfile::TempDir;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
-use tonic::Code;
+use tonic::{Code, Request};
 
 use crate::stage::{Stage, name, refused};
 
@@ -57,6 +59,37 @@ impl Way {
         std::fs::remove_file(self.path()).unwrap();
         self.cut();
     }
+}
+
+#[tokio::test]
+async fn an_engine_that_says_nothing_is_unhealthy_and_no_fault_of_the_plugin() {
+    let folder = TempDir::new().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((client, _)) = listener.accept().await {
+            held.push(client);
+        }
+    });
+    let endpoint = crate::stage::endpoint(socket.to_str().unwrap());
+    let with = |config: &mut streamspace_runtime::BackendConfig| {
+        config.endpoints.insert("engine".into(), endpoint);
+    };
+    let Some(stage) = Stage::with(with).await else { return };
+    let check = || {
+        let mut request = Request::new(HealthCheckRequest {});
+        request.set_timeout(Duration::from_millis(1500));
+        let mut client = stage.client.clone();
+        async move { client.health_check(request).await.unwrap().into_inner() }
+    };
+    // More than enough of them for a plugin that fails to be left alone.
+    let together = futures::future::join_all((0..8).map(|_| check())).await;
+    for health in together.into_iter().chain([check().await]) {
+        assert_eq!(health.status, "unhealthy");
+        assert!(health.message.contains("the engine did not answer in time"), "{}", health.message);
+    }
+    stage.end().await;
 }
 
 /// Runs a program in a session's container; gives whether it ended well.

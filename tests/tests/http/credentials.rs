@@ -72,6 +72,18 @@ async fn basic_and_bearer_are_written_as_the_standards_say() {
 }
 
 #[tokio::test]
+async fn cookies_of_a_server_behind_a_base_are_those_of_the_whole_path() {
+    let server = Server::start().await;
+    let config = HttpConfig { cookies: true, ..HttpConfig::new(format!("{}/base", server.url)) };
+    let Some(controller) = Controller::of(config).await else { return };
+    // One without a path of its own belongs to the folder that the server sees.
+    controller.send(json!({"path": "/enter"})).await;
+    controller.send(json!({"path": "/list"})).await;
+    let sent = server.seen().pop().unwrap().header("cookie");
+    assert_eq!(sent, ["folder=base"]);
+}
+
+#[tokio::test]
 async fn cookies_are_kept_between_calls_if_that_is_granted() {
     let server = Server::start().await;
     let config = HttpConfig { cookies: true, ..HttpConfig::new(&server.url) };

@@ -284,6 +284,7 @@ async fn answer(
                 stream.write_all(piece.as_bytes()).await?;
             }
         }
+        "enter" => stream.write_all(&ok("Set-Cookie: folder=base\r\n", b"in")).await?,
         "login" => {
             let cookies = "Set-Cookie: sid=abc; Path=/; HttpOnly\r\nSet-Cookie: gone=x; Path=/; Max-Age=0\r\nSet-Cookie: other=x; Domain=example.org\r\n";
             stream.write_all(&ok(cookies, b"in")).await?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use futures::future::join_all;
 use streamspace_runtime::{Plugin, Runtime, RuntimeConfig};
 
+use crate::load::replaced;
 use crate::stage::{Controller, NOWHERE, another_version, config, hostile_file};
 
 /// A start of the host: everything that an earlier one has mapped is gone.
@@ -91,4 +92,15 @@ async fn an_artefact_of_one_plugin_does_not_serve_for_another() {
     fs::write(&file, other).unwrap();
     assert_ne!(load(&cache, &file).await.digest(), first);
     assert_eq!(files(&cache).len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_refused_leaves_nothing() {
+    let Some(plugin) = hostile_file() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("cache");
+    // It compiles, and calls itself by another name than its manifest.
+    let other = replaced(&fs::read(&plugin).unwrap(), "name = \"hostile\"", "name = \"hostilE\"");
+    runtime(&cache).load(other).await.map(drop).unwrap_err();
+    assert!(files(&cache).is_empty(), "{:?}", files(&cache));
 }

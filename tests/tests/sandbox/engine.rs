@@ -11,6 +11,15 @@ pub struct MadeUpEngine {
     _dir: tempfile::TempDir,
     socket: PathBuf,
     requests: Arc<Mutex<Vec<String>>>,
+    /// The one version of its API that it serves.
+    version: Arc<Mutex<&'static str>>,
+}
+
+/// How it behaves.
+#[derive(Clone)]
+struct Manner {
+    answers: bool,
+    version: Arc<Mutex<&'static str>>,
 }
 
 impl MadeUpEngine {
@@ -29,13 +38,20 @@ impl MadeUpEngine {
         let socket = dir.path().join("docker.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
+        let version = Arc::new(Mutex::new("1.44"));
+        let manner = Manner { answers, version: Arc::clone(&version) };
         let noted = Arc::clone(&requests);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(converse(stream, Arc::clone(&noted), answers));
+                tokio::spawn(converse(stream, Arc::clone(&noted), manner.clone()));
             }
         });
-        Self { _dir: dir, socket, requests }
+        Self { _dir: dir, socket, requests, version }
+    }
+
+    /// Goes on as an engine of another version, which serves no other one.
+    pub fn becomes(&self, version: &'static str) {
+        *self.version.lock().unwrap() = version;
     }
 
     /// Its place, as the operator's configuration has it.
@@ -50,7 +66,7 @@ impl MadeUpEngine {
     }
 }
 
-async fn converse(mut stream: UnixStream, requests: Arc<Mutex<Vec<String>>>, answers: bool) {
+async fn converse(mut stream: UnixStream, requests: Arc<Mutex<Vec<String>>>, manner: Manner) {
     let mut head = Vec::new();
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
         match stream.read_buf(&mut head).await {
@@ -62,13 +78,19 @@ async fn converse(mut stream: UnixStream, requests: Arc<Mutex<Vec<String>>>, ans
     let request = head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1").to_owned();
     let path = request.split([' ', '?']).nth(1).unwrap_or_default().to_owned();
     requests.lock().unwrap().push(request);
-    if !answers {
+    if !manner.answers {
         // Holds the connection open until the other side has enough.
         let _ = stream.read_to_end(&mut Vec::new()).await;
         return;
     }
+    let version = *manner.version.lock().unwrap();
+    let own = format!(r#"{{"ApiVersion": "{version}", "Version": "25.0.0"}}"#);
     let (status, body) = if path.ends_with("/version") {
-        ("200 OK", r#"{"ApiVersion": "1.44", "Version": "25.0.0"}"#)
+        ("200 OK", own.as_str())
+    } else if !path.starts_with(&format!("/v{version}/")) {
+        ("400 Bad Request", r#"{"message": "client version of old is too old or too new"}"#)
+    } else if path.ends_with("/info") {
+        ("200 OK", "{}")
     } else if path.ends_with("/networks") {
         (
             "200 OK",

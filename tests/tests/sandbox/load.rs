@@ -249,6 +249,19 @@ async fn a_configuration_that_does_not_fit_the_schema_is_refused() {
 }
 
 #[tokio::test]
+async fn a_refused_configuration_is_not_quoted() {
+    for settings in
+        [json!({"check": ["hunter2"]}), json!({"check": {"password": "hunter2"}}), json!("hunter2")]
+    {
+        let Some(error) = unbound(BackendConfig { config: settings, ..config(NOWHERE) }).await else {
+            return;
+        };
+        let text = format!("{error} {error:?}");
+        assert!(matches!(error, BindError::Config { .. }) && !text.contains("hunter2"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_plugin_that_fails_at_its_configuration_is_not_bound() {
     let validating = |word: &str| BackendConfig { config: json!({"validate": word}), ..config(NOWHERE) };
     let Some(error) = unbound(validating("panic")).await else { return };

@@ -6,6 +6,7 @@
 
 mod cache;
 mod calls;
+mod deadlines;
 mod engine;
 mod load;
 mod neighbours;

@@ -79,7 +79,10 @@ impl Controller {
     }
 
     pub async fn of(plugin: Plugin, config: BackendConfig) -> Self {
-        let backend = Backend::bind(plugin, config).await.unwrap();
+        Self::over(Backend::bind(plugin, config).await.unwrap())
+    }
+
+    pub fn over(backend: Backend) -> Self {
         Self { client: ControllerServiceClient::new(Shell::new(backend).into_transport()) }
     }
 
@@ -93,8 +96,18 @@ impl Controller {
         word: &str,
         timeout: Duration,
     ) -> Result<CreateSessionResponse, Status> {
+        self.create_as(&session_id(), word, timeout).await
+    }
+
+    /// The same for a session that other calls are about as well.
+    pub async fn create_as(
+        &self,
+        session: &str,
+        word: &str,
+        timeout: Duration,
+    ) -> Result<CreateSessionResponse, Status> {
         let request = CreateSessionRequest {
-            session_id: session_id(),
+            session_id: session.to_owned(),
             user_id: "alice".to_owned(),
             spec: Some(SessionSpec { base_image: word.to_owned(), ..Default::default() }),
             ..Default::default()

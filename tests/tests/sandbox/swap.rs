@@ -82,8 +82,8 @@ async fn a_call_on_the_old_version_keeps_its_sessions_lock_and_then_the_old_vers
         };
         stage.controller.client.clone().create_session(limited(request, timeout)).await
     };
-    // It has begun once the session is locked.
-    until("the lock", async || create("locked", Duration::from_millis(50)).await.err()).await;
+    // It has begun once the session is locked: a free one would have been made in this time.
+    until("the lock", async || create("locked", Duration::from_millis(300)).await.err()).await;
     stage.swap_to(1).await;
     create("free", PATIENCE).await.unwrap();
     let busy = create("locked", Duration::from_millis(200)).await.unwrap_err();
@@ -93,6 +93,28 @@ async fn a_call_on_the_old_version_keeps_its_sessions_lock_and_then_the_old_vers
     assert!(old.is_in_use(), "its call is under way");
     create("locked", PATIENCE).await.unwrap();
     until("the end of the old version", async || (!old.is_in_use()).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_shell_that_was_started_anew_knows_who_was_replaced() {
+    let Some(plugin) = crate::stage::hostile().await else { return };
+    let backend = streamspace_runtime::Backend::bind(plugin, config(NOWHERE)).await.unwrap();
+    let create = async |shell: Shell, epoch| {
+        let request = CreateSessionRequest {
+            session_id: crate::stage::session_id(),
+            user_id: "alice".to_owned(),
+            spec: Some(SessionSpec { base_image: "good".to_owned(), ..Default::default() }),
+            epoch,
+            ..Default::default()
+        };
+        ControllerServiceClient::new(shell.into_transport()).create_session(limited(request, PATIENCE)).await
+    };
+    let shell = || Shell::new(backend.clone()).fenced_from(7);
+    let stale = create(shell(), 6).await.unwrap_err();
+    expect(&stale, "a lower epoch", Code::Aborted, "STALE_EPOCH");
+    for epoch in [0, 7, 8] {
+        create(shell(), epoch).await.unwrap();
+    }
 }
 
 #[tokio::test]

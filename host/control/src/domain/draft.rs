@@ -142,7 +142,7 @@ pub struct MountDraft {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct VncDraft {
-    /// Whether there is one.
+    /// Whether there is one; there is if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
     /// Where it listens; 5900 if absent.
@@ -159,7 +159,7 @@ pub struct VncDraft {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WebAppDraft {
-    /// Whether there is one.
+    /// Whether there is one; there is if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
     /// Where it listens.
@@ -201,6 +201,15 @@ impl SpecDraft {
 }
 
 impl SpecDraft {
+    /// Says of a desktop and of a web application that are described whether there is one, where nothing is said.
+    pub fn say_enabled(&mut self, enabled: bool) {
+        let vnc = self.vnc.as_mut().map(|vnc| &mut vnc.enabled);
+        let webapp = self.webapp.as_mut().map(|webapp| &mut webapp.enabled);
+        for said in [vnc, webapp].into_iter().flatten() {
+            said.get_or_insert(enabled);
+        }
+    }
+
     /// What may be shown; see [`super::SessionSpec::redacted`].
     pub fn redacted(&self) -> Self {
         let mut draft = self.clone();
@@ -333,6 +342,15 @@ mod tests {
             let merged = serde_json::to_value(draft(mine.clone()).over(draft(defaults()))).unwrap();
             assert_eq!(merged[field], expected, "{mine}");
         }
+    }
+
+    #[test]
+    fn only_what_is_described_is_enabled() {
+        let mut spec = draft(json!({"webapp": {"port": 80}}));
+        spec.say_enabled(true);
+        assert_eq!(spec, draft(json!({"webapp": {"port": 80, "enabled": true}})));
+        spec.say_enabled(false);
+        assert_eq!(spec.webapp.unwrap().enabled, Some(true), "it was said before");
     }
 
     #[test]

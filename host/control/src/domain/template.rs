@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
@@ -58,6 +58,7 @@ pub struct TemplateBody {
     pub capabilities: Vec<String>,
     /// What its sessions are made of, if a request does not say otherwise. Its image serves every type of
     /// controller that has none in `images`.
+    #[serde(deserialize_with = "stored_spec")]
     #[schema(required)]
     pub spec: SpecDraft,
     /// The image for each type of controller.
@@ -72,6 +73,14 @@ pub struct TemplateBody {
     /// Settings for each type of controller.
     #[schema(required)]
     pub controller_config: BTreeMap<String, Map<String, Value>>,
+}
+
+/// Templates say of their desktop and web application whether there is one. Those that were stored when they did not have
+/// to meant that there is none.
+fn stored_spec<'de, D: Deserializer<'de>>(input: D) -> Result<SpecDraft, D::Error> {
+    let mut spec = SpecDraft::deserialize(input)?;
+    spec.say_enabled(false);
+    Ok(spec)
 }
 
 /// A template as the store has it.
@@ -171,6 +180,14 @@ mod tests {
         assert_eq!(offer.obstacle("kvm"), None);
         offer.compatible = vec!["docker".into()];
         assert_eq!(offer.obstacle("kvm").unwrap(), "the template is not for type kvm");
+    }
+
+    #[test]
+    fn templates_of_old_keep_their_meaning() {
+        let stored = json!({"spec": {"webapp": {"port": 80}, "vnc": {"enabled": true}}});
+        let body: TemplateBody = serde_json::from_value(stored).unwrap();
+        assert_eq!(body.spec.webapp.unwrap().enabled, Some(false));
+        assert_eq!(body.spec.vnc.unwrap().enabled, Some(true));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Who may reach a session.
 
 use chrono::{DateTime, Utc};
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
+use super::ticket::is_token;
 use crate::control::Shared;
 use crate::domain::{SessionId, now, sha256_hex};
 use crate::rest::auth::{bearer, caller};
@@ -14,6 +15,9 @@ pub(super) const COOKIE: &str = "streamspace-access";
 /// How long such a right lasts after its last use, within half of this.
 pub(super) const LIFETIME: chrono::Duration = chrono::Duration::hours(1);
 
+/// So many cookies of our name are looked at.
+const MOST_COOKIES: usize = 8;
+
 /// How a visitor proved who they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Visitor {
@@ -23,6 +27,30 @@ pub(super) enum Visitor {
     Cookie,
     /// With a cookie that is to be set anew.
     AgingCookie(String),
+}
+
+impl Visitor {
+    /// Refuses a WebSocket that a page of another server opens with the cookie of this one: browsers do not keep pages
+    /// from that, and between the ports of one host they send the cookie along.
+    pub(super) fn check_origin(
+        &self,
+        headers: &HeaderMap,
+        host: Option<&HeaderValue>,
+    ) -> Result<(), Problem> {
+        let Some(origin) = headers.get(header::ORIGIN).filter(|_| *self != Self::Token) else {
+            return Ok(());
+        };
+        let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+        let is_ours = origin
+            .zip(host)
+            .is_some_and(|((_, origin), host)| origin.as_bytes().eq_ignore_ascii_case(host.as_bytes()));
+        if is_ours {
+            return Ok(());
+        }
+        Err(Problem::forbidden(
+            "the page that opens this connection is not from this server, as far as Host and Origin say",
+        ))
+    }
 }
 
 /// Lets a visitor to a session, or says why not. A session that they may not see does not exist for them.
@@ -62,13 +90,15 @@ fn is_aging(expires_at: DateTime<Utc>) -> bool {
     expires_at - now() < LIFETIME / 2
 }
 
-/// The values of our cookie: a browser may hold several of one name.
+/// The values of our cookie: a browser may hold several of one name, as pages of sessions can set them. More than some,
+/// or others than we give, are not worth a look into the store.
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    pairs.flat_map(|pairs| pairs.split(';')).filter_map(|pair| {
+    let values = pairs.flat_map(|pairs| pairs.split(';')).filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;
         (name.trim() == COOKIE).then_some(value.trim())
-    })
+    });
+    values.filter(|value| is_token(value)).take(MOST_COOKIES)
 }
 
 /// The header that gives a browser the right to one session.

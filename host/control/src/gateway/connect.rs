@@ -1,48 +1,52 @@
 //! Connections to sessions. Where a session is, its controller is asked for every new connection: the port of a
 //! session that was started again may be another session's by now.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
-use http::Uri;
-use hyper_util::rt::TokioIo;
 use streamspace_proto::controller::v1 as proto;
-use streamspace_proto::controller::v1::access_point::Target;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
+use super::service::Speech;
+use super::tls::{TlsFault, Trust};
+use super::way::{Site, Way, can_be_a_session};
 use crate::control::Shared;
 use crate::domain::{Generation, Session, SessionId};
 use crate::fleet::CallError;
 use crate::store::StoreError;
 
-/// How long a session's server may take to accept.
+/// How long a session's server may take to accept, with the TLS handshake if there is one.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Why there is no connection. Never tells where the session is.
+/// Why there is no connection. Never tells where the session is, nor how one logs in there.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
     #[error("the session has changed")]
     Changed,
     #[error("its controller says: {}", .0.message)]
     Controller(CallError),
-    #[error("its controller names no way to this service")]
+    #[error("its controller names no way to this service that could be taken")]
     NoWay,
-    #[error("its controller names a kind of way that is not offered yet")]
-    Unsupported,
+    #[error("{0}, which is not supported yet")]
+    Unsupported(&'static str),
+    #[error("its controller names an address where no session can be")]
+    Forbidden,
     #[error("it does not accept connections")]
-    Refused(#[source] std::io::Error),
+    Refused,
     #[error("it does not accept connections in time")]
     TimedOut,
+    #[error("{0}")]
+    Tls(#[from] TlsFault),
     #[error("the server's database does not answer")]
     Store(#[from] StoreError),
 }
 
-/// A service of a session as it was at one generation. As the authority of a URL it is what pooled connections
-/// are kept under, so that none outlives the wake of its session.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A service of a session as it was at one generation: what pooled connections are kept under, so that none outlives
+/// the wake of its session.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Destination {
     pub(super) session: SessionId,
     pub(super) generation: Generation,
@@ -53,36 +57,44 @@ impl Destination {
     pub(super) fn new(session: &Session, service: &str) -> Self {
         Self { session: session.id.clone(), generation: session.generation, service: service.to_owned() }
     }
-
-    /// The authority that stands for it.
-    pub(super) fn authority(&self) -> String {
-        format!("{}.{}.{}", hex::encode(&self.service), self.generation.get(), self.session)
-    }
-
-    fn parse(authority: &str) -> Option<Self> {
-        let (service, rest) = authority.split_once('.')?;
-        let (generation, session) = rest.split_once('.')?;
-        Some(Self {
-            session: SessionId::parse(session).ok()?,
-            generation: Generation::from_db(generation.parse().ok()?),
-            service: String::from_utf8(hex::decode(service).ok()?).ok()?,
-        })
-    }
 }
 
-/// Connects to sessions; what the HTTP client gets its connections from.
-#[derive(Clone)]
+/// Bytes to and from a session.
+pub(super) type Stream = Either<TcpStream, TlsStream<TcpStream>>;
+
+/// Connects to sessions.
 pub(super) struct Connector {
     shared: Arc<Shared>,
+    trust: Trust,
 }
 
 impl Connector {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, trust: Trust::default() }
     }
 
     /// Connects to a service where it is now.
-    pub(super) async fn connect(&self, to: &Destination) -> Result<TcpStream, ConnectError> {
+    pub(super) async fn connect(
+        &self,
+        to: &Destination,
+        speech: Speech,
+    ) -> Result<(Stream, Site), ConnectError> {
+        let way = self.way(to, speech).await?;
+        let connecting = async {
+            let stream = dial(&way.host, way.port).await?;
+            // Key strokes and frames want to go at once; where that cannot be set they only go later.
+            let _ = stream.set_nodelay(true);
+            match &way.tls {
+                None => Ok(Stream::Left(stream)),
+                Some(tls) => Ok::<_, ConnectError>(Stream::Right(tls.over(stream).await?)),
+            }
+        };
+        let stream = tokio::time::timeout(CONNECT_LIMIT, connecting).await;
+        Ok((stream.map_err(|_| ConnectError::TimedOut)??, way.site))
+    }
+
+    /// Asks the controller.
+    async fn way(&self, to: &Destination, speech: Speech) -> Result<Way, ConnectError> {
         let record = self.shared.store.session(&to.session).await?.ok_or(ConnectError::Changed)?;
         let session = record.session;
         if session.generation != to.generation {
@@ -105,99 +117,21 @@ impl Connector {
             ConnectError::Controller(CallError { message, ..error })
         })?;
         let point = answer.points.into_iter().find(|point| point.service == to.service);
-        let target = point.and_then(|point| point.target).ok_or(ConnectError::NoWay)?;
-        let (host, port) = place(target)?;
-        let connecting = TcpStream::connect((host.as_str(), port));
-        let stream = match tokio::time::timeout(CONNECT_LIMIT, connecting).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(ConnectError::Refused(error)),
-            Err(_) => return Err(ConnectError::TimedOut),
-        };
-        // Key strokes and frames want to go at once; where that cannot be set they only go later.
-        let _ = stream.set_nodelay(true);
-        Ok(stream)
+        Way::read(point.ok_or(ConnectError::NoWay)?, speech, &self.trust)
     }
 }
 
-/// The host and port behind a way.
-fn place(target: Target) -> Result<(String, u16), ConnectError> {
-    match target {
-        Target::Tcp(target) => {
-            let port = u16::try_from(target.port).map_err(|_| ConnectError::NoWay)?;
-            Ok((target.host, port))
-        }
-        Target::Http(target) => {
-            let url: Uri = target.base_url.parse().map_err(|_| ConnectError::NoWay)?;
-            // TLS, a path before the session's own, and headers of the controller's.
-            let plain = url.scheme_str() == Some("http")
-                && url.path() == "/"
-                && url.query().is_none()
-                && target.headers.is_empty();
-            if !plain {
-                return Err(ConnectError::Unsupported);
-            }
-            let host = url.host().ok_or(ConnectError::NoWay)?;
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            Ok((host.to_owned(), url.port_u16().unwrap_or(80)))
-        }
-        Target::Tunnel(_) => Err(ConnectError::Unsupported),
-    }
-}
-
-impl tower::Service<Uri> for Connector {
-    type Response = TokioIo<TcpStream>;
-    type Error = ConnectError;
-    type Future = BoxFuture<'static, Result<Self::Response, ConnectError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connector = self.clone();
-        async move {
-            let destination = uri.authority().and_then(|authority| Destination::parse(authority.as_str()));
-            let destination = destination.ok_or(ConnectError::NoWay)?;
-            Ok(TokioIo::new(connector.connect(&destination).await?))
-        }
-        .boxed()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn plain_http_is_a_place_like_any_other() {
-        let http = |base_url: &str, headers: &[(&str, &str)]| {
-            let headers =
-                headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-            place(Target::Http(proto::HttpTarget { base_url: base_url.to_owned(), headers }))
-        };
-        for (url, host, port) in [
-            ("http://127.0.0.1:8080", "127.0.0.1", 8080),
-            ("http://127.0.0.1:8080/", "127.0.0.1", 8080),
-            ("http://[::1]:8080", "::1", 8080),
-            ("http://session.internal", "session.internal", 80),
-        ] {
-            assert_eq!(http(url, &[]).unwrap(), (host.to_owned(), port), "{url}");
-        }
-        for url in ["https://127.0.0.1:8443", "http://127.0.0.1:8080/base", "http://127.0.0.1:8080/?a=b"] {
-            assert!(matches!(http(url, &[]), Err(ConnectError::Unsupported)), "{url}");
-        }
-        let with_headers = http("http://127.0.0.1:8080", &[("authorization", "Basic x")]);
-        assert!(matches!(with_headers, Err(ConnectError::Unsupported)));
-        assert!(matches!(http("no url", &[]), Err(ConnectError::NoWay)));
-    }
-
-    #[test]
-    fn a_destination_comes_back_out_of_its_authority() {
-        for service in ["web", "My Port/1", "ü"] {
-            let (session, generation) = (SessionId::generate(), Generation::FIRST.next());
-            let destination = Destination { session, generation, service: service.to_owned() };
-            let uri: Uri = format!("http://{}/x", destination.authority()).parse().unwrap();
-            assert_eq!(Destination::parse(uri.authority().unwrap().as_str()), Some(destination));
+/// Connects to the first address that accepts. A name is looked up once: what is checked is what is connected to.
+async fn dial(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+    let found: Vec<SocketAddr> =
+        lookup_host((host, port)).await.map_err(|_| ConnectError::Refused)?.collect();
+    let mut error = ConnectError::Refused;
+    for address in found {
+        if !can_be_a_session(address.ip()) {
+            error = ConnectError::Forbidden;
+        } else if let Ok(stream) = TcpStream::connect(address).await {
+            return Ok(stream);
         }
     }
+    Err(error)
 }

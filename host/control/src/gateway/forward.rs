@@ -1,53 +1,35 @@
 //! HTTP requests to sessions and back, and the connections that they are upgraded to.
 
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
-use http::{HeaderValue, Method, StatusCode, Uri, header};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::time::MissedTickBehavior;
 
 use super::Gateway;
 use super::address::Address;
 use super::authorize::{self, Visitor, authorize};
-use super::connect::{ConnectError, Connector, Destination};
-use super::headers::{remove_hop_by_hop, remove_own_cookie, rewrite_answer};
+use super::connect::{ConnectError, Destination};
+use super::headers::{Place, remove_hop_by_hop, remove_own_cookie, rewrite_answer};
+use super::pool::{Connection, Pool};
 use super::service::{Service, Speech, choose, is_up};
+use super::way::Site;
 use super::{page, rfb, ticket};
 use crate::domain::{Generation, Session, SessionId};
 use crate::rest::problem::Problem;
 use crate::slots::Slot;
 
-/// Connections kept for the next request of a session.
-const IDLE_CONNECTIONS: usize = 8;
-/// How long they are kept.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Open connections are no sign of use more often than that.
 const SHORTEST_SIGN: Duration = Duration::from_millis(10);
-
-/// The HTTP client towards sessions.
-pub(super) struct Forwarder {
-    client: Client<Connector, Body>,
-}
-
-impl Forwarder {
-    pub(super) fn new(connector: Connector) -> Self {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            // The browser's own name for the server stays: applications compare it with Origin.
-            .set_host(false)
-            .build(connector);
-        Self { client }
-    }
-}
+/// What a connection may be upgraded to. Others, such as `h2c`, would carry whole requests past the gateway.
+const WEBSOCKET: &str = "websocket";
 
 /// `/s/<session>`: relative links need the slash.
 pub(super) async fn without_slash(uri: Uri) -> Redirect {
@@ -85,7 +67,7 @@ async fn try_forward(gateway: &Arc<Gateway>, request: Request) -> Result<Respons
     let secure = authorize::is_secure(request.headers());
     let mut response = match service.speech {
         Speech::Http => send(gateway, &session, &service, &address, &visitor, request).await?,
-        Speech::Rfb => rfb::over_websocket(gateway, &session, &service, request).await?,
+        Speech::Rfb => rfb::over_websocket(gateway, &session, &service, &visitor, request).await?,
     };
     if let Visitor::AgingCookie(value) = visitor {
         let cookie = authorize::set_cookie(&address.session, &value, secure);
@@ -95,83 +77,153 @@ async fn try_forward(gateway: &Arc<Gateway>, request: Request) -> Result<Respons
 }
 
 /// Sends a request on and brings the answer back.
-async fn send(
+pub(super) async fn send(
     gateway: &Arc<Gateway>,
     session: &Session,
     service: &Service,
     address: &Address,
     visitor: &Visitor,
-    mut request: Request,
+    request: Request,
 ) -> Result<Response, Problem> {
-    let destination = Destination::new(session, &service.name);
-    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
-    let target = format!("http://{}{}{query}", destination.authority(), address.path);
-    *request.uri_mut() =
-        target.parse().map_err(|_| Problem::not_found("the session cannot have such a path"))?;
-    *request.version_mut() = http::Version::HTTP_11;
-
-    let browser = request.extensions_mut().remove::<OnUpgrade>();
-    let headers = request.headers_mut();
-    let upgrade = remove_hop_by_hop(headers).filter(|_| browser.is_some());
+    let (mut parts, body) = request.into_parts();
+    // TRACE would show what the gateway adds, CONNECT leads past it.
+    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+        return Err(Problem::method_not_allowed());
+    }
+    let host = browsers_host(&parts.headers, &parts.uri);
+    let browser = parts.extensions.remove::<OnUpgrade>();
+    let upgrade = remove_hop_by_hop(&mut parts.headers).filter(|protocol| {
+        browser.is_some() && protocol.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes())
+    });
     let mut slot = None;
     if let Some(protocol) = upgrade {
+        visitor.check_origin(&parts.headers, host.as_ref())?;
         slot = Some(gateway.slot(&session.id)?);
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, protocol);
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        parts.headers.insert(header::UPGRADE, protocol);
     }
-    remove_own_cookie(headers);
+    remove_own_cookie(&mut parts.headers);
     if *visitor == Visitor::Token {
-        headers.remove(header::AUTHORIZATION);
+        parts.headers.remove(header::AUTHORIZATION);
     }
-    let host = headers.get(header::HOST).cloned();
     if let Some(host) = &host {
-        headers.insert("x-forwarded-host", host.clone());
+        parts.headers.insert(header::HOST, host.clone());
+        parts.headers.insert("x-forwarded-host", host.clone());
     }
-    if !headers.contains_key("x-forwarded-proto") {
-        headers.insert("x-forwarded-proto", HeaderValue::from_static("http"));
+    if !parts.headers.contains_key("x-forwarded-proto") {
+        parts.headers.insert("x-forwarded-proto", HeaderValue::from_static("http"));
     }
-    if let Ok(prefix) = address.prefix().parse() {
-        headers.insert("x-forwarded-prefix", prefix);
+    let prefix = address.prefix();
+    if let Ok(prefix) = prefix.parse() {
+        parts.headers.insert("x-forwarded-prefix", prefix);
     }
 
-    let mut answer = gateway.forwarder.client.request(request).await.map_err(|error| {
-        tracing::debug!(session = %session.id, service = service.name, %error, cause = ?error.source(), "no answer from the session");
-        unanswered(&error)
-    })?;
-    if answer.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let (Some(browser), Some(slot)) = (browser, slot)
-    {
+    let outbound = Outbound {
+        destination: Destination::new(session, &service.name),
+        method: parts.method,
+        path: &address.path,
+        query: parts.uri.query(),
+        headers: parts.headers,
+    };
+    let (mut answer, site) = outbound.exchange(&gateway.pool, body).await?;
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let (Some(browser), Some(slot)) = (browser, slot) else {
+            return Err(Problem::bad_gateway("the session switched to a protocol that nobody asked for"));
+        };
         join(gateway, session, slot, browser, hyper::upgrade::on(&mut answer));
     } else {
         remove_hop_by_hop(answer.headers_mut());
     }
-    rewrite_answer(answer.headers_mut(), &address.prefix(), host.as_ref());
+    rewrite_answer(answer.headers_mut(), &Place { prefix: &prefix, host: host.as_ref(), site: &site });
     Ok(answer.map(Body::new))
 }
 
-fn unanswered(error: &hyper_util::client::legacy::Error) -> Problem {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<ConnectError>() {
-            return connect_problem(error);
+/// How the browser calls this server: applications compare it with `Origin`.
+pub(super) fn browsers_host(headers: &HeaderMap, uri: &Uri) -> Option<HeaderValue> {
+    let authority = || uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    headers.get(header::HOST).cloned().or_else(authority)
+}
+
+/// A request as it is sent on, but for what depends on the connection.
+struct Outbound<'a> {
+    destination: Destination,
+    method: Method,
+    path: &'a str,
+    query: Option<&'a str>,
+    headers: HeaderMap,
+}
+
+impl Outbound<'_> {
+    /// Sends it over a kept connection if there is one. Such a one may be closed by its other end just now: what did not
+    /// get out at all is sent again over a new one.
+    async fn exchange(
+        self,
+        pool: &Pool,
+        body: Body,
+    ) -> Result<(http::Response<Incoming>, Arc<Site>), Problem> {
+        let told = |error: ConnectError| {
+            tracing::debug!(session = %self.destination.session, service = self.destination.service, %error, "no connection to the session");
+            connect_problem(&error)
+        };
+        let mut connection = pool.take(&self.destination).await.map_err(told)?;
+        let mut body = body;
+        loop {
+            let request = self.request(&connection.site, body)?;
+            let mut failed = match connection.sender.try_send_request(request).await {
+                Ok(answer) => {
+                    let site = Arc::clone(&connection.site);
+                    self.keep(pool, connection, answer.status());
+                    return Ok((answer, site));
+                }
+                Err(failed) => failed,
+            };
+            match failed.take_message() {
+                Some(unsent) if connection.is_used => {
+                    body = unsent.into_body();
+                    connection = pool.fresh(&self.destination).await.map_err(told)?;
+                }
+                _ => {
+                    tracing::debug!(session = %self.destination.session, service = self.destination.service, error = %failed.error(), "no answer from the session");
+                    return Err(Problem::bad_gateway("the session ended the connection without an answer"));
+                }
+            }
         }
-        cause = error.source();
     }
-    Problem::bad_gateway("the session ended the connection without an answer")
+
+    fn request(&self, site: &Site, body: Body) -> Result<http::Request<Body>, Problem> {
+        let no_path = || Problem::not_found("the session cannot have such a path");
+        let path = site.path(self.path).ok_or_else(no_path)?;
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        let query = self.query.map(|query| format!("?{query}")).unwrap_or_default();
+        let target: PathAndQuery = format!("{slash}{path}{query}").parse().map_err(|_| no_path())?;
+        let mut request = http::Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::from(target);
+        *request.headers_mut() = self.headers.clone();
+        site.added.put_into(request.headers_mut());
+        Ok(request)
+    }
+
+    /// Not where what the controller logged in with is not good any more: the next request asks it anew.
+    fn keep(&self, pool: &Pool, connection: Connection, status: StatusCode) {
+        if status != StatusCode::UNAUTHORIZED && status != StatusCode::SWITCHING_PROTOCOLS {
+            pool.keep(self.destination.clone(), connection);
+        }
+    }
 }
 
 /// How a failed connection is told.
 pub(super) fn connect_problem(error: &ConnectError) -> Problem {
+    let detail = format!("the session cannot be reached: {error}");
     match error {
         ConnectError::Store(_) => Problem::internal(),
         ConnectError::Changed => {
             Problem::unavailable("session-changed", "the session has just changed; try again")
         }
-        ConnectError::NoWay | ConnectError::Unsupported => {
-            Problem::bad_gateway(format!("the session cannot be reached: {error}"))
-        }
-        ConnectError::Controller(_) | ConnectError::Refused(_) | ConnectError::TimedOut => {
-            Problem::unavailable("session-unreachable", format!("the session cannot be reached: {error}"))
+        ConnectError::Unsupported(_) => Problem::conflict("unsupported", &detail),
+        ConnectError::NoWay | ConnectError::Forbidden | ConnectError::Tls(_) => Problem::bad_gateway(detail),
+        ConnectError::Controller(_) | ConnectError::Refused | ConnectError::TimedOut => {
+            Problem::unavailable("session-unreachable", detail)
         }
     }
 }

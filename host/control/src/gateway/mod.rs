@@ -4,15 +4,19 @@
 //! reach the browser.
 
 mod activity;
+mod added;
 mod address;
 mod authorize;
 mod connect;
 mod forward;
 mod headers;
 mod page;
+mod pool;
 mod rfb;
 pub(crate) mod service;
 mod ticket;
+mod tls;
+mod way;
 
 use std::sync::Arc;
 
@@ -26,13 +30,13 @@ use crate::rest::extract::Serves;
 use crate::rest::openapi::behind_a_token;
 use activity::Activity;
 use connect::Connector;
-use forward::Forwarder;
+use pool::Pool;
 
 /// What the gateway's handlers share.
 pub(crate) struct Gateway {
     shared: Arc<Shared>,
-    connector: Connector,
-    forwarder: Forwarder,
+    connector: Arc<Connector>,
+    pool: Pool,
     activity: Activity,
 }
 
@@ -45,12 +49,12 @@ impl Serves for Arc<Gateway> {
 /// Everything under `/s/`, and what of the API belongs to it. Below `/s/` applications of others answer: that is not
 /// part of the API's description.
 pub(crate) fn router(shared: Arc<Shared>) -> OpenApiRouter {
-    let connector = Connector::new(Arc::clone(&shared));
-    let forwarder = Forwarder::new(connector.clone());
+    let connector = Arc::new(Connector::new(Arc::clone(&shared)));
+    let pool = Pool::new(Arc::clone(&connector));
     let authenticated = axum::middleware::from_fn_with_state(Arc::clone(&shared), authenticate);
     let activity =
         Activity::new(Arc::clone(&shared.store), shared.connections.clone(), shared.config.activity_interval);
-    let gateway = Arc::new(Gateway { shared, connector, forwarder, activity });
+    let gateway = Arc::new(Gateway { shared, connector, pool, activity });
     let mut tickets = OpenApiRouter::default().routes(routes!(ticket::issue)).route_layer(authenticated);
     behind_a_token(tickets.get_openapi_mut());
     OpenApiRouter::default()

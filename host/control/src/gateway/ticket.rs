@@ -23,6 +23,8 @@ use crate::store::{AccessGrant, GrantKind};
 
 /// The query parameter.
 const PARAMETER: &str = "streamspace_ticket";
+/// What cannot be guessed.
+const TOKEN_BYTES: usize = 32;
 /// Time enough for a browser to start.
 const TICKET_LIFETIME: chrono::Duration = chrono::Duration::seconds(60);
 
@@ -109,7 +111,12 @@ pub(super) async fn admit(gateway: &Gateway, session: &SessionId, uri: &Uri) -> 
 }
 
 fn fresh_token() -> String {
-    hex::encode(rand::random::<[u8; 32]>())
+    hex::encode(rand::random::<[u8; TOKEN_BYTES]>())
+}
+
+/// Whether a text can be one of our tickets and cookies.
+pub(super) fn is_token(text: &str) -> bool {
+    text.len() == TOKEN_BYTES * 2 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The ticket of a query, and the query without it.

@@ -339,11 +339,12 @@ impl Faults {
             }
         };
         let port = self.port("spec.vnc.port", raw.port.unwrap_or(DEFAULT_VNC_PORT));
-        Vnc { enabled: raw.enabled.unwrap_or(false), port, protocol }
+        // Who describes a desktop wants one.
+        Vnc { enabled: raw.enabled.unwrap_or(true), port, protocol }
     }
 
     fn webapp(&mut self, raw: WebAppDraft, extent: Extent) -> WebApp {
-        let enabled = raw.enabled.unwrap_or(false);
+        let enabled = raw.enabled.unwrap_or(true);
         let port = match raw.port {
             Some(number) => self.port("spec.webapp.port", number),
             None => {

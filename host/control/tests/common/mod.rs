@@ -3,6 +3,7 @@
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::panic)]
 
 pub mod live;
+pub mod visit;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
@@ -110,6 +111,10 @@ pub struct State {
     pub points: Vec<AccessPoint>,
     /// Where the services of a session are, by session and service.
     pub access: HashMap<(String, String), u16>,
+    /// The same, where it is more than a port of this machine.
+    pub targets: HashMap<(String, String), AccessPoint>,
+    /// How often somebody asked where a service of a session is.
+    pub accessed: u32,
 }
 
 /// Counts a reader for as long as its stream is there.
@@ -563,6 +568,14 @@ impl ControllerService for Backend {
         let GetSessionAccessRequest { session_id, service, .. } = request.into_inner();
         if service.is_empty() {
             let points = self.with(|state| state.points.clone());
+            return Ok(Response::new(SessionAccessResponse { session_id, points }));
+        }
+        let target = self.with(|state| {
+            state.accessed += 1;
+            state.targets.get(&(session_id.clone(), service.clone())).cloned()
+        });
+        if let Some(target) = target {
+            let points = vec![AccessPoint { service, ..target }];
             return Ok(Response::new(SessionAccessResponse { session_id, points }));
         }
         let port = self.with(|state| state.access.get(&(session_id.clone(), service.clone())).copied());

@@ -2,6 +2,7 @@
 //! the operator grants; a name that is not granted gives an error value, never a trap.
 
 mod config;
+mod deadline;
 pub(crate) mod docker;
 pub(crate) mod http;
 mod log;

@@ -5,6 +5,6 @@ mod outbound;
 
 pub(crate) use inbound::{handle, home_key, session_ref, session_request, some_unless_empty};
 pub(crate) use outbound::{
-    Mutation, access_point, capabilities, entry, health, log_entry, metrics, mutation, session_events,
-    status, unhealthy,
+    Mutation, access_point, capabilities, deletion, entry, health, log_entry, metrics, mutation,
+    session_events, status, unhealthy,
 };

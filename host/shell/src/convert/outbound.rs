@@ -8,6 +8,9 @@ use streamspace_runtime::contract::lifecycle::{
 use streamspace_runtime::contract::observe::{self, Target};
 use streamspace_runtime::contract::plugin::{Capacity, Health, Report};
 use streamspace_runtime::contract::types::{Condition, ConditionStatus, Outcome, Phase, SessionState, Usage};
+use tonic::Status;
+
+use crate::status::internal;
 
 /// The parts of a mutation's answer, which each response arranges in its own way.
 pub(crate) struct Mutation {
@@ -42,6 +45,29 @@ pub(crate) fn mutation(outcome: Outcome) -> Mutation {
             conditions: progress.conditions.into_iter().map(condition).collect(),
         },
     }
+}
+
+/// A delete's outcome. A plugin that is done says `terminated`: with any other phase it has seen the session after all,
+/// and whoever took that for a success would forget one that goes on.
+pub(crate) fn deletion(session_id: String, outcome: Outcome) -> Result<proto::DeleteSessionResponse, Status> {
+    if let Outcome::Done(state) = &outcome
+        && state.phase != Phase::Terminated
+    {
+        let seen = phase(state.phase);
+        return Err(internal(&format!(
+            "the plugin says that it is done with the delete, and shows phase {seen}"
+        )));
+    }
+    let Mutation { message, handle, in_progress, poll_after, conditions, .. } = mutation(outcome);
+    Ok(proto::DeleteSessionResponse {
+        session_id,
+        success: !in_progress,
+        message,
+        handle,
+        in_progress,
+        poll_after,
+        conditions,
+    })
 }
 
 /// What a person should know of conditions that do not hold.
@@ -242,11 +268,26 @@ pub(crate) fn access_point(point: observe::AccessPoint) -> Option<proto::AccessP
         Target::Http(target) => proto::access_point::Target::Http(proto::HttpTarget {
             base_url: target.base_url,
             headers: target.headers.into_iter().collect(),
+            identity: server_identity(&point.ext),
         }),
         Target::Tcp(_) | Target::Websocket(_) | Target::Socket(_) => return None,
     };
     let (username, password) = point.login.map(|login| (login.username, login.password)).unwrap_or_default();
     Some(proto::AccessPoint { service: point.service, target: Some(target), username, password })
+}
+
+/// What the further facts of an access point say of its server; the contract names them at `http-target`.
+fn server_identity(ext: &[(String, String)]) -> Option<proto::ServerIdentity> {
+    let fact = |name: &str| {
+        let found = ext.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.clone()).unwrap_or_default()
+    };
+    let identity = proto::ServerIdentity {
+        ca: fact("tls-ca"),
+        sha256: fact("tls-sha256"),
+        server_name: fact("tls-server-name"),
+    };
+    Some(identity).filter(|identity| *identity != proto::ServerIdentity::default())
 }
 
 fn duration_ms(ms: u32) -> prost_types::Duration {
@@ -265,10 +306,68 @@ fn timestamp_ns(ns: u64) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use streamspace_runtime::contract::types::Progress;
+
     use super::*;
 
     fn event(session_id: &str, change: Change) -> SessionEvent {
         SessionEvent { session_id: session_id.into(), external_ref: None, change }
+    }
+
+    #[test]
+    fn a_delete_succeeds_only_when_the_session_is_seen_to_be_gone() {
+        let done = |phase| {
+            Outcome::Done(SessionState {
+                session_id: "s1".into(),
+                node_id: None,
+                phase,
+                conditions: vec![],
+                last_activity_ms: None,
+                usage: None,
+                ext: vec![],
+            })
+        };
+        assert!(deletion("s1".into(), done(Phase::Terminated)).unwrap().success);
+        for seen in [Phase::Pending, Phase::Running, Phase::Hibernated, Phase::Failed] {
+            let status = deletion("s1".into(), done(seen)).unwrap_err();
+            assert_eq!(status.code(), tonic::Code::Internal);
+            assert!(status.message().contains(phase(seen)), "{status:?}");
+        }
+        let goes_on = deletion(
+            "s1".into(),
+            Outcome::InProgress(Progress {
+                handle: vec![1],
+                poll_after_ms: 1,
+                message: String::new(),
+                conditions: vec![],
+                ext: vec![],
+            }),
+        );
+        let goes_on = goes_on.unwrap();
+        assert_eq!((goes_on.success, goes_on.in_progress, goes_on.handle), (false, true, vec![1]));
+    }
+
+    #[test]
+    fn facts_about_a_server_reach_the_gateway() {
+        let point = |ext: &[(&str, &str)]| {
+            let target = observe::HttpTarget { base_url: "https://a/b".into(), headers: vec![] };
+            let ext = ext.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            let point = observe::AccessPoint {
+                service: "web".into(),
+                target: Target::Http(target),
+                login: None,
+                ext,
+            };
+            let Some(proto::access_point::Target::Http(target)) = access_point(point).unwrap().target else {
+                panic!("not what was given")
+            };
+            target.identity
+        };
+        assert_eq!(point(&[("other", "x")]), None);
+        let identity = point(&[("tls-sha256", "ab"), ("tls-ca", "pem"), ("tls-server-name", "n")]);
+        let expected =
+            proto::ServerIdentity { ca: "pem".into(), sha256: "ab".into(), server_name: "n".into() };
+        assert_eq!(identity, Some(expected));
     }
 
     #[test]

@@ -161,6 +161,7 @@ impl TemplateInput {
     pub(super) fn validate(self, before: Option<&TemplateBody>) -> Result<TemplateBody, Problem> {
         let mut faults = Faults::default();
         let mut spec = self.spec.unwrap_or_default();
+        spec.say_enabled(true);
         for index in spec.restore(before.map(|before| &before.spec)) {
             let field = format!("spec.env[{index}].value");
             faults.add(field, "stands for a hidden value, and none is hidden under this name");

@@ -29,6 +29,7 @@ impl DockerEndpoint {
             self.check_volume(&mount.volume).await?;
         }
         let options = CreateContainerOptions { name: Some(spec.name.clone()), platform: String::new() };
+        self.check_image(&spec.image).await?;
         let body = create_body(spec, &self.controller, self.is_windows().await?)?;
         let made = self.client().await?.create_container(Some(options), body).await.map_err(translate)?;
         for warning in &made.warnings {
@@ -70,10 +71,10 @@ impl DockerEndpoint {
         self.own_container(name).await
     }
 
-    pub(super) async fn list_containers(&self, labels: &Labels) -> Result<Vec<Container>, Error> {
+    pub(super) async fn list_containers(&self, wanted: &Labels) -> Result<Vec<Container>, Error> {
         let options = ListContainersOptions {
             all: true,
-            filters: Some(policy::filters(labels, &self.controller)),
+            filters: Some(policy::filters(wanted, &self.controller)),
             ..Default::default()
         };
         let found = self.client().await?.list_containers(Some(options)).await.map_err(translate)?;

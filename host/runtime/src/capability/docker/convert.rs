@@ -12,6 +12,8 @@ use streamspace_bindings::imports::docker::{
 };
 use streamspace_bindings::types::Transport;
 
+use super::labels;
+
 pub(super) fn engine_info(info: SystemInfo, api_version: String) -> EngineInfo {
     let mut runtimes: Vec<String> = info.runtimes.unwrap_or_default().into_keys().collect();
     runtimes.sort();
@@ -74,7 +76,7 @@ pub(super) fn inspected(found: ContainerInspectResponse) -> Container {
         id: found.id.unwrap_or_default(),
         name: found.name.as_deref().unwrap_or_default().trim_start_matches('/').to_owned(),
         image: config.image.unwrap_or_default(),
-        labels: config.labels.unwrap_or_default().into_iter().collect(),
+        labels: labels::told(config.labels.unwrap_or_default()),
         state: match status {
             ContainerStateStatusEnum::CREATED => ContainerState::Created,
             ContainerStateStatusEnum::EMPTY => ContainerState::Unknown,
@@ -144,7 +146,7 @@ pub(super) fn listed(found: ContainerSummary) -> Container {
             .map(|name| name.trim_start_matches('/').to_owned())
             .unwrap_or_default(),
         image: found.image.unwrap_or_default(),
-        labels: found.labels.unwrap_or_default().into_iter().collect(),
+        labels: labels::told(found.labels.unwrap_or_default()),
         state: match state {
             ContainerSummaryStateEnum::CREATED => ContainerState::Created,
             ContainerSummaryStateEnum::EMPTY => ContainerState::Unknown,

@@ -1,18 +1,19 @@
 //! One engine that the operator granted.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, Docker};
 use streamspace_bindings::imports::docker::{EngineInfo, ExposedPort, Image};
 use streamspace_bindings::types::{Error, ErrorKind};
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::OnceCell;
 
 use super::convert;
 use super::error;
 use super::events::Events;
 use super::failure::translate;
-use super::policy;
 use super::pull::Pulls;
+use super::{labels, policy};
 
 /// Longest wait for an answer's head. Stopping a container answers after its grace period; the call's own time limit
 /// is the shorter one in all other cases.
@@ -28,13 +29,20 @@ enum Target {
 /// A named engine: how to reach it, whose marks to use, and what outlives a call.
 pub(crate) struct DockerEndpoint {
     target: Target,
-    client: OnceCell<Docker>,
+    known: Mutex<Arc<Known>>,
     pub(super) controller: String,
     pub(super) pulls: Pulls,
     pub(super) events: Events,
-    is_windows: OnceCell<bool>,
     /// Network names are not unique in the engine: one look-then-make at a time.
-    pub(super) network_lock: Mutex<()>,
+    pub(super) network_lock: tokio::sync::Mutex<()>,
+}
+
+/// What was found out about the engine, as long as it is the same one.
+#[derive(Default)]
+struct Known {
+    /// With the version of the API that both sides know.
+    client: OnceCell<Docker>,
+    is_windows: OnceCell<bool>,
 }
 
 impl DockerEndpoint {
@@ -42,18 +50,28 @@ impl DockerEndpoint {
     pub(crate) fn new(target: &str, controller: &str) -> Result<Self, String> {
         Ok(Self {
             target: parse_target(target)?,
-            client: OnceCell::new(),
+            known: Mutex::default(),
             controller: controller.to_owned(),
             pulls: Pulls::default(),
             events: Events::default(),
-            is_windows: OnceCell::new(),
-            network_lock: Mutex::new(()),
+            network_lock: tokio::sync::Mutex::default(),
         })
     }
 
     /// The client, which connects anew for every request.
-    pub(super) async fn client(&self) -> Result<&Docker, Error> {
-        self.client.get_or_try_init(|| self.connect()).await.map_err(translate)
+    pub(super) async fn client(&self) -> Result<Docker, Error> {
+        let known = self.known();
+        known.client.get_or_try_init(|| self.connect()).await.cloned().map_err(translate)
+    }
+
+    fn known(&self) -> Arc<Known> {
+        Arc::clone(&self.known.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Forgets what was found out. An engine that was away may have come back as another version, which does not have
+    /// to take the requests of before.
+    pub(super) fn forget(&self) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
     }
 
     async fn connect(&self) -> Result<Docker, bollard::errors::Error> {
@@ -71,13 +89,21 @@ impl DockerEndpoint {
             let version = self.client().await?.version().await.map_err(translate)?;
             Ok(version.os.as_deref() == Some("windows"))
         };
-        self.is_windows.get_or_try_init(ask).await.copied()
+        self.known().is_windows.get_or_try_init(ask).await.copied()
     }
 
     pub(super) async fn inspect_engine(&self) -> Result<EngineInfo, Error> {
         let client = self.client().await?;
         let info = client.info().await.map_err(translate)?;
         Ok(convert::engine_info(info, client.client_version().to_string()))
+    }
+
+    /// That a container can be made from an image.
+    pub(super) async fn check_image(&self, reference: &str) -> Result<(), Error> {
+        let reference = policy::normal_reference(reference)?;
+        let image = self.client().await?.inspect_image(&reference).await.map_err(translate)?;
+        let given = image.config.and_then(|config| config.labels).unwrap_or_default();
+        labels::check_image(&reference, &given)
     }
 
     pub(super) async fn inspect_image(&self, reference: &str) -> Result<Image, Error> {

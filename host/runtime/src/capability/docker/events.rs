@@ -21,13 +21,19 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::endpoint::DockerEndpoint;
 use super::failure::translate;
-use super::policy;
+use super::{labels, policy};
 
 /// Events that are kept.
 const KEPT: usize = 1024;
 
+/// Bytes that they may take.
+const KEPT_BYTES: usize = 4 << 20;
+
 /// Events of a page.
 const PAGE: usize = 256;
+
+/// Bytes of events after which a page is full.
+const PAGE_BYTES: usize = 1 << 20;
 
 /// How long a subscription lives that nobody asks.
 const UNUSED: Duration = Duration::from_secs(300);
@@ -78,6 +84,8 @@ struct Feed {
 
 struct Ring {
     events: VecDeque<Event>,
+    /// What they take, in bytes.
+    bytes: usize,
     /// Number of the first event that is kept.
     first: u64,
     /// Whether the connection is lost.
@@ -102,11 +110,13 @@ impl Ring {
     }
 
     fn push(&mut self, event: Event) {
-        if self.events.len() == KEPT {
-            self.events.pop_front();
+        self.bytes += size(&event);
+        self.events.push_back(event);
+        while self.events.len() > KEPT || self.bytes > KEPT_BYTES {
+            let Some(oldest) = self.events.pop_front() else { break };
+            self.bytes = self.bytes.saturating_sub(size(&oldest));
             self.first += 1;
         }
-        self.events.push_back(event);
     }
 
     fn after(&self, number: Option<u64>) -> Found {
@@ -114,7 +124,13 @@ impl Ring {
         match number.filter(|number| (self.first..=next).contains(number)) {
             Some(number) if number < next => {
                 let skipped = (number - self.first) as usize;
-                let events: Vec<Event> = self.events.iter().skip(skipped).take(PAGE).cloned().collect();
+                let mut bytes = 0;
+                let fitting = self.events.iter().skip(skipped).take(PAGE).take_while(|event| {
+                    let is_first = bytes == 0;
+                    bytes += size(event);
+                    is_first || bytes <= PAGE_BYTES
+                });
+                let events: Vec<Event> = fitting.cloned().collect();
                 let behind = number + events.len() as u64;
                 Found::Events(events, behind)
             }
@@ -134,7 +150,7 @@ impl Feed {
         // Two in the same tick of a coarse clock are still two.
         let before = LAST.fetch_max(now, Ordering::Relaxed);
         let epoch = if before < now { now } else { LAST.fetch_add(1, Ordering::Relaxed) + 1 };
-        let ring = Ring { events: VecDeque::new(), first: 0, ended: false, used: Instant::now() };
+        let ring = Ring { events: VecDeque::new(), bytes: 0, first: 0, ended: false, used: Instant::now() };
         Self { epoch, ring: Mutex::new(ring), changed: Notify::new() }
     }
 
@@ -237,7 +253,7 @@ impl DockerEndpoint {
         {
             return Ok(Arc::clone(&subscription.feed));
         }
-        let client = self.client().await?.clone();
+        let client = self.client().await?;
         // The stream itself says nothing until something happens.
         client.ping().await.map_err(translate)?;
         let feed = Arc::new(Feed::new());
@@ -264,17 +280,24 @@ fn options(controller: &str) -> EventsOptions {
     }
 }
 
+/// About what an event takes, in bytes.
+fn size(event: &Event) -> usize {
+    const OVERHEAD: usize = 128;
+    let labels = event.labels.iter().map(|(key, value)| key.len() + value.len() + OVERHEAD);
+    OVERHEAD + event.action.len() + event.name.len() + event.id.len() + labels.sum::<usize>()
+}
+
 /// None for a container that bears our mark and cannot have been made by us.
 fn event_of(message: EventMessage) -> Option<Event> {
     let actor = message.actor?;
-    let mut labels = actor.attributes?;
-    let name = labels.remove("name").filter(|name| policy::check_name(name).is_ok())?;
+    let mut attributes = actor.attributes?;
+    let name = attributes.remove("name").filter(|name| policy::check_name(name).is_ok())?;
     Some(Event {
         action: message.action?,
         name,
         id: actor.id.unwrap_or_default(),
-        // The engine mixes a container's labels with facts of the event, which have no dot in their names.
-        labels: labels.into_iter().filter(|(key, _)| key.contains('.')).collect(),
+        // The engine mixes the labels with facts of the event, which have no dot in their names.
+        labels: labels::told(attributes),
         time_ns: message.time_nano.and_then(|time| u64::try_from(time).ok()).unwrap_or_default(),
     })
 }
@@ -341,6 +364,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn large_events_are_fewer_and_come_in_smaller_pages() {
+        let feed = Feed::new();
+        let mut cursor = look(&feed, None).await.cursor;
+        let first = cursor.clone();
+        let large = || Event {
+            labels: vec![("streamspace.services".into(), "x".repeat(16 << 10))],
+            ..event("start")
+        };
+        let together = PAGE_BYTES / size(&large());
+        (0..together + 1).for_each(|_| feed.ring().push(large()));
+        let mut sizes = Vec::new();
+        for _ in 0..2 {
+            let page = look(&feed, Some(&cursor)).await;
+            sizes.push(page.events.len());
+            cursor = page.cursor;
+        }
+        assert_eq!(sizes, [together, 1]);
+
+        (0..KEPT).for_each(|_| feed.ring().push(large()));
+        let (kept, bytes) = {
+            let ring = feed.ring();
+            (ring.events.len(), ring.bytes)
+        };
+        assert_eq!((kept, bytes), (KEPT_BYTES / size(&large()), kept * size(&large())));
+        assert!(look(&feed, Some(&first)).await.resync, "and what went is told");
+        // However large, one event is a page.
+        feed.ring().push(Event { name: "x".repeat(PAGE_BYTES * 2), ..event("die") });
+        let behind = feed.cursor(feed.ring().next() - 1);
+        assert_eq!(look(&feed, Some(&behind)).await.events.len(), 1);
+    }
+
+    #[tokio::test]
     async fn a_reader_that_waits_is_woken_by_an_event_and_by_the_end() {
         let feed = Arc::new(Feed::new());
         let cursor = look(&feed, None).await.cursor;
@@ -372,6 +427,7 @@ mod tests {
                     ("name".to_owned(), name.to_owned()),
                     ("exitCode".to_owned(), "1".to_owned()),
                     ("streamspace.session_id".to_owned(), "a".to_owned()),
+                    ("org.opencontainers.image.title".to_owned(), "x".repeat(4 << 20)),
                 ])),
             }),
             ..Default::default()

@@ -31,6 +31,12 @@ const MAX_LINE: usize = 64 << 10;
 /// Bytes of the last lines that are looked for.
 const MAX_TAIL: usize = 8 << 20;
 
+/// Bytes that a line takes beside its text.
+const OVERHEAD: usize = 128;
+
+/// Last lines that can fit into that.
+const MAX_TAIL_LINES: u32 = (MAX_TAIL / OVERHEAD) as u32;
+
 /// Longest wait for a line.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -236,7 +242,7 @@ impl Lines {
     /// Takes an unfinished line for a line.
     fn flush(&mut self) {
         let Some((entry, position)) = self.pending.take() else { return };
-        self.bytes += entry.text.len();
+        self.bytes += entry.text.len() + OVERHEAD;
         self.done.push_back(LogLine {
             time_ns: Some(entry.time),
             is_error: entry.is_error,
@@ -246,12 +252,17 @@ impl Lines {
         let Some(tail) = self.tail else { return };
         while self.done.len() > tail || self.bytes > MAX_TAIL {
             let Some(line) = self.done.pop_front() else { break };
-            self.bytes = self.bytes.saturating_sub(line.message.len());
+            self.bytes = self.bytes.saturating_sub(line.message.len() + OVERHEAD);
         }
     }
 
     fn is_full(&self, limit: usize) -> bool {
         self.tail.is_none() && (self.done.len() >= limit || self.bytes >= MAX_PAGE)
+    }
+
+    /// Whether there were fewer entries than the reader has seen already.
+    fn is_short(&self) -> bool {
+        matches!(self.skip, Skip::Counted(behind) if self.skipped < behind.seen)
     }
 
     /// The page, and whether all lines are in it.
@@ -299,7 +310,8 @@ impl DockerEndpoint {
         deadline: Option<Instant>,
     ) -> Result<(LogPage, bool), Error> {
         let behind = query.cursor.as_deref().map(|cursor| parse_cursor(cursor, id)).transpose()?;
-        let (since, skip, tail) = match (behind, query.tail) {
+        let tail = query.tail.map(|tail| tail.min(MAX_TAIL_LINES));
+        let (since, skip, tail) = match (behind, tail) {
             (Some(Some(position)), _) => (position.since, Skip::Counted(position), None),
             (None, Some(tail)) => match self.time_of_tail(id, tail).await? {
                 Some(time) => {
@@ -318,6 +330,8 @@ impl DockerEndpoint {
         if let (Reading::Rotated, Some(Some(position))) = (&reading, behind) {
             tracing::debug!(container = id, "the log has lost its beginning");
             lines = Lines::new(id, since, Skip::Until(position.last), None);
+            // What there is comes at once; when the time is up there is nothing to wait for any more.
+            let deadline = deadline.filter(|deadline| Instant::now() < *deadline);
             reading = self.read(id, &mut lines, limit, deadline).await?;
         }
         let (mut page, all) = lines.into_page(limit, before);
@@ -338,6 +352,7 @@ impl DockerEndpoint {
                 None => output.next().await,
                 Some(deadline) if lines.done.is_empty() => match timeout_at(deadline, output.next()).await {
                     Ok(next) => next,
+                    Err(_) if lines.is_short() => return Ok(Reading::Rotated),
                     Err(_) => return Ok(Reading::Part),
                 },
                 // An unfinished line is left for the next page, which finds the rest of it, too.
@@ -358,6 +373,8 @@ impl DockerEndpoint {
                 // What was read is good; the next page will meet the failure again.
                 Some(Err(_)) if !lines.done.is_empty() => return Ok(Reading::Part),
                 Some(Err(failure)) => return Err(translate(failure)),
+                // What is left of the log was taken for what the reader has seen.
+                None if lines.is_short() => return Ok(Reading::Rotated),
                 None => {
                     lines.flush();
                     return Ok(Reading::Whole);
@@ -497,6 +514,14 @@ mod tests {
         let mut short = Lines::new(CONTAINER, 100, Skip::Counted(behind), None);
         assert_eq!(short.take(entry(false, 200 * SECOND, "z\n")), Err(Rotated), "far behind it");
 
+        // Its last lines came soon after those that are gone, and nothing comes after them.
+        let mut last = Lines::new(CONTAINER, 100, Skip::Counted(behind), None);
+        last.take(entry(false, 100 * SECOND + 8, "y\n")).unwrap();
+        assert!(last.is_short(), "fewer entries than were seen");
+        last.take(entry(false, 100 * SECOND + 8, "y\n")).unwrap();
+        let _ = last.take(entry(false, 100 * SECOND + 7, "a\n"));
+        assert!(!last.is_short());
+
         let mut rest = Lines::new(CONTAINER, 100, Skip::Until(behind.last), None);
         rest.take(entry(false, 100 * SECOND + 7, "a\n")).unwrap();
         rest.take(entry(false, 100 * SECOND + 8, "b\n")).unwrap();
@@ -520,6 +545,16 @@ mod tests {
         none.take(entry(false, SECOND, "a\n")).unwrap();
         let (page, _) = none.into_page(10, None);
         assert!(page.lines.is_empty() && page.cursor.is_some());
+    }
+
+    #[test]
+    fn empty_lines_take_room_as_well() {
+        let mut lines = Lines::new(CONTAINER, 0, Skip::Counted(Position::default()), Some(usize::MAX));
+        let most = MAX_TAIL_LINES as usize;
+        for number in 0..most + 10 {
+            lines.take(entry(false, number as u64, "\n")).unwrap();
+        }
+        assert_eq!(lines.done.len(), most);
     }
 
     #[test]

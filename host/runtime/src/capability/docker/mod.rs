@@ -5,6 +5,7 @@ mod convert;
 mod endpoint;
 mod events;
 mod failure;
+mod labels;
 mod logs;
 mod policy;
 mod pull;
@@ -21,6 +22,7 @@ use streamspace_bindings::imports::docker::{
 use streamspace_bindings::types::{Error, ErrorKind};
 
 pub(crate) use self::endpoint::DockerEndpoint;
+use super::deadline::{TimeIsOver, until};
 use super::error;
 use crate::call::CallState;
 
@@ -68,15 +70,25 @@ impl CallState {
     ) -> Result<T, Error> {
         let started = Instant::now();
         let object = beginning(object);
-        let mut unfinished = Unfinished { operation, object, armed: true };
-        let result = match self.context.docker.get(endpoint) {
-            Some(granted) => call(Arc::clone(granted)).await,
+        let granted = self.context.docker.get(endpoint);
+        let mut unfinished = Unfinished { operation, object, armed: granted.is_some() };
+        let result = match granted {
+            // An engine that says nothing is not the plugin's fault, which has to be able to say so.
+            Some(granted) => match until(self.answer_by, call(Arc::clone(granted))).await {
+                Ok(result) => {
+                    unfinished.armed = false;
+                    result
+                }
+                Err(TimeIsOver) => Err(error(ErrorKind::TimedOut, "the engine did not answer in time")),
+            },
             None => Err(error(
                 ErrorKind::Denied,
                 format!("no docker endpoint `{endpoint}` is granted to this plugin"),
             )),
         };
-        unfinished.armed = false;
+        if let (Some(engine), Err(Error { kind: ErrorKind::Unavailable, .. })) = (granted, &result) {
+            engine.forget();
+        }
         streamspace_failpoint::hit(operation);
         let (plugin, controller) = (self.context.plugin.as_str(), self.context.controller_id.as_str());
         let elapsed_us = started.elapsed().as_micros() as u64;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use streamspace_bindings::types::{Error, ErrorKind};
 
-use super::{Labels, error};
+use super::{Labels, error, labels};
 
 /// The label that the host puts on everything it makes; its value is the controller's id.
 pub(super) const CONTROLLER_LABEL: &str = "streamspace.controller";
@@ -62,11 +62,12 @@ pub(super) fn registry(reference: &str) -> &str {
 }
 
 /// The labels of a new object: the plugin's and the mark, which is not the plugin's to give.
-pub(super) fn marked(labels: Labels, controller: &str) -> Result<HashMap<String, String>, Error> {
-    let mut marked: HashMap<String, String> = labels.into_iter().collect();
+pub(super) fn marked(given: Labels, controller: &str) -> Result<HashMap<String, String>, Error> {
+    let mut marked: HashMap<String, String> = given.into_iter().collect();
     if marked.insert(CONTROLLER_LABEL.to_owned(), controller.to_owned()).is_some() {
         return Err(error(ErrorKind::Denied, format!("the label `{CONTROLLER_LABEL}` is the host's to set")));
     }
+    labels::check_own(&marked)?;
     Ok(marked)
 }
 

@@ -111,7 +111,7 @@ impl DockerEndpoint {
         login: Option<DockerCredentials>,
     ) -> Result<Pull, Error> {
         let reference = policy::normal_reference(reference)?;
-        let client = self.client().await?.clone();
+        let client = self.client().await?;
         let mut jobs = self.pulls.jobs();
         if let Some(job) = jobs.get(&reference)
             && job.progress().result.is_none()

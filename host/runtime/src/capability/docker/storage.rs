@@ -9,23 +9,23 @@ use streamspace_bindings::types::{Error, ErrorKind};
 
 use super::endpoint::DockerEndpoint;
 use super::failure::translate;
-use super::{Labels, error, policy};
+use super::{Labels, error, labels, policy};
 
 /// Option of a bridge that lets its containers talk to each other.
 const INTER_CONTAINER: &str = "com.docker.network.bridge.enable_icc";
 
 impl DockerEndpoint {
-    pub(super) async fn ensure_volume(&self, name: &str, labels: Labels) -> Result<Volume, Error> {
+    pub(super) async fn ensure_volume(&self, name: &str, given: Labels) -> Result<Volume, Error> {
         policy::check_name(name)?;
         let request = VolumeCreateRequest {
             name: Some(name.to_owned()),
-            labels: Some(policy::marked(labels, &self.controller)?),
+            labels: Some(policy::marked(given, &self.controller)?),
             ..Default::default()
         };
         // Making an existing volume succeeds and changes nothing, so the answer's labels tell whose it is.
         let volume = self.client().await?.create_volume(request).await.map_err(translate)?;
         self.expect_own_volume(name, &volume.labels)?;
-        Ok(Volume { name: volume.name, labels: volume.labels.into_iter().collect() })
+        Ok(Volume { name: volume.name, labels: labels::told(volume.labels) })
     }
 
     /// That a volume exists and is ours.
@@ -42,13 +42,13 @@ impl DockerEndpoint {
         Err(error(ErrorKind::Conflict, format!("the volume `{name}` does not belong to this controller")))
     }
 
-    pub(super) async fn list_volumes(&self, labels: &Labels) -> Result<Vec<Volume>, Error> {
-        let options = ListVolumesOptions { filters: Some(policy::filters(labels, &self.controller)) };
+    pub(super) async fn list_volumes(&self, wanted: &Labels) -> Result<Vec<Volume>, Error> {
+        let options = ListVolumesOptions { filters: Some(policy::filters(wanted, &self.controller)) };
         let found = self.client().await?.list_volumes(Some(options)).await.map_err(translate)?;
         let volumes = found.volumes.unwrap_or_default();
         Ok(volumes
             .into_iter()
-            .map(|volume| Volume { name: volume.name, labels: volume.labels.into_iter().collect() })
+            .map(|volume| Volume { name: volume.name, labels: labels::told(volume.labels) })
             .collect())
     }
 

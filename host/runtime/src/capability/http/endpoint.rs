@@ -1,13 +1,11 @@
 //! One server that the operator granted.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cookie_store::CookieStore;
-use cookie_store::RawCookie;
 use http::header::{COOKIE, HOST, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, Uri};
+use http::{HeaderValue, Uri};
 use http_body_util::channel::Channel;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -21,6 +19,7 @@ use url::Url;
 use super::connector::{Connector, Target};
 use super::credential::Credential;
 use super::error;
+use super::jar::Jar;
 use super::open::{InController, OpenInController};
 use super::parking::Parking;
 use super::request::{self, Checked};
@@ -42,9 +41,6 @@ pub(super) const MAX_HEAD: usize = 64 << 10;
 /// Headers that an answer may have.
 pub(super) const MAX_ANSWER_HEADERS: usize = 200;
 
-/// Cookies that are kept of one server.
-const MAX_COOKIES: usize = 64;
-
 /// The sending of a body was given up, so that the request must not look complete.
 #[derive(Debug, thiserror::Error)]
 #[error("the request's body was given up")]
@@ -62,7 +58,7 @@ pub(crate) struct HttpEndpoint {
     asked: Vec<Route>,
     granted: Option<Vec<Route>>,
     credential: Option<Credential>,
-    jar: Option<Mutex<CookieStore>>,
+    jar: Option<Jar>,
     pub(super) connector: Connector,
     pub(super) pool: Client<Connector, Body>,
     pub(super) parking: Arc<Parking>,
@@ -92,6 +88,12 @@ impl HttpEndpoint {
         let routes = |reason| format!("allow: {reason}");
         let place = Place::of(config)?;
         let credential = config.credential.as_ref().map(Credential::new).transpose();
+        let credential = credential.map_err(|reason| format!("credential.{reason}"))?;
+        if config.cookies && credential.as_ref().is_some_and(|credential| *credential.header() == COOKIE) {
+            return Err(
+                "credential.header: with `cookies = true` the header `Cookie` is the jar's".to_owned()
+            );
+        }
         let connector = Connector::new(place.target, config.http2);
         let pool = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(POOL_IDLE)
@@ -107,8 +109,8 @@ impl HttpEndpoint {
             base: place.base,
             asked: routes::parse_all(&asked.allow).map_err(routes)?,
             granted: config.allow.as_deref().map(routes::parse_all).transpose().map_err(routes)?,
-            credential: credential.map_err(|reason| format!("credential.{reason}"))?,
-            jar: config.cookies.then(Mutex::default),
+            credential,
+            jar: config.cookies.then(Jar::default),
             connector,
             pool,
             parking: Arc::default(),
@@ -159,7 +161,7 @@ impl HttpEndpoint {
         }
         let too_long = |_| error(ErrorKind::Invalid, "the path cannot be requested");
         let uri: Uri = format!("{}{path}", self.base).parse().map_err(too_long)?;
-        if let Some(cookies) = self.cookies_for(&uri) {
+        if let Some(cookies) = self.jar.as_ref().and_then(|jar| jar.value_for(&self.address(&path))) {
             headers.insert(COOKIE, cookies);
         }
         let uri = match on {
@@ -187,25 +189,18 @@ impl HttpEndpoint {
         })
     }
 
-    fn jar(&self) -> Option<MutexGuard<'_, CookieStore>> {
-        Some(self.jar.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn cookies_for(&self, uri: &Uri) -> Option<HeaderValue> {
+    /// What a path below the base is in whole, for the cookies' sake.
+    fn address(&self, path: &str) -> Url {
+        let base = self.url.path().trim_end_matches('/');
         let mut url = self.url.clone();
-        url.set_path(uri.path());
-        let jar = self.jar()?;
-        let pairs: Vec<_> =
-            jar.get_request_values(&url).map(|(name, value)| format!("{name}={value}")).collect();
-        let mut value = HeaderValue::try_from(pairs.join("; ")).ok().filter(|_| !pairs.is_empty())?;
-        value.set_sensitive(true);
-        Some(value)
+        url.set_path(&format!("{base}{}", request::without_query(path)));
+        url
     }
 
     /// Takes the head of an answer for the plugin, and its cookies for the jar.
     pub(super) fn head(&self, path: &str, response: &http::Response<Incoming>) -> ResponseHead {
-        if self.jar.is_some() {
-            self.keep_cookies(path, response.headers());
+        if let Some(jar) = &self.jar {
+            jar.keep(&self.address(path), response.headers());
         }
         let reason = match response.extensions().get::<ReasonPhrase>() {
             Some(reason) => String::from_utf8_lossy(reason.as_bytes()).into_owned(),
@@ -223,24 +218,6 @@ impl HttpEndpoint {
                     (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
                 })
                 .collect(),
-        }
-    }
-
-    fn keep_cookies(&self, path: &str, headers: &HeaderMap) {
-        let mut url = self.url.clone();
-        url.set_path(request::without_query(path));
-        let Some(mut jar) = self.jar() else { return };
-        for value in headers.get_all(SET_COOKIE) {
-            let Some(cookie) = value.to_str().ok().and_then(|text| RawCookie::parse(text.to_owned()).ok())
-            else {
-                continue;
-            };
-            // Only a server that has gone astray needs more.
-            let known = jar.iter_any().any(|kept| kept.name() == cookie.name());
-            if known || jar.iter_any().count() < MAX_COOKIES {
-                // One that is refused (for another host, expired) is not kept; nothing else follows.
-                let _ = jar.insert_raw(&cookie, &url);
-            }
         }
     }
 }
@@ -361,6 +338,8 @@ fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grants::SecretSource;
+    use crate::http_config::CredentialConfig;
     use crate::manifest::EndpointKind;
 
     fn bind(config: HttpConfig) -> Result<HttpEndpoint, String> {
@@ -379,6 +358,11 @@ mod tests {
         let pinned = || Some(TlsConfig { sha256: Some("ab".repeat(32)), ..Default::default() });
         let https = || HttpConfig { tls: pinned(), ..HttpConfig::new("https://pve:8006") };
         let plain = || HttpConfig::new("http://127.0.0.1:1");
+        let cookie = || CredentialConfig {
+            header: Some("cookie".into()),
+            secret: Some(SecretSource::Env("SESSION".into())),
+            ..Default::default()
+        };
         for (config, start) in [
             (HttpConfig::new("pve:8006"), "http: "),
             (HttpConfig::new("ftp://pve"), "http: "),
@@ -401,6 +385,7 @@ mod tests {
                 "tls.sha256: ",
             ),
             (HttpConfig { credential: Some(Default::default()), ..plain() }, "credential."),
+            (HttpConfig { credential: Some(cookie()), cookies: true, ..plain() }, "credential.header: "),
             (HttpConfig { proxy: Some("http://u:hunter2@p:1".into()), ..https() }, "proxy: "),
             (HttpConfig { proxy: Some("https://p:1".into()), ..https() }, "proxy: "),
             (HttpConfig { proxy: Some("http://p:1".into()), ..plain() }, "proxy: "),

@@ -13,10 +13,11 @@ use streamspace_bindings::imports::http::{Chunk, ResponseHead};
 use streamspace_bindings::types::{Error, ErrorKind};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::super::deadline::{after, until};
 use super::audit::Audit;
 use super::endpoint::{Body, GivenUp, HttpEndpoint, On, Permitted};
 use super::error;
-use super::failure::{Failure, after, until};
+use super::failure::Failure;
 use super::open::{InCall, InController};
 use super::pinned::Turn;
 

@@ -1,7 +1,5 @@
 //! What became of a request that got no answer.
 
-use std::time::Duration;
-
 use streamspace_bindings::types::{Error, ErrorKind};
 
 use super::connector::{ConnectError, chain};
@@ -79,23 +77,4 @@ impl Failure {
             ..error(self.kind, format!("endpoint `{endpoint}`: {}", self.message))
         }
     }
-}
-
-/// Waits for something until a point in time.
-pub(super) async fn until<T>(
-    by: std::time::Instant,
-    future: impl Future<Output = T>,
-) -> Result<T, TimeIsOver> {
-    tokio::time::timeout(by.saturating_duration_since(std::time::Instant::now()), future)
-        .await
-        .map_err(|_| TimeIsOver)
-}
-
-/// See [`until`].
-#[derive(Debug)]
-pub(super) struct TimeIsOver;
-
-/// A point in time, or as good as never where the clock does not reach so far.
-pub(super) fn after(wait: Duration, at_last: std::time::Instant) -> std::time::Instant {
-    std::time::Instant::now().checked_add(wait).map_or(at_last, |at| at.min(at_last))
 }

@@ -5,17 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
-};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
-};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{CertificateError, ClientConfig, OtherError, RootCertStore};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
+use streamspace_tls::{Pin, Verifier, certificates};
 use tokio_rustls::TlsConnector;
 use x509_cert::der::Decode as _;
 
@@ -42,10 +37,6 @@ struct Made {
     http2: Arc<ClientConfig>,
 }
 
-/// SHA-256 of a certificate.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Pin([u8; 32]);
-
 impl TlsPolicy {
     /// Checks everything that can be checked before there is a connection. The error names the key.
     pub(super) fn new(host: &str, config: &TlsConfig) -> Result<Self, String> {
@@ -61,9 +52,12 @@ impl TlsPolicy {
             (Some(_), None) => return Err("key: it is missing beside `certificate`".to_owned()),
             (None, Some(_)) => return Err("certificate: it is missing beside `key`".to_owned()),
         };
-        let pin = config.sha256.as_deref().map(Pin::parse).transpose()?;
+        let pin = config.sha256.as_deref().map(Pin::parse).transpose();
+        let pin = pin.map_err(|error| format!("sha256: {error}"))?;
         let system = match (&config.ca, pin) {
-            (None, None) => Some(Arc::new(trusted_by_the_system()?)),
+            (None, None) => {
+                Some(Arc::new(streamspace_tls::trusted_by_the_system().ok_or_else(nobody_is_trusted)?))
+            }
             _ => None,
         };
         let policy = Self {
@@ -72,7 +66,7 @@ impl TlsPolicy {
             ca: config.ca.clone(),
             identity,
             system,
-            provider: Arc::new(rustls::crypto::ring::default_provider()),
+            provider: streamspace_tls::provider(),
             made: Mutex::new(None),
         };
         policy.connector(false)?;
@@ -98,11 +92,7 @@ impl TlsPolicy {
     }
 
     fn config(&self, files: &Files) -> Result<ClientConfig, String> {
-        let verifier = Arc::new(Verifier {
-            pin: self.pin,
-            chain: self.chain(files)?,
-            algorithms: self.provider.signature_verification_algorithms,
-        });
+        let verifier = Arc::new(self.verifier(files)?);
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
@@ -116,12 +106,13 @@ impl TlsPolicy {
         builder.with_client_auth_cert(chain, key).map_err(|error| format!("key: it does not fit: {error}"))
     }
 
-    /// The check by authorities; none where the pin alone decides.
-    fn chain(&self, files: &Files) -> Result<Option<Arc<WebPkiServerVerifier>>, String> {
-        let roots = match (&files.ca, &self.system) {
-            (None, None) => return Ok(None),
-            (None, Some(system)) => Arc::clone(system),
-            (Some(pem), _) => {
+    fn verifier(&self, files: &Files) -> Result<Verifier, String> {
+        let roots = match (&files.ca, &self.system, self.pin) {
+            // The pin alone decides.
+            (None, None, Some(pin)) => return Ok(Verifier::pinned(pin, &self.provider)),
+            (None, None, None) => return Err(nobody_is_trusted()),
+            (None, Some(system), _) => Arc::clone(system),
+            (Some(pem), _, _) => {
                 let mut roots = RootCertStore::empty();
                 for certificate in certificates(pem).map_err(|reason| format!("ca: {reason}"))? {
                     roots.add(certificate).map_err(|error| format!("ca: {error}"))?;
@@ -129,10 +120,7 @@ impl TlsPolicy {
                 Arc::new(roots)
             }
         };
-        WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider))
-            .build()
-            .map(Some)
-            .map_err(|error| format!("ca: {error}"))
+        Verifier::authorities(roots, self.pin, &self.provider).map_err(|error| format!("ca: {error}"))
     }
 
     /// Why no TLS came about.
@@ -208,133 +196,13 @@ impl Files {
     }
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err("the file has no certificate in PEM".to_owned()),
-        Err(error) => Err(format!("the file is not PEM: {error}")),
-    }
-}
-
-fn trusted_by_the_system() -> Result<RootCertStore, String> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        return Err(
-            "ca: this system trusts no authority, so that `ca` or `sha256` has to be given".to_owned()
-        );
-    }
-    Ok(roots)
-}
-
-impl Pin {
-    fn parse(text: &str) -> Result<Self, String> {
-        let digits: String = text.chars().filter(|c| *c != ':').collect();
-        let mut pin = [0; 32];
-        match hex::decode_to_slice(digits, &mut pin) {
-            Ok(()) => Ok(Self(pin)),
-            Err(_) => Err("sha256: it has to be 32 bytes in hexadecimal, like AB:CD:…".to_owned()),
-        }
-    }
-
-    fn of(certificate: &CertificateDer<'_>) -> Self {
-        Self(Sha256::digest(certificate).into())
-    }
-}
-
-impl fmt::Display for Pin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, byte) in self.0.iter().enumerate() {
-            write!(f, "{}{byte:02X}", if i == 0 { "" } else { ":" })?;
-        }
-        Ok(())
-    }
-}
-
-/// The server showed another certificate than the pinned one.
-#[derive(Debug, thiserror::Error)]
-#[error("the server's certificate is not the pinned one, but {0}")]
-struct NotPinned(String);
-
-/// Checks the pin, the authorities, or both.
-#[derive(Debug)]
-struct Verifier {
-    pin: Option<Pin>,
-    chain: Option<Arc<WebPkiServerVerifier>>,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl fmt::Debug for Pin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if let Some(pin) = self.pin {
-            let shown = Pin::of(end_entity);
-            if shown != pin {
-                let error = OtherError(Arc::new(NotPinned(shown.to_string())));
-                return Err(rustls::Error::InvalidCertificate(CertificateError::Other(error)));
-            }
-        }
-        match (&self.chain, self.pin) {
-            (Some(chain), _) => {
-                chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-            }
-            (None, Some(_)) => Ok(ServerCertVerified::assertion()),
-            // Not reached: one of them is always there.
-            (None, None) => Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
+fn nobody_is_trusted() -> String {
+    "ca: this system trusts no authority, so that `ca` or `sha256` has to be given".to_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_pin_is_read_with_and_without_colons() {
-        let plain = "ab".repeat(32);
-        let colons = vec!["AB"; 32].join(":");
-        assert!(Pin::parse(&plain) == Pin::parse(&colons));
-        assert_eq!(Pin::parse(&plain).unwrap().to_string(), colons);
-        for text in ["", "AB:CD", &"zz".repeat(32), &"ab".repeat(33)] {
-            assert!(Pin::parse(text).unwrap_err().starts_with("sha256: "), "{text}");
-        }
-    }
 
     #[test]
     fn what_cannot_work_is_told_by_its_key() {

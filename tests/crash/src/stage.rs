@@ -1,0 +1,133 @@
+//! The simulated infrastructure and the server over it, which dies and is started again.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::json;
+use streamspace_tests::provided;
+use streamspace_tests::server::{Installation, Server};
+use streamspace_tests::simulated::Simulated;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::driver::Driver;
+use crate::points::Moment;
+
+/// A server that has not come to its point by then is killed where it is.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// How often a dying server is looked at.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Everything but the load.
+pub(crate) struct Stage {
+    pub(crate) simulated: Simulated,
+    installation: Installation,
+    plugins: TempDir,
+}
+
+impl Stage {
+    /// None where something is missing; a line said what.
+    pub(crate) async fn new() -> Option<Self> {
+        let plugin = provided("STREAMSPACE_TEST_SIMULATED_PLUGIN")?;
+        let simulated = Simulated::start()?;
+        let plugins = tempfile::tempdir().ok()?;
+        std::fs::copy(plugin, plugins.path().join("simulated.wasm")).ok()?;
+        let config = format!(
+            "[[controller]]\nname = \"simulated-local\"\nplugin = \"simulated\"\nconfig = {{ max_sessions = 100000 }}\n\
+             [controller.endpoints.api]\nhttp = \"unix://{}\"\n",
+            simulated.socket().display()
+        );
+        let seen = plugins.path().join("seen");
+        let installation = Installation::new()?
+            .plugins(plugins.path())
+            .config(&config)
+            .environment("STREAMSPACE_LOG", "warn,streamspace=info")
+            .environment("STREAMSPACE_FAILPOINTS_SEEN", &seen.display().to_string());
+        Some(Self { simulated, installation, plugins })
+    }
+
+    /// How the infrastructure behaves from now on: changes always take a moment, so that kills come in the middle of
+    /// them as well; with faults it also loses answers, refuses connections and fails.
+    pub(crate) async fn weather(&self, seed: u64, faults: bool) {
+        let settings = json!({"create_ms": 15, "start_ms": 10, "stop_ms": 10, "delete_ms": 5});
+        let rules = if faults {
+            json!([
+                {"verb": "box.*", "probability": 0.02, "fault": "lost_reply"},
+                {"verb": "box.*", "probability": 0.02, "fault": "refused"},
+                {"verb": "box.*", "probability": 0.02, "fault": {"error": {"status": 503}}},
+                {"verb": "home.*", "probability": 0.02, "fault": "lost_reply"},
+                {"verb": "event", "probability": 0.1, "fault": "drop"},
+            ])
+        } else {
+            json!([])
+        };
+        self.simulated.knobs(json!({"seed": seed, "settings": settings, "rules": rules})).await;
+    }
+
+    /// Where the server writes the points it passes.
+    pub(crate) fn seen(&self) -> PathBuf {
+        self.plugins.path().join("seen")
+    }
+
+    /// The directory with everything the server keeps.
+    pub(crate) fn data(&self) -> &Path {
+        self.installation.data()
+    }
+
+    /// A server that nobody kills.
+    pub(crate) fn start(&mut self) -> Result<Server> {
+        match self.installation.try_start(None) {
+            Ok(server) => Ok(server),
+            Err(ended) => bail!("the server did not start ({}):\n{}", ended.status, ended.log),
+        }
+    }
+
+    /// Lets the load have a server until that dies; whether it died where it should.
+    pub(crate) async fn kill_at(&mut self, driver: &Driver, moment: &Moment) -> Result<bool> {
+        let mut server = match self.installation.try_start(moment.wish().as_deref()) {
+            Ok(server) => server,
+            // On its way up.
+            Err(ended) if ended.was_killed() => return Ok(true),
+            Err(ended) => bail!("{moment:?}: the server ended otherwise ({}):\n{}", ended.status, ended.log),
+        };
+        driver.serve(Some(server.api()));
+        let patience = match moment {
+            Moment::At { .. } => PATIENCE,
+            Moment::After(moment) => *moment,
+        };
+        let deadline = Instant::now() + patience;
+        let died = loop {
+            if let Some(ended) = server.ended() {
+                if !ended.was_killed() {
+                    bail!("{moment:?}: the server ended otherwise ({}):\n{}", ended.status, ended.log);
+                }
+                break true;
+            }
+            if Instant::now() >= deadline {
+                break false;
+            }
+            tokio::time::sleep(LOOK).await;
+        };
+        driver.serve(None);
+        if !died {
+            server.kill();
+        }
+        Ok(died)
+    }
+}
+
+/// Keeps what is needed to find out what happened.
+pub(crate) fn keep_evidence(stage: &Stage) -> Result<PathBuf> {
+    let kept = std::env::temp_dir().join(format!("streamspace-crash-{}", std::process::id()));
+    std::fs::create_dir_all(&kept)?;
+    std::fs::copy(stage.simulated.effects_file(), kept.join("effects.jsonl"))
+        .context("the log of effects cannot be kept")?;
+    for name in ["streamspace.db", "streamspace.db-wal"] {
+        let file = stage.data().join(name);
+        if file.exists() {
+            std::fs::copy(&file, kept.join(name))?;
+        }
+    }
+    Ok(kept)
+}

@@ -1,0 +1,48 @@
+//! `cargo xtask crash`: kills the server at every named point under load, and judges what became of its sessions.
+
+use crate::cargo::cargo;
+use crate::dist::knowing;
+use crate::paths::Paths;
+use crate::plugins::{self, SIMULATED_PACKAGE};
+use crate::test::FEATURES;
+use crate::{command, progress};
+use anyhow::Result;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Kill the server at every named point under load, and judge what became of its sessions
+///
+/// The server runs over the simulated backend, whose own log of effects is the judge. Ends with an error as soon as
+/// something that was acknowledged is lost, something happened twice, or something is left over.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Arguments of the program that kills; `-- --help` shows them
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    drive: Vec<String>,
+}
+
+pub fn crash(paths: &Paths, arguments: &Arguments) -> Result<()> {
+    let plugins = plugins::build(paths, &paths.cache.join("plugins"))?;
+    plugins::build_one(paths, SIMULATED_PACKAGE, &simulated_plugin(paths))?;
+    progress("building the server with its failpoints");
+    let mut build = cargo(paths);
+    build.args(["build", "--bins"]).args(FEATURES);
+    command::run(knowing(&mut build, &plugins))?;
+    progress("killing");
+    command::run(driver(paths).args(&arguments.drive))
+}
+
+/// The program that kills, told where everything is.
+pub fn driver(paths: &Paths) -> Command {
+    let mut driver = Command::new(paths.target.join("debug/streamspace-crash"));
+    driver
+        .env("STREAMSPACE_TEST_BIN", paths.target.join("debug/streamspace"))
+        .env("STREAMSPACE_TEST_PLUGINS", paths.cache.join("plugins"))
+        .env("STREAMSPACE_TEST_SIMULATED", paths.target.join("debug/streamspace-simulated"))
+        .env("STREAMSPACE_TEST_SIMULATED_PLUGIN", simulated_plugin(paths));
+    driver
+}
+
+fn simulated_plugin(paths: &Paths) -> PathBuf {
+    paths.testbed().join("plugins/simulated.wasm")
+}
