@@ -1,4 +1,5 @@
-//! A Python with gRPC, for a client of controllers that is not ours.
+//! A Python for clients that are not ours: with gRPC for one of controllers, and with Schemathesis, which tests the API by
+//! its description.
 
 use crate::paths::Paths;
 use crate::{command, progress};
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// What is installed into it, from the Python Package Index. The tools generate the client from the .proto file.
-const PACKAGES: [&str; 2] = ["grpcio==1.74.0", "grpcio-tools==1.74.0"];
+const PACKAGES: [&str; 3] = ["grpcio==1.74.0", "grpcio-tools==1.74.0", "schemathesis==4.32.5"];
 
 /// Makes the environment, or finds it, and says where its interpreter is.
 pub fn ensure(paths: &Paths) -> Result<PathBuf> {
@@ -21,7 +22,7 @@ pub fn ensure(paths: &Paths) -> Result<PathBuf> {
     if fs::read_to_string(&marker).is_ok_and(|made_by| made_by == recipe) {
         return Ok(python);
     }
-    progress("making a Python environment with gRPC (in the cache; nothing is installed on this system)");
+    progress("making a Python environment for the tests (in the cache; nothing is installed on this system)");
     // Without `--clear` what an interrupted run left would stay.
     command::output(Command::new(system).args(["-m", "venv", "--clear"]).arg(&folder))
         .context("python3 cannot make an environment (on Debian: the package python3-venv)")?;

@@ -237,6 +237,9 @@ async fn bad_tokens_and_users_are_named() {
         (USERS, json!({"id": ""}), 422, "id"),
         (USERS, json!({"id": " x"}), 422, "id"),
         (USERS, json!({"id": "a\nb"}), 422, "id"),
+        // A path to them could not be sent.
+        (USERS, json!({"id": "."}), 422, "id"),
+        (USERS, json!({"id": ".."}), 422, "id"),
         (USERS, json!({"id": "x", "email": "nowhere"}), 422, "email"),
         (USERS, json!({"id": "x", "role": "king"}), 422, "role"),
         (USERS, json!({"id": "x", "full_name": "f".repeat(300)}), 422, "full_name"),

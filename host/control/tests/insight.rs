@@ -216,6 +216,23 @@ async fn questions_that_cannot_be_answered() {
 }
 
 #[tokio::test]
+async fn a_cursor_that_the_backend_does_not_know_is_the_callers_fault() {
+    let (_folder, backend, server) = start().await;
+    let id = server.running().await;
+    let refused = || Act::Fail(Status::invalid_argument("no line of mine"));
+    for query in ["cursor=nonsense", "cursor=nonsense&follow=true"] {
+        backend.script("logs", [refused()]);
+        let answer = server.get(&format!("/api/v1/sessions/{id}/logs?{query}")).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{query}: {}", answer.text);
+        assert_eq!(answer.json()["errors"][0]["field"], "cursor");
+    }
+    // Without one it is the controller that does not understand us.
+    backend.script("logs", [refused()]);
+    assert_eq!(server.get(&format!("/api/v1/sessions/{id}/logs")).await.status, StatusCode::BAD_GATEWAY);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn usage_is_counted_and_rated() {
     let (_folder, backend, server) = start().await;
     let mut body = simple();
@@ -248,6 +265,14 @@ async fn usage_is_counted_and_rated() {
     assert_eq!(second["sampled_at"], "2027-01-15T08:00:10Z");
     // The same sample once more says the same; nothing measured is nothing said.
     assert_eq!(server.get(&path).await.json()["rates"], rates);
+    // Counters whose time nobody said are shown, and have neither a time nor a rate.
+    let timeless = SessionMetricsResponse { sampled_at: None, ..sample(0, 20, 2500) };
+    backend.with(|state| state.metrics = Some(timeless));
+    let third = server.get(&path).await.json();
+    assert_eq!((&third["counters"]["cpu_ns"], third.get("sampled_at")), (&json!(20_000_000_000u64), None));
+    assert_eq!(third.get("rates"), None);
+    backend.with(|state| state.metrics = Some(sample(1_800_000_020, 25, 1500)));
+    assert_eq!(server.get(&path).await.json()["rates"]["window_seconds"], 10.0, "it is no earlier sample");
     backend.with(|state| state.metrics = Some(SessionMetricsResponse::default()));
     let nothing = server.get(&path).await.json();
     assert_eq!((&nothing["usage"], &nothing["counters"]), (&json!({}), &json!({})));

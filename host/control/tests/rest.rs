@@ -148,7 +148,9 @@ async fn bad_requests_store_nothing() {
     for query in ["?wait=soon", "?wait=", "?wait=1s&wait=2s", "?wiat=1s", "?wait=-1s"] {
         assert_problem(&server.post(&format!("{path}{query}"), &simple()).await, 400);
     }
-    assert_problem(&server.post_with(path, &[("idempotency-key", "")], simple().to_string()).await, 400);
+    for key in ["", "a\tb", "ä"] {
+        assert_problem(&server.post_with(path, &[("idempotency-key", key)], simple().to_string()).await, 400);
+    }
     assert_eq!(count(&server).await, 0);
     assert!(backend.calls("create").is_empty());
     server.stop().await;
@@ -199,6 +201,8 @@ async fn single_things_take_no_parameters() {
     let (_folder, _backend, server) = start().await;
     let id = server.create().await;
     let controller = server.get("/api/v1/admin/controllers").await.json()[0]["id"].clone();
+    let tickets = format!("/api/v1/sessions/{id}/tickets?wait=5s");
+    assert_problem(&server.post(&tickets, &json!({})).await, 400);
     for path in [
         format!("/api/v1/sessions/{id}"),
         format!("/api/v1/admin/controllers/{}", controller.as_str().unwrap()),

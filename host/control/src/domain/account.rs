@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// What somebody may do. The order is that of power.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Their own sessions.
@@ -37,13 +38,14 @@ impl Role {
 }
 
 /// A user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct User {
     /// Their name for ever; sessions have it in `user_id`.
     pub id: String,
     /// What they call themselves.
     pub username: String,
     /// Unique, if it is known.
+    #[schema(required)]
     pub email: Option<String>,
     /// For people.
     pub full_name: String,
@@ -60,7 +62,7 @@ pub struct User {
 }
 
 /// A token, without its secret, of which there is only a hash.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Token {
     /// What it is called in the API.
     pub id: String,
@@ -75,8 +77,10 @@ pub struct Token {
     /// When.
     pub created_at: DateTime<Utc>,
     /// Until when it is taken; absent = for ever.
+    #[schema(required)]
     pub expires_at: Option<DateTime<Utc>>,
     /// When it was last used, to a few minutes.
+    #[schema(required)]
     pub last_used_at: Option<DateTime<Utc>>,
 }
 

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The condition types that the API server itself writes. All others come from the backend.
 pub mod condition_type {
@@ -24,7 +25,7 @@ pub mod condition_type {
 }
 
 /// The state of a condition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum ConditionStatus {
     /// It holds.
     True,
@@ -46,7 +47,7 @@ impl ConditionStatus {
 }
 
 /// One statement about a session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Condition {
     /// What the statement is about, in CamelCase.
     #[serde(rename = "type")]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{ControllerId, Requirement};
 
@@ -21,7 +22,7 @@ pub struct Registration {
 }
 
 /// How a controller is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ControllerStatus {
     /// It answers, and reaches its backend.
@@ -49,18 +50,18 @@ impl ControllerStatus {
 }
 
 /// What a controller can do, as it last said itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Capabilities {
     /// Its own version.
     pub version: String,
-    /// See [`Requirement::Hibernation`].
+    /// Sessions can be stopped and go on later.
     pub supports_hibernation: bool,
-    /// See [`Requirement::Gpu`].
+    /// Sessions can use a GPU.
     pub supports_gpu: bool,
-    /// See [`Requirement::PersistentStorage`].
+    /// Homes can outlive their session.
     pub supports_persistent_storage: bool,
-    /// See [`Requirement::Networking`].
+    /// Sessions have a network.
     pub supports_networking: bool,
     /// It reports changes of its backend by itself.
     pub supports_watch: bool,
@@ -71,7 +72,7 @@ pub struct Capabilities {
 }
 
 /// How much a controller has, in the backend's own quantities.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Capacity {
     /// How many sessions it takes; 0 = no limit of its own.

@@ -5,73 +5,106 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::spec::REDACTED;
 
-/// See [`super::SessionSpec`], whose fields these are.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What a session is made of, as far as it is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
 pub struct SpecDraft {
+    /// Container image, disk image or machine template.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 4096, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     pub base_image: Option<String>,
+    /// What the session may use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourcesDraft>,
+    /// Ports that the session listens on.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 1024)]
     pub ports: Option<Vec<PortDraft>>,
+    /// Environment of the session's processes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 1024)]
     pub env: Option<Vec<EnvDraft>>,
+    /// Storage besides the home.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 1024)]
     pub volume_mounts: Option<Vec<MountDraft>>,
+    /// The remote desktop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vnc: Option<VncDraft>,
+    /// The web application.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webapp: Option<WebAppDraft>,
+    /// Whether the user's home outlives the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub persistent_home: Option<bool>,
+    /// Size of the home.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = r"^([+]?([0-9]+\.?[0-9]*|\.[0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?)?$")]
     pub home_size: Option<String>,
+    /// Hibernate after so long without a user; absent = never.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = r"^(\+?(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)?$")]
     pub idle_timeout: Option<String>,
+    /// End after so long; absent = never.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = r"^(\+?(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)?$")]
     pub max_session_duration: Option<String>,
+    /// The caller's own labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
 }
 
-/// See [`super::Resources`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What a session may use. Absent: no limit of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
 pub struct ResourcesDraft {
+    /// Like `512Mi`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = r"^([+]?([0-9]+\.?[0-9]*|\.[0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?)?$")]
     pub memory: Option<String>,
+    /// Like `500m`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = r"^([+]?([0-9]+\.?[0-9]*|\.[0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?)?$")]
     pub cpu: Option<String>,
+    /// Like `10Gi`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = r"^([+]?([0-9]+\.?[0-9]*|\.[0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?)?$")]
     pub storage: Option<String>,
 }
 
-/// See [`super::Port`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A port that the session listens on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct PortDraft {
+    /// Unique within the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 512, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     pub name: Option<String>,
+    /// Its number.
+    #[schema(minimum = 1, maximum = 65535)]
     pub container_port: i64,
+    /// `TCP` (default) or `UDP`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^([Tt][Cc][Pp]|[Uu][Dd][Pp])?$")]
     pub protocol: Option<String>,
 }
 
-/// See [`super::EnvVar`].
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A variable of the environment.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct EnvDraft {
+    /// Unique within the session.
+    #[schema(min_length = 1, max_length = 512, pattern = r"^[^=\x00-\x1f\x7f-\x9f]*$")]
     pub name: String,
+    /// Its value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = r"^[^\x00]*$")]
     pub value: Option<String>,
+    /// Whether nobody but the backend may see the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<bool>,
 }
@@ -86,44 +119,60 @@ impl fmt::Debug for EnvDraft {
     }
 }
 
-/// See [`super::VolumeMount`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Storage that goes with the session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct MountDraft {
+    /// Unique within the session.
+    #[schema(min_length = 1, max_length = 512, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     pub name: String,
+    /// Absolute path within the session.
+    #[schema(max_length = 4096, pattern = r"^/[^\x00-\x1f\x7f-\x9f]+$")]
     pub mount_path: String,
+    /// Whether the session may only read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_only: Option<bool>,
+    /// Its size; absent = the backend's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = r"^([+]?([0-9]+\.?[0-9]*|\.[0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?)?$")]
     pub size: Option<String>,
 }
 
-/// See [`super::Vnc`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The remote desktop.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
 pub struct VncDraft {
+    /// Whether there is one; there is if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+    /// Where it listens; 5900 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 65535)]
     pub port: Option<i64>,
+    /// `rfb` (default), `websocket` or `kasmvnc`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^(rfb|websocket|kasmvnc)?$")]
     pub protocol: Option<String>,
 }
 
-/// See [`super::WebApp`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The web application.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
 pub struct WebAppDraft {
+    /// Whether there is one; there is if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+    /// Where it listens.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 65535)]
     pub port: Option<i64>,
+    /// Where its first page is.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 4096, pattern = r"^(/[^\x00-\x1f\x7f-\x9f]*)?$")]
     pub path: Option<String>,
+    /// What to ask to learn whether it is ready.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 4096, pattern = r"^(/[^\x00-\x1f\x7f-\x9f]*)?$")]
     pub health_check: Option<String>,
 }
 

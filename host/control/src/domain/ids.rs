@@ -4,6 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// The longest identifier that a caller may give, in bytes of UTF-8.
@@ -15,8 +16,9 @@ pub const MAX_ID_BYTES: usize = 512;
 pub struct InvalidId(&'static str);
 
 /// Names a session: a UUID of version 7, so that the order of ids is the order of creation.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(transparent)]
+#[schema(value_type = String, format = "uuid", example = "01a20687-5eea-7559-98ca-252a802ce8d6")]
 pub struct SessionId(String);
 
 impl SessionId {
@@ -46,8 +48,9 @@ impl fmt::Display for SessionId {
 }
 
 /// Names a registered controller, for ever: `ctrl-` and twelve hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
+#[schema(example = "ctrl-50ee66fc6151")]
 pub struct ControllerId(String);
 
 impl ControllerId {
@@ -108,7 +111,7 @@ impl OperationId {
 macro_rules! counter {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
         #[serde(transparent)]
         pub struct $name(u64);
 

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::{Conditions, ControllerId, Generation, SessionId, SessionSpec, TemplateOffer, merge_objects};
 
 /// What the session's owner wants (`state` in the API).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum WishedState {
     /// It runs.
     Running,
@@ -36,7 +38,7 @@ impl WishedState {
 }
 
 /// What was last observed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub enum Phase {
     /// Not there yet.
     Pending,
@@ -83,7 +85,7 @@ pub enum Wish {
 }
 
 /// A capability that a caller may require of a controller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Requirement {
     /// Sessions can be stopped and go on later.
@@ -117,7 +119,7 @@ impl Requirement {
 }
 
 /// Where the caller wants the session; kept, because placement may have to wait for room.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct PlacementRequest {
     /// This controller and no other.

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use streamspace_proto::controller::v1 as proto;
+use utoipa::ToSchema;
 
 use super::{ByteQuantity, Condition, CpuQuantity, GoDuration, canonical_json, sha256_hex, shortened};
 
@@ -14,8 +15,8 @@ pub(super) const REDACTED: &str = "[redacted]";
 /// Shorter secrets are not looked for in messages: they would match everywhere.
 const SHORTEST_SCRUBBED: usize = 4;
 
-/// The resolved specification of a session: complete, checked, the same for every controller type.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What a session is made of: complete, checked, the same for every type of controller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SessionSpec {
     /// Container image, disk image or machine template.
     pub base_image: String,
@@ -37,33 +38,39 @@ pub struct SessionSpec {
     pub persistent_home: bool,
     /// Size of the home; absent = the backend's default.
     #[serde(with = "optional_text")]
+    #[schema(value_type = String)]
     pub home_size: Option<ByteQuantity>,
     /// Hibernate after so long without a user; absent = never.
     #[serde(with = "optional_text")]
+    #[schema(value_type = String)]
     pub idle_timeout: Option<GoDuration>,
     /// End after so long; absent = never.
     #[serde(with = "optional_text")]
+    #[schema(value_type = String)]
     pub max_session_duration: Option<GoDuration>,
     /// The caller's own labels.
     pub labels: BTreeMap<String, String>,
 }
 
 /// What a session may use; absent = the backend's default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Resources {
     /// Memory.
     #[serde(with = "optional_text")]
+    #[schema(value_type = String)]
     pub memory: Option<ByteQuantity>,
     /// Processor time.
     #[serde(with = "optional_text")]
+    #[schema(value_type = String)]
     pub cpu: Option<CpuQuantity>,
     /// Disk.
     #[serde(with = "optional_text")]
+    #[schema(value_type = String)]
     pub storage: Option<ByteQuantity>,
 }
 
 /// A port that the session listens on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Port {
     /// Unique within the session; may be empty.
     pub name: String,
@@ -74,7 +81,7 @@ pub struct Port {
 }
 
 /// The transport of a port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum PortProtocol {
     /// Streams.
@@ -94,7 +101,7 @@ impl PortProtocol {
 }
 
 /// A variable of the environment.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EnvVar {
     /// The name.
     pub name: String,
@@ -116,7 +123,7 @@ impl fmt::Debug for EnvVar {
 }
 
 /// Storage besides the home.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VolumeMount {
     /// Unique within the session.
     pub name: String,
@@ -126,11 +133,12 @@ pub struct VolumeMount {
     pub read_only: bool,
     /// Size; absent = the backend's default.
     #[serde(with = "optional_text")]
+    #[schema(value_type = String)]
     pub size: Option<ByteQuantity>,
 }
 
 /// The remote desktop of a session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Vnc {
     /// Whether there is one.
     pub enabled: bool,
@@ -141,7 +149,7 @@ pub struct Vnc {
 }
 
 /// How a remote desktop speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum VncProtocol {
     /// Plain RFB over TCP.
@@ -164,7 +172,7 @@ impl VncProtocol {
 }
 
 /// The web application of a session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WebApp {
     /// Whether there is one.
     pub enabled: bool,

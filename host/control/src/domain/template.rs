@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::{Generation, SpecDraft};
 
 /// What kind of thing a template starts; for display.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AppType {
     /// A whole desktop.
@@ -31,34 +32,46 @@ impl AppType {
 }
 
 /// Everything about a template that people decide. Checked when it was stored.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct TemplateBody {
     /// For people; empty = the name.
+    #[schema(required)]
     pub display_name: String,
     /// For people.
+    #[schema(required)]
     pub description: String,
     /// Where it is found.
+    #[schema(required)]
     pub category: String,
     /// URL of a picture.
+    #[schema(required)]
     pub icon: String,
     /// Words to find it by.
+    #[schema(required)]
     pub tags: Vec<String>,
     /// What kind of thing it starts.
+    #[schema(required)]
     pub app_type: AppType,
     /// What it offers (`Network`, `Audio`, …); for display.
+    #[schema(required)]
     pub capabilities: Vec<String>,
     /// What its sessions are made of, if a request does not say otherwise. Its image serves every type of
     /// controller that has none in `images`.
     #[serde(deserialize_with = "stored_spec")]
+    #[schema(required)]
     pub spec: SpecDraft,
     /// The image for each type of controller.
+    #[schema(required)]
     pub images: BTreeMap<String, String>,
     /// The types of controller that it may run on; empty = all it has an image for.
+    #[schema(required)]
     pub compatible_controllers: Vec<String>,
     /// The type that is taken if a request names none.
+    #[schema(required)]
     pub preferred_controller: Option<String>,
     /// Settings for each type of controller.
+    #[schema(required)]
     pub controller_config: BTreeMap<String, Map<String, Value>>,
 }
 
@@ -110,20 +123,20 @@ impl TemplateBody {
 
 /// What a version of a template contributes to a session whose controller is not chosen yet. Kept with the session:
 /// later changes of the template do not matter to it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct TemplateOffer {
     /// Which version it was.
     pub generation: u64,
-    /// See [`TemplateBody::images`]; empty if the request names an image.
+    /// The image for each type of controller; empty if the request names an image.
     pub images: BTreeMap<String, String>,
     /// The session had an image for the types without one of their own. Once it is placed, its spec tells no more.
     pub common_image: bool,
-    /// See [`TemplateBody::compatible_controllers`].
+    /// The types of controller that it may run on; empty = all it has an image for.
     pub compatible: Vec<String>,
-    /// See [`TemplateBody::preferred_controller`].
+    /// The type that is taken if a request names none.
     pub preferred: Option<String>,
-    /// See [`TemplateBody::controller_config`].
+    /// Settings for each type of controller.
     pub controller_config: BTreeMap<String, Map<String, Value>>,
 }
 

@@ -20,11 +20,14 @@ mod way;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::{any, get, post};
+use axum::routing::any;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::control::Shared;
 use crate::rest::auth::authenticate;
+use crate::rest::extract::Serves;
+use crate::rest::openapi::behind_a_token;
 use activity::Activity;
 use connect::Connector;
 use pool::Pool;
@@ -37,17 +40,26 @@ pub(crate) struct Gateway {
     activity: Activity,
 }
 
-/// Everything under `/s/`, and what of the API belongs to it.
-pub(crate) fn router(shared: Arc<Shared>) -> Router {
+impl Serves for Arc<Gateway> {
+    fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+/// Everything under `/s/`, and what of the API belongs to it. Below `/s/` applications of others answer: that is not
+/// part of the API's description.
+pub(crate) fn router(shared: Arc<Shared>) -> OpenApiRouter {
     let connector = Arc::new(Connector::new(Arc::clone(&shared)));
     let pool = Pool::new(Arc::clone(&connector));
     let authenticated = axum::middleware::from_fn_with_state(Arc::clone(&shared), authenticate);
     let activity =
         Activity::new(Arc::clone(&shared.store), shared.connections.clone(), shared.config.activity_interval);
     let gateway = Arc::new(Gateway { shared, connector, pool, activity });
-    Router::new()
-        .route("/api/v1/sessions/{id}/tickets", post(ticket::issue).route_layer(authenticated))
-        .route("/api/v1/sessions/{id}/vnc", get(rfb::api))
+    let mut tickets = OpenApiRouter::default().routes(routes!(ticket::issue)).route_layer(authenticated);
+    behind_a_token(tickets.get_openapi_mut());
+    OpenApiRouter::default()
+        .merge(tickets)
+        .routes(routes!(rfb::api))
         .route("/s/{session}", any(forward::without_slash))
         .route("/s/{session}/", any(forward::forward))
         .route("/s/{session}/{*path}", any(forward::forward))

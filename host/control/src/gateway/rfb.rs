@@ -22,6 +22,7 @@ use super::forward::{browsers_host, connect_problem, send};
 use super::service::{Service, Speech, choose, is_up};
 use super::ticket;
 use crate::domain::{Session, SessionId, VncProtocol};
+use crate::rest::openapi::Refused;
 use crate::rest::problem::Problem;
 
 /// Bytes taken from the desktop for one frame.
@@ -37,7 +38,30 @@ const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
 /// The subprotocol that older clients ask for.
 const PROTOCOL: &str = "binary";
 
-/// `GET /api/v1/sessions/{id}/vnc`: for clients with an API token or a ticket.
+/// The desktop of a session
+///
+/// RFB in the binary frames of a WebSocket (RFC 6455), as noVNC speaks it, for desktops with `"protocol": "rfb"` or
+/// `"websocket"`. For clients
+/// with an API token, a ticket, or the cookie that a ticket was exchanged for.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sessions/{id}/vnc",
+    operation_id = "open_desktop",
+    tag = "Access",
+    params(("id" = SessionId, Path, description = "The session's id.")),
+    responses(
+        (status = 101, description = "The connection is a WebSocket from now on, with RFB in it."),
+        Refused<401>,
+        Refused<403>,
+        Refused<404>,
+        Refused<409>,
+        Refused<426>,
+        Refused<429>,
+        Refused<502>,
+        Refused<503>,
+    ),
+    security(("token" = []), ("session_ticket" = [])),
+)]
 pub(super) async fn api(
     State(gateway): State<Arc<Gateway>>,
     path: Result<Path<String>, PathRejection>,

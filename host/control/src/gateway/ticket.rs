@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::Extension;
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
-use axum::{Extension, Json};
+use chrono::{DateTime, Utc};
 use http::{HeaderMap, StatusCode, Uri, header};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Gateway;
 use super::address::Address;
 use super::authorize::{LIFETIME, is_secure, set_cookie};
 use crate::domain::{SessionId, now, sha256_hex};
 use crate::rest::auth::Caller;
+use crate::rest::extract::{Json, NoParameters, Path, Query};
+use crate::rest::openapi::Refused;
 use crate::rest::problem::Problem;
+use crate::rest::sessions::VisibleSession;
 use crate::store::{AccessGrant, GrantKind};
 
 /// The query parameter.
@@ -24,25 +28,51 @@ const TOKEN_BYTES: usize = 32;
 /// Time enough for a browser to start.
 const TICKET_LIFETIME: chrono::Duration = chrono::Duration::seconds(60);
 
-/// `POST /api/v1/sessions/{id}/tickets`: a URL that opens the session in a browser.
+/// A ticket for a session, at its creation.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SessionTicket)]
+struct Issued {
+    /// Opens the session in a browser.
+    url: String,
+    /// Good once, for this session.
+    ticket: String,
+    /// Until when it is good.
+    expires_at: DateTime<Utc>,
+}
+
+/// Make a ticket for a session
+///
+/// And a URL that opens the session in a browser with it.
+#[utoipa::path(
+    post,
+    path = "/api/v1/sessions/{id}/tickets",
+    operation_id = "create_session_ticket",
+    tag = "Access",
+    params(VisibleSession),
+    responses(
+        (
+            status = 201,
+            body = Issued,
+            description = "The ticket.",
+            headers(("Cache-Control" = String, description = "`no-store`: whoever reads it can use it.")),
+        ),
+        Refused<400>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn issue(
     State(gateway): State<Arc<Gateway>>,
     Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
+    _: Query<NoParameters>,
+    Path(VisibleSession(session_id)): Path<VisibleSession>,
 ) -> Result<Response, Problem> {
-    let unknown = || Problem::not_found("there is no session with this id");
-    let Path(id) = path.map_err(|_| unknown())?;
-    let session_id = SessionId::parse(&id).map_err(|_| unknown())?;
     let store = &gateway.shared.store;
-    if !store.session_owner(&session_id).await?.is_some_and(|owner| caller.sees(&owner)) {
-        return Err(unknown());
-    }
     let ticket = fresh_token();
     let expires_at = now() + TICKET_LIFETIME;
     let url = format!("/s/{session_id}/?{PARAMETER}={ticket}");
     let grant = AccessGrant { session_id, user_id: caller.user_id, expires_at };
     store.grant_access(&sha256_hex(&ticket), GrantKind::Ticket, grant).await?;
-    let body = Json(json!({ "url": url, "ticket": ticket, "expires_at": expires_at }));
+    let body = Json(Issued { url, ticket, expires_at });
     // Whoever reads it can use it.
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], body).into_response())
 }

@@ -3,48 +3,66 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
-use axum::response::{IntoResponse as _, Json, Response};
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use streamspace_proto::controller::v1 as proto;
+use utoipa::ToSchema;
 
-use super::auth::Caller;
-use super::backend::{client_of, problem, record_of, require_running};
+use super::backend::{client_of, problem, require_running};
+use super::extract::{Json, NoParameters, Path, Query};
+use super::openapi::Refused;
 use super::problem::Problem;
-use super::query::Parameters;
+use super::sessions::VisibleRecord;
 use crate::control::Shared;
-use crate::domain::{Session, shortened};
+use crate::domain::{Session, SessionId, shortened};
 use crate::gateway::service::way_in;
 
-#[derive(Serialize)]
+/// The ways to a session.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Access)]
 struct AccessView<'a> {
-    session_id: &'a str,
+    session_id: &'a SessionId,
+    /// Where a browser reaches it.
     url: String,
     services: Vec<ServiceView>,
 }
 
 /// One way in.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Service)]
 struct ServiceView {
     name: String,
     /// `http`, `vnc` or `tcp`.
     kind: &'static str,
     /// Where this server offers it; absent where it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     url: Option<String>,
 }
 
+/// List the ways to a session
+///
+/// Of one that runs. Addresses and passwords of the backend are never shown.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sessions/{id}/access",
+    operation_id = "get_session_access",
+    tag = "Access",
+    params(VisibleRecord),
+    responses(
+        (status = 200, body = AccessView<'_>, description = "The ways."),
+        Refused<400>,
+        Refused<409>,
+        Refused<502>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn get(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
+    _: Query<NoParameters>,
+    Path(VisibleRecord(record)): Path<VisibleRecord>,
 ) -> Result<Response, Problem> {
-    let (mut parts, _) = request.into_parts();
-    Parameters::read(&mut parts, &[]).await?.finish()?;
-    let record = record_of(&shared, &caller, path).await?;
     let session = &record.session;
     require_running(session)?;
     let client = client_of(&shared, session)?;
@@ -56,7 +74,7 @@ pub(super) async fn get(
     let answer = client.access(request, shared.config.call_timeout).await;
     let answer = answer.map_err(|error| problem(&session.spec, &error))?;
     let services = answer.points.iter().map(|point| service(session, point)).collect();
-    Ok(Json(AccessView { session_id: session.id.as_str(), url: session.url(), services }).into_response())
+    Ok(Json(AccessView { session_id: &session.id, url: session.url(), services }).into_response())
 }
 
 fn service(session: &Session, point: &proto::AccessPoint) -> ServiceView {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use http::request::Parts;
 use http::{HeaderMap, header};
 
 use super::authenticator::{Authenticator, Identity};
@@ -38,20 +39,39 @@ impl Caller {
     pub(super) fn sees_as(&self, other: &Self) -> bool {
         (&self.user_id, self.role) == (&other.user_id, other.role)
     }
+}
 
-    /// Refuses whoever is no operator.
-    pub(crate) fn require_operator(&self) -> Result<(), Problem> {
-        if self.sees_all() { Ok(()) } else { Err(Problem::forbidden("only operators may do this")) }
+/// A caller who may see and touch everything but accounts; all others are refused.
+pub(crate) struct Operator;
+
+/// A caller who may do everything; all others are refused.
+pub(crate) struct Admin(pub(crate) Caller);
+
+impl<S: Sync> FromRequestParts<S> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let may = authenticated(parts)?.sees_all();
+        if may { Ok(Self) } else { Err(Problem::forbidden("only operators may do this")) }
     }
+}
 
-    /// Refuses whoever is no administrator.
-    pub(super) fn require_admin(&self) -> Result<(), Problem> {
-        if self.role == Role::Admin {
-            Ok(())
+impl<S: Sync> FromRequestParts<S> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let caller = authenticated(parts)?;
+        if caller.role == Role::Admin {
+            Ok(Self(caller))
         } else {
             Err(Problem::forbidden("only administrators may do this"))
         }
     }
+}
+
+/// The caller that [`authenticate`] found. A route that is not behind it has none, which is a fault of ours.
+pub(super) fn authenticated(parts: &Parts) -> Result<Caller, Problem> {
+    parts.extensions.get::<Caller>().cloned().ok_or_else(Problem::internal)
 }
 
 /// Lets only requests with a valid token through, and says whose they are.

@@ -1,26 +1,11 @@
 //! Questions about one session that only its controller can answer.
 
-use axum::extract::Path;
-use axum::extract::rejection::PathRejection;
 use tonic::Code;
 
-use super::auth::Caller;
 use super::problem::Problem;
-use super::sessions::{find, unknown};
 use crate::control::Shared;
 use crate::domain::{Phase, Session, SessionSpec};
 use crate::fleet::{CallError, ControllerClient};
-use crate::store::SessionRecord;
-
-/// The session of a path, if the caller may see it.
-pub(super) async fn record_of(
-    shared: &Shared,
-    caller: &Caller,
-    path: Result<Path<String>, PathRejection>,
-) -> Result<SessionRecord, Problem> {
-    let id = find(shared, caller, path).await?;
-    shared.store.session(&id).await?.ok_or_else(unknown)
-}
 
 /// The way to the controller of a session.
 pub(super) fn client_of(shared: &Shared, session: &Session) -> Result<ControllerClient, Problem> {

@@ -1,32 +1,47 @@
-//! The body of a creation as it comes: read strictly, so that a slip of the pen is not silently ignored.
+//! The body of a creation as it comes.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
-use super::problem::{FieldError, Problem};
-use crate::domain::SpecDraft;
+use super::extract::read;
+use super::problem::Problem;
+use crate::domain::{Requirement, SpecDraft};
 
-/// The body as it comes.
-#[derive(Deserialize)]
+/// A session as it is asked for.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CreateSession)]
 pub(super) struct CreateRequest {
+    /// Whose session it is; the caller's if absent. For others: operators only. Also `user`.
     #[serde(default, alias = "user")]
+    #[schema(min_length = 1, max_length = 512, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     pub(super) user_id: Option<String>,
+    /// A template; the spec is laid over it. Also `template`.
     #[serde(default, alias = "template")]
+    #[schema(max_length = 512, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     pub(super) template_id: Option<String>,
+    /// What it is made of. Without a template it needs a `base_image`.
     #[serde(default)]
     pub(super) spec: Option<SpecDraft>,
+    /// Only on this controller.
     #[serde(default)]
+    #[schema(max_length = 512, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     pub(super) controller_id: Option<String>,
+    /// Only on controllers of this type.
     #[serde(default)]
+    #[schema(max_length = 512, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     pub(super) controller_type: Option<String>,
+    /// Only on controllers with these labels.
     #[serde(default)]
     pub(super) controller_labels: Option<BTreeMap<String, String>>,
+    /// Only on controllers that can do all of it.
     #[serde(default)]
+    #[schema(value_type = Option<Vec<Requirement>>)]
     pub(super) require: Option<Vec<String>>,
+    /// Settings for the type of backend.
     #[serde(default)]
     pub(super) controller_config: Option<Map<String, Value>>,
 }
@@ -41,59 +56,6 @@ impl CreateRequest {
     pub(super) fn template(&self) -> Option<&str> {
         self.template_id.as_deref().filter(|template| !template.is_empty())
     }
-}
-
-/// Reads a body strictly. A spec in it is expected under `spec`.
-pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    let read = read_strictly(body)?;
-    let lists = lists_for_objects(&serde_json::from_slice(body).unwrap_or_default());
-    if lists.is_empty() { Ok(read) } else { Err(Problem::bad_request(lists)) }
-}
-
-/// Reads JSON, and names the field at fault.
-pub(super) fn read_strictly<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        let field = if path == "." { String::new() } else { path };
-        let message = without_value(&field, error.inner().to_string());
-        Problem::bad_request(vec![FieldError::new(field, message)])
-    })?;
-    json.end().map_err(|error| Problem::bad_request(vec![FieldError::new("", error.to_string())]))?;
-    // The generated readers take a list for an object, its items for the fields in their order.
-    if body.trim_ascii_start().starts_with(b"[") {
-        let message = "must be an object, not a list";
-        return Err(Problem::bad_request(vec![FieldError::new("", message)]));
-    }
-    Ok(read)
-}
-
-/// The generated readers repeat a value of the wrong type. In the environment it may be a secret.
-fn without_value(field: &str, message: String) -> String {
-    if !field.starts_with("spec.env") || !message.starts_with("invalid ") {
-        return message;
-    }
-    // What was expected comes last.
-    match message.rsplit_once(", expected ") {
-        Some((_, expected)) => format!("must be {expected}"),
-        None => "has a wrong type".to_owned(),
-    }
-}
-
-/// Like a list for the whole body, one for an object within it is not what anybody means.
-fn lists_for_objects(body: &Value) -> Vec<FieldError> {
-    let spec = &body["spec"];
-    let mut places = vec![("spec".to_owned(), spec)];
-    for name in ["resources", "vnc", "webapp"] {
-        places.push((format!("spec.{name}"), &spec[name]));
-    }
-    for name in ["ports", "env", "volume_mounts"] {
-        for (index, item) in spec[name].as_array().into_iter().flatten().enumerate() {
-            places.push((format!("spec.{name}[{index}]"), item));
-        }
-    }
-    let lists = places.into_iter().filter(|(_, value)| value.is_array());
-    lists.map(|(field, _)| FieldError::new(field, "must be an object, not a list")).collect()
 }
 
 #[cfg(test)]

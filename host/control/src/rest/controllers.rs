@@ -3,18 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
-use axum::response::{IntoResponse as _, Json, Response};
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
-use super::auth::Caller;
-use super::body::read;
-use super::create::{expect_json, read_body};
+use super::auth::{Caller, Operator};
+use super::extract::{Body, Found, InPath, Json, NoParameters, Path, Query};
+use super::openapi::Refused;
 use super::problem::Problem;
-use super::query::Parameters;
 use super::validate::Faults;
 use super::view::ControllerView;
 use crate::control::Shared;
@@ -22,63 +20,99 @@ use crate::domain::ControllerId;
 use crate::reconcile::PLACEMENTS;
 use crate::store::{ControllerChange, ControllerDeletion};
 
-/// `GET /api/v1/admin/controllers`: all of them, as a plain array.
+/// List controllers
+///
+/// All of them, as a plain array. For operators.
+#[utoipa::path(
+    get,
+    path = "/api/v1/admin/controllers",
+    operation_id = "list_controllers",
+    tag = "Operation",
+    responses(
+        (status = 200, body = [ControllerView<'_>], description = "All of them."),
+        Refused<400>,
+        Refused<403>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
+    _: Operator,
+    _: Query<NoParameters>,
 ) -> Result<Response, Problem> {
-    caller.require_operator()?;
-    let (mut parts, _) = request.into_parts();
-    Parameters::read(&mut parts, &[]).await?.finish()?;
     let controllers = shared.store.controllers().await?;
     Ok(Json(controllers.iter().map(ControllerView::new).collect::<Vec<_>>()).into_response())
 }
 
-/// `GET /api/v1/admin/controllers/{id}`.
+/// Read a controller
+///
+/// For operators.
+#[utoipa::path(
+    get,
+    path = "/api/v1/admin/controllers/{id}",
+    operation_id = "get_controller",
+    tag = "Operation",
+    params(AnyController),
+    responses(
+        (status = 200, body = ControllerView<'_>, description = "The controller."),
+        Refused<400>,
+        Refused<403>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn get(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
+    _: Operator,
+    _: Query<NoParameters>,
+    Path(AnyController(id)): Path<AnyController>,
 ) -> Result<Response, Problem> {
-    caller.require_operator()?;
-    let (mut parts, _) = request.into_parts();
-    Parameters::read(&mut parts, &[]).await?.finish()?;
-    let id = id(path)?;
-    let controller = shared.store.controller(&id).await?.ok_or_else(unknown)?;
+    let controller = shared.store.controller(&id).await?.ok_or_else(AnyController::unknown)?;
     Ok(Json(ControllerView::new(&controller)).into_response())
 }
 
 /// What an operator says about a controller, as it is written.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-struct ControllerPatch {
+pub(super) struct ControllerPatch {
+    /// Whether it gets no new sessions.
     draining: Option<bool>,
-    /// `null` takes the operator's label away; those of the registration come back then.
+    /// Labels of the operator, which win over all others. `null` takes one away; those of the registration come back
+    /// then.
     labels: BTreeMap<String, Option<String>>,
 }
 
-/// `PATCH /api/v1/admin/controllers/{id}`.
+impl Body for ControllerPatch {}
+
+/// Change a controller
+///
+/// For operators.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/admin/controllers/{id}",
+    operation_id = "change_controller",
+    tag = "Operation",
+    params(AnyController),
+    responses(
+        (status = 200, body = ControllerView<'_>, description = "The controller."),
+        Refused<400>,
+        Refused<403>,
+        Refused<422>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn patch(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
+    _: Operator,
+    Path(AnyController(id)): Path<AnyController>,
+    _: Query<NoParameters>,
+    Json(patch): Json<ControllerPatch>,
 ) -> Result<Response, Problem> {
-    caller.require_operator()?;
-    let id = id(path)?;
-    let (mut parts, body) = request.into_parts();
-    Parameters::read(&mut parts, &[]).await?.finish()?;
-    expect_json(&parts.headers)?;
-    let body = read_body(Request::from_parts(parts, body), shared.config.body_limit).await?;
-    let patch: ControllerPatch = read(&body)?;
     let mut faults = Faults::default();
     let set = patch.labels.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
     faults.labels("labels", &set.collect());
     faults.finish()?;
     let change = ControllerChange { draining: patch.draining, labels: patch.labels };
-    let controller = shared.store.change_controller(&id, change).await?.ok_or_else(unknown)?;
+    let controller = shared.store.change_controller(&id, change).await?.ok_or_else(AnyController::unknown)?;
     tracing::info!(controller = %id, draining = controller.draining, "an operator changed a controller");
     // There may be room now where there was none.
     if shared.store.retry_unplaced(PLACEMENTS).await? > 0 {
@@ -87,25 +121,36 @@ pub(super) async fn patch(
     Ok(Json(ControllerView::new(&controller)).into_response())
 }
 
-/// `DELETE /api/v1/admin/controllers/{id}`. One of the server's own configuration comes back, as a new one, when
-/// the server starts again.
+/// Remove a controller
+///
+/// One of the server's own configuration comes back, as a new one, when the server starts again. For operators.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/admin/controllers/{id}",
+    operation_id = "delete_controller",
+    tag = "Operation",
+    params(AnyController),
+    responses(
+        (status = 204, description = "It is removed."),
+        Refused<400>,
+        Refused<403>,
+        Refused<409>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn delete(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
+    _: Operator,
+    _: Query<NoParameters>,
+    Path(AnyController(id)): Path<AnyController>,
 ) -> Result<Response, Problem> {
-    caller.require_operator()?;
-    let (mut parts, _) = request.into_parts();
-    Parameters::read(&mut parts, &[]).await?.finish()?;
-    let id = id(path)?;
     match shared.store.delete_controller(&id).await? {
         ControllerDeletion::Deleted => {
             shared.fleet.detach(&id);
             tracing::info!(controller = %id, "a controller was removed");
             Ok(StatusCode::NO_CONTENT.into_response())
         }
-        ControllerDeletion::NoSuchController => Err(unknown()),
+        ControllerDeletion::NoSuchController => Err(AnyController::unknown()),
         ControllerDeletion::HasSessions(count) => {
             let detail = format!("{count} sessions are placed on it; drain it and delete them first");
             Err(Problem::conflict("has-sessions", &detail))
@@ -113,11 +158,20 @@ pub(super) async fn delete(
     }
 }
 
-fn unknown() -> Problem {
-    Problem::not_found("there is no controller with this id")
-}
+/// A controller as a path names it; whether there is one is seen when it is used.
+#[derive(utoipa::IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
+pub(super) struct AnyController(
+    /// The controller's id.
+    ControllerId,
+);
 
-fn id(path: Result<Path<String>, PathRejection>) -> Result<ControllerId, Problem> {
-    let Path(id) = path.map_err(|_| unknown())?;
-    ControllerId::parse(&id).map_err(|_| unknown())
+impl InPath for AnyController {
+    async fn find(name: String, _: &Caller, _: &Shared) -> Found<Self> {
+        Ok(ControllerId::parse(&name).ok().map(Self))
+    }
+
+    fn unknown() -> Problem {
+        Problem::not_found("there is no controller with this id")
+    }
 }

@@ -4,50 +4,58 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::body::Bytes;
-use axum::extract::{FromRequest as _, Request, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderMap, StatusCode, header};
+use http::{StatusCode, header};
 
 use super::auth::Caller;
 use super::body::CreateRequest;
+use super::extract::{JsonText, Query, Waiting};
+use super::idempotency::RepeatKey;
+use super::openapi::Refused;
 use super::problem::{FieldError, Problem};
-use super::query::Parameters;
 use super::sessions::wait_until;
 use super::validate::ValidCreate;
 use super::view::SessionView;
 use crate::changes::Listener;
 use crate::control::Shared;
-use crate::domain::{Conditions, Generation, Phase, Session, SessionId, Wish, WishedState, now, sha256_hex};
+use crate::domain::{Conditions, Generation, Phase, Session, SessionId, Wish, WishedState, now};
 use crate::placement::LeastLoaded;
 use crate::store::{Created, IdempotencyKey, NewSession, PlacementDecision};
 
-/// The header that makes a request repeatable.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// The longest key, in bytes.
-const LONGEST_KEY: usize = 255;
-
-/// Stores a session and answers as soon as it is durable, or, if asked to wait, as soon as it runs or failed.
+/// Create a session
+///
+/// Answers as soon as it is durable, or, if asked to wait, as soon as it runs or has failed.
+#[utoipa::path(
+    post,
+    path = "/api/v1/sessions",
+    operation_id = "create_session",
+    tag = "Sessions",
+    params(Waiting, RepeatKey),
+    request_body = CreateRequest,
+    responses(
+        (
+            status = 201,
+            body = SessionView<'_>,
+            description = "The session, or the one that the key made earlier.",
+            headers(("Location" = String, description = "Where it is.")),
+        ),
+        Refused<400>,
+        Refused<403>,
+        Refused<409>,
+        Refused<422>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn create(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    request: Request,
+    Query(Waiting { wait }): Query<Waiting>,
+    key: RepeatKey,
+    JsonText(body): JsonText,
 ) -> Result<Response, Problem> {
-    let (mut parts, body) = request.into_parts();
-    let mut parameters = Parameters::read(&mut parts, &["wait"]).await?;
-    let wait = parameters.wait(shared.config.wait_limit);
-    parameters.finish()?;
-    let key = idempotency_key(&parts.headers)?;
-    expect_json(&parts.headers)?;
-    let body = read_body(Request::from_parts(parts, body), shared.config.body_limit).await?;
-
+    let idempotency = key.bound_to(&body, &caller, &shared);
     let read = CreateRequest::read(&body)?;
-    let idempotency = key.map(|key| IdempotencyKey {
-        caller: caller.user_id.clone(),
-        key,
-        body_hash: sha256_hex(&body),
-        keep: shared.config.keep_idempotency_keys,
-    });
     let template = match read.template() {
         Some(name) => shared.store.template(name).await?,
         None => None,
@@ -187,43 +195,4 @@ fn refusal(decision: PlacementDecision, named: &str) -> Problem {
         }
         PlacementDecision::On(..) => Problem::internal(),
     }
-}
-
-/// The key that makes a request repeatable, if it has one.
-pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let key = value.to_str().ok().filter(|key| !key.is_empty() && key.len() <= LONGEST_KEY);
-    match key.filter(|_| values.next().is_none()) {
-        Some(key) => Ok(Some(key.to_owned())),
-        None => Err(Problem::bad_request(vec![FieldError::new(
-            "Idempotency-Key",
-            format!("must be given once, with 1 to {LONGEST_KEY} visible ASCII characters"),
-        )])),
-    }
-}
-
-/// Refuses a body that does not say that it is JSON.
-pub(super) fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
-    match media_type(headers) {
-        Some(essence) if essence == "application/json" || essence.ends_with("+json") => Ok(()),
-        _ => Err(Problem::unsupported_media_type()),
-    }
-}
-
-/// The media type of a body, without its parameters and in lower case.
-pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-    Some(value.split(';').next()?.trim().to_ascii_lowercase())
-}
-
-/// The whole body, up to a limit.
-pub(super) async fn read_body(request: Request, limit: usize) -> Result<Bytes, Problem> {
-    Bytes::from_request(request, &()).await.map_err(|rejection| {
-        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            Problem::too_large(limit)
-        } else {
-            Problem::bad_request(vec![FieldError::new("", "the body cannot be read")])
-        }
-    })
 }

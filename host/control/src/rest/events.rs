@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
-use axum::response::{IntoResponse as _, Json, Response};
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::auth::Caller;
+use super::extract::{Found, InPath, Json, ParameterSet, Parameters, Path, Query};
+use super::openapi::Refused;
 use super::problem::Problem;
-use super::query::Parameters;
-use super::sessions::unknown;
+use super::sessions::VisibleSession;
 use crate::control::Shared;
 use crate::domain::{Event, EventCursor, Generation, SessionId};
 use crate::store::{EventQuery, EventScope};
@@ -23,23 +23,37 @@ const DEFAULT_LIMIT: u32 = 100;
 /// Events on a page at most.
 const LARGEST_LIMIT: u32 = 1000;
 
-/// An event as callers see it: in lists and on WebSockets.
-#[derive(Debug, Serialize)]
+/// An event: in lists and on WebSockets.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Event)]
 pub(super) struct EventView<'a> {
+    /// What happened, like `session.phase_changed`.
     #[serde(rename = "type")]
     kind: &'a str,
+    /// Its place in the order of all events.
     cursor: String,
     time: DateTime<Utc>,
+    /// The session it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     session_id: Option<&'a str>,
+    /// The owner of that session.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     user_id: Option<&'a str>,
+    /// The controller it is about, if it is about no session.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     controller_id: Option<&'a str>,
+    /// The session's generation at the time.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = u64, required = false)]
     generation: Option<Generation>,
+    /// Why, in one word for programs; may be empty.
     reason: &'a str,
+    /// Why, in a sentence for people; may be empty.
     message: &'a str,
+    /// The details, by type.
     data: &'a Value,
 }
 
@@ -60,39 +74,51 @@ impl<'a> EventView<'a> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventPage)]
 struct Page<'a> {
     items: Vec<EventView<'a>>,
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
-/// Oldest first: `after` the last one seen goes on where an earlier answer ended.
+/// Which events are asked for.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// Only those after this one: `next_cursor`, or the cursor of the last event that was seen.
+    #[param(value_type = Option<String>, pattern = "^[0-9]{1,19}$")]
+    after: Option<EventCursor>,
+    /// Events on a page.
+    #[param(minimum = 1, maximum = 1000, default = 100, required = false)]
+    limit: u32,
+}
+
+impl ParameterSet for Wanted {
+    fn take(given: &mut Parameters) -> Self {
+        Self {
+            after: given.take("after", read_cursor),
+            limit: given.number("limit", LARGEST_LIMIT).unwrap_or(DEFAULT_LIMIT),
+        }
+    }
+}
+
+/// List what happened to a session
+///
+/// Oldest first; also of deleted sessions, for 7 days.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sessions/{id}/events",
+    operation_id = "list_session_events",
+    tag = "Watching",
+    params(Wanted, RememberedSession),
+    responses((status = 200, body = Page<'_>, description = "A page of them."), Refused<400>, Refused<503>),
+)]
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
+    Query(Wanted { after, limit }): Query<Wanted>,
+    Path(RememberedSession(id)): Path<RememberedSession>,
 ) -> Result<Response, Problem> {
-    let (mut parts, _) = request.into_parts();
-    let mut parameters = Parameters::read(&mut parts, &["after", "limit"]).await?;
-    let after = parameters.take("after", read_cursor);
-    let limit = parameters.take("limit", |text| match text.parse::<u32>() {
-        Ok(limit) if (1..=LARGEST_LIMIT).contains(&limit) => Ok(limit),
-        _ => Err(format!("must be a number from 1 to {LARGEST_LIMIT}")),
-    });
-    parameters.finish()?;
-    let Path(id) = path.map_err(|_| unknown())?;
-    let id = SessionId::parse(&id).map_err(|_| unknown())?;
-    // The events outlive the session.
-    let owner = match shared.store.session_owner(&id).await? {
-        Some(owner) => Some(owner),
-        None => shared.store.event_owner(&id).await?,
-    };
-    if !owner.is_some_and(|owner| caller.sees(&owner)) {
-        return Err(unknown());
-    }
-
-    let limit = limit.unwrap_or(DEFAULT_LIMIT);
     let query = EventQuery {
         scope: EventScope { user_id: None, sessions: vec![id] },
         after: after.unwrap_or(EventCursor::START),
@@ -104,6 +130,29 @@ pub(super) async fn list(
     events.truncate(limit as usize);
     let next_cursor = events.last().filter(|_| more).map(|last| last.cursor.to_string());
     Ok(Json(Page { items: events.iter().map(EventView::new).collect(), next_cursor }).into_response())
+}
+
+/// A session whose events the caller may see: they outlive it.
+#[derive(utoipa::IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
+pub(super) struct RememberedSession(
+    /// The session's id.
+    SessionId,
+);
+
+impl InPath for RememberedSession {
+    async fn find(name: String, caller: &Caller, shared: &Shared) -> Found<Self> {
+        let Ok(id) = SessionId::parse(&name) else { return Ok(None) };
+        let owner = match shared.store.session_owner(&id).await? {
+            Some(owner) => Some(owner),
+            None => shared.store.event_owner(&id).await?,
+        };
+        Ok(owner.is_some_and(|owner| caller.sees(&owner)).then_some(Self(id)))
+    }
+
+    fn unknown() -> Problem {
+        VisibleSession::unknown()
+    }
 }
 
 pub(super) fn read_cursor(text: &str) -> Result<EventCursor, String> {

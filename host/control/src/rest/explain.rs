@@ -3,52 +3,63 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
-use axum::response::{IntoResponse as _, Json, Response};
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use chrono::SecondsFormat;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::auth::Caller;
-use super::backend::record_of;
+use super::extract::{Json, NoParameters, Path, Query};
+use super::openapi::Refused;
 use super::problem::Problem;
-use super::query::Parameters;
+use super::sessions::VisibleRecord;
 use crate::control::Shared;
 use crate::domain::{
-    Controller, ControllerStatus, Generation, OperationKind, Phase, PlacementRequest, Session, condition_type,
+    Controller, ControllerId, ControllerStatus, Generation, OperationKind, Phase, PlacementRequest, Session,
+    SessionId, WishedState, condition_type,
 };
 use crate::placement::{LeastLoaded, Verdict};
 use crate::store::SessionRecord;
 
-#[derive(Serialize)]
+/// Why a session is where it is.
+#[derive(Serialize, ToSchema)]
 struct Explanation<'a> {
-    session_id: &'a str,
-    state: &'static str,
-    phase: &'static str,
+    session_id: &'a SessionId,
+    state: WishedState,
+    phase: Phase,
     generation: Generation,
+    #[schema(required)]
     observed_generation: Option<Generation>,
     /// One sentence; `null` = for nothing.
+    #[schema(required)]
     waiting_for: Option<String>,
     placement: PlacementView<'a>,
 }
 
-#[derive(Serialize)]
+/// What was asked of the placement, and how the controllers stand to it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Placement)]
 struct PlacementView<'a> {
     request: &'a PlacementRequest,
     controllers: Vec<VerdictView<'a>>,
 }
 
 /// How one controller stands to the session. Plain users see neither who it is nor what it says about itself.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Verdict)]
 struct VerdictView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a str>,
+    #[schema(value_type = ControllerId, required = false)]
+    id: Option<&'a ControllerId>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     name: Option<&'a str>,
     #[serde(rename = "type")]
     kind: &'a str,
     status: ControllerStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     sessions: Option<u32>,
     /// The session is placed here.
     chosen: bool,
@@ -56,20 +67,29 @@ struct VerdictView<'a> {
     eligible: bool,
     /// What is in the way, in one word; absent = nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     obstacle: Option<&'static str>,
     /// The same in a sentence.
     reason: String,
 }
 
+/// Explain where a session is
+///
+/// And what it waits for.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sessions/{id}/explain",
+    operation_id = "explain_session",
+    tag = "Watching",
+    params(VisibleRecord),
+    responses((status = 200, body = Explanation<'_>, description = "Why."), Refused<400>, Refused<503>),
+)]
 pub(super) async fn get(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
+    _: Query<NoParameters>,
+    Path(VisibleRecord(record)): Path<VisibleRecord>,
 ) -> Result<Response, Problem> {
-    let (mut parts, _) = request.into_parts();
-    Parameters::read(&mut parts, &[]).await?.finish()?;
-    let record = record_of(&shared, &caller, path).await?;
     let session = &record.session;
     let controllers = shared.store.controllers().await?;
     let placer = LeastLoaded::new(&session.placement, &session.spec);
@@ -78,9 +98,9 @@ pub(super) async fn get(
     let verdicts = placer.verdicts(&controllers);
     let verdicts = verdicts.into_iter().map(|verdict| verdict_view(session, verdict, full)).collect();
     let explanation = Explanation {
-        session_id: session.id.as_str(),
-        state: session.state.as_str(),
-        phase: session.phase.as_str(),
+        session_id: &session.id,
+        state: session.state,
+        phase: session.phase,
         generation: session.generation,
         observed_generation: session.observed_generation,
         waiting_for: waiting_for(&record, controller, full),
@@ -100,7 +120,7 @@ fn verdict_view<'a>(session: &Session, verdict: Verdict<'a>, full: bool) -> Verd
         None => "can take it".to_owned(),
     };
     VerdictView {
-        id: full.then_some(controller.id.as_str()),
+        id: full.then_some(&controller.id),
         name: full.then_some(controller.name.as_str()),
         kind: &controller.controller_type,
         status: controller.status,

@@ -3,25 +3,52 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::extract::Json;
+use super::openapi::Refused;
 use super::problem::Problem;
 use crate::control::Shared;
 
 /// A database that takes longer does not answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The process serves requests.
-pub(super) async fn alive() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
+/// All is well.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Health {
+    /// Always `ok`; otherwise the answer is a problem.
+    status: &'static str,
 }
 
-/// The database answers.
-pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
+const WELL: Json<Health> = Json(Health { status: "ok" });
+
+/// Whether the process serves requests
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    operation_id = "is_alive",
+    tag = "Operation",
+    security(()),
+    responses((status = 200, body = Health, description = "It does.")),
+)]
+pub(super) async fn alive() -> Json<Health> {
+    WELL
+}
+
+/// Whether the database answers
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    operation_id = "is_ready",
+    tag = "Operation",
+    security(()),
+    responses((status = 200, body = Health, description = "It does."), Refused<503>),
+)]
+pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Result<Json<Health>, Problem> {
     match tokio::time::timeout(PATIENCE, shared.store.ping()).await {
-        Ok(Ok(())) => Ok(Json(json!({ "status": "ok" }))),
+        Ok(Ok(())) => Ok(WELL),
         Ok(Err(error)) => {
             tracing::error!(%error, "not ready");
             Err(Problem::unavailable("not-ready", "the database does not answer"))

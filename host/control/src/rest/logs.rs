@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
-use axum::response::{IntoResponse as _, Json, Response};
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
 use futures::stream;
 use http::{HeaderMap, header};
@@ -16,12 +15,15 @@ use serde::Serialize;
 use serde_json::json;
 use streamspace_proto::controller::v1 as proto;
 use tokio::time::{Instant, timeout_at};
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
+use utoipa::ToSchema;
 
 use super::auth::Caller;
-use super::backend::{client_of, problem, record_of};
-use super::problem::Problem;
-use super::query::Parameters;
+use super::backend::{client_of, problem};
+use super::extract::{Json, ParameterSet, Parameters, Path, Query};
+use super::openapi::Refused;
+use super::problem::{FieldError, Problem};
+use super::sessions::VisibleRecord;
 use super::usage::time;
 use crate::changes::Listener;
 use crate::control::Shared;
@@ -32,7 +34,7 @@ use crate::slots::Slot;
 /// Lines on a page, if the caller does not say, and at most.
 const LARGEST_LIMIT: u32 = 1000;
 /// Lines before the end that may be asked for.
-const LONGEST_TAIL: i32 = 10_000;
+const LONGEST_TAIL: u32 = 10_000;
 /// A page ends with the line that makes it larger than this, in bytes.
 const LARGEST_PAGE: usize = 1 << 20;
 /// The longest cursor of a controller, in bytes.
@@ -85,11 +87,16 @@ impl Form {
 }
 
 /// A line of output.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LogLine)]
 struct LineView {
+    /// When it was written, if that is known.
+    #[schema(required)]
     time: Option<DateTime<Utc>>,
+    /// `stdout` or `stderr`, where the backend tells them apart.
     stream: String,
     message: String,
+    /// Its place: as `cursor` it goes on behind this line.
     cursor: String,
 }
 
@@ -106,37 +113,87 @@ impl LineView {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = LogPage)]
 struct Page<'a> {
     items: &'a [LineView],
+    #[schema(required)]
     next_cursor: Option<&'a str>,
 }
 
+/// What is wanted of the output.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// Lines as they come, until the session ends or the client leaves.
+    #[param(default = false, required = false)]
+    follow: bool,
+    /// Begin so many lines before the end.
+    #[param(minimum = 1, maximum = 10000)]
+    tail: Option<u32>,
+    /// Go on behind the line that had this cursor.
+    #[param(min_length = 1, max_length = 4096)]
+    cursor: Option<String>,
+    /// Lines on a page; does not go with `follow`.
+    #[param(minimum = 1, maximum = 1000, default = 1000)]
+    limit: Option<u32>,
+}
+
+impl ParameterSet for Wanted {
+    fn take(given: &mut Parameters) -> Self {
+        let follow = given.flag("follow");
+        Self {
+            follow,
+            tail: given.number("tail", LONGEST_TAIL),
+            cursor: given.take("cursor", |text| match text.len() {
+                1..=LONGEST_CURSOR => Ok(text.to_owned()),
+                _ => Err("not a cursor of an earlier line".to_owned()),
+            }),
+            limit: if follow {
+                given.take("limit", |_| Err("does not go with follow".to_owned()))
+            } else {
+                given.number("limit", LARGEST_LIMIT)
+            },
+        }
+    }
+}
+
+/// Read what a session wrote
+///
+/// A page of JSON, or with `Accept: application/x-ndjson` a JSON object a line, or with `Accept: text/plain` the text
+/// alone. With `follow=true` the answer goes on as lines come, as `application/x-ndjson` unless `text/plain` is accepted;
+/// a failure after its beginning is a last line `{"error": …}`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sessions/{id}/logs",
+    operation_id = "get_session_logs",
+    tag = "Watching",
+    params(Wanted, VisibleRecord),
+    responses(
+        (
+            status = 200,
+            description = "A page, or lines as they come.",
+            content(
+                (Page<'_> = "application/json"),
+                (LineView = "application/x-ndjson"),
+                (String = "text/plain"),
+            ),
+        ),
+        Refused<400>,
+        Refused<409>,
+        Refused<429>,
+        Refused<502>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn get(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
+    Query(wanted): Query<Wanted>,
+    Path(VisibleRecord(record)): Path<VisibleRecord>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (mut parts, _) = request.into_parts();
-    let mut parameters = Parameters::read(&mut parts, &["follow", "tail", "cursor", "limit"]).await?;
-    let follow = parameters.flag("follow");
-    let tail = parameters.take("tail", |text| match text.parse::<i32>() {
-        Ok(lines) if (1..=LONGEST_TAIL).contains(&lines) => Ok(lines),
-        _ => Err(format!("must be a number from 1 to {LONGEST_TAIL}")),
-    });
-    let cursor = parameters.take("cursor", |text| match text.len() {
-        1..=LONGEST_CURSOR => Ok(text.to_owned()),
-        _ => Err("not a cursor of an earlier line".to_owned()),
-    });
-    let limit = parameters.take("limit", |text| match text.parse::<u32>() {
-        _ if follow => Err("does not go with follow".to_owned()),
-        Ok(limit) if (1..=LARGEST_LIMIT).contains(&limit) => Ok(limit),
-        _ => Err(format!("must be a number from 1 to {LARGEST_LIMIT}")),
-    });
-    parameters.finish()?;
-
-    let record = record_of(&shared, &caller, path).await?;
+    let Wanted { follow, tail, cursor, limit } = wanted;
     let session = record.session;
     let client = client_of(&shared, &session)?;
     let slot = shared.kept.followers.take(&caller.user_id);
@@ -147,21 +204,22 @@ pub(super) async fn get(
         session_id: session.id.to_string(),
         node_id: session.node_id.clone(),
         follow,
-        tail_lines: tail.unwrap_or(0),
+        tail_lines: tail.and_then(|lines| i32::try_from(lines).ok()).unwrap_or(0),
         cursor: cursor.unwrap_or_default(),
     };
+    let refused = Refusal { spec: &session.spec, has_cursor: !request.cursor.is_empty() };
     let deadline = Instant::now() + shared.config.call_timeout;
     let entries = client.logs(request, shared.config.call_timeout).await;
-    let mut entries = entries.map_err(|error| problem(&session.spec, &error))?;
+    let mut entries = entries.map_err(|error| refused.because_of(&error))?;
 
-    let form = Form::negotiate(&parts.headers, follow);
+    let form = Form::negotiate(&headers, follow);
     if !follow {
-        return page(&session, &mut entries, limit.unwrap_or(LARGEST_LIMIT), deadline, form).await;
+        return page(&refused, &mut entries, limit.unwrap_or(LARGEST_LIMIT), deadline, form).await;
     }
     let first = match tokio::time::timeout(FIRST_LINE, entries.message()).await {
         Ok(Ok(Some(entry))) => First::Line(entry),
         Ok(Ok(None)) => First::End,
-        Ok(Err(status)) => return Err(problem(&session.spec, &status.into())),
+        Ok(Err(status)) => return Err(refused.because_of(&status.into())),
         Err(_) => First::None,
     };
     let until = Instant::now() + LONGEST_FOLLOW;
@@ -179,8 +237,24 @@ pub(super) async fn get(
     Ok((headers, Body::from_stream(lines)).into_response())
 }
 
+/// What a controller's failure means to whoever reads the output of a session.
+struct Refusal<'a> {
+    spec: &'a SessionSpec,
+    has_cursor: bool,
+}
+
+impl Refusal<'_> {
+    /// Only the controller knows its cursors; of all that is sent to it, only a cursor is the caller's own text.
+    fn because_of(&self, error: &CallError) -> Problem {
+        if self.has_cursor && error.from_controller && error.code == Code::InvalidArgument {
+            return Problem::bad_request(vec![FieldError::new("cursor", "not a cursor of an earlier line")]);
+        }
+        problem(self.spec, error)
+    }
+}
+
 async fn page(
-    session: &Session,
+    refused: &Refusal<'_>,
     entries: &mut Streaming<proto::LogEntry>,
     limit: u32,
     deadline: Instant,
@@ -199,11 +273,11 @@ async fn page(
                 break;
             }
             Ok(Some(entry)) => {
-                let line = LineView::new(entry, &session.spec);
+                let line = LineView::new(entry, refused.spec);
                 size += line.message.len();
                 lines.push(line);
             }
-            Err(status) => return Err(problem(&session.spec, &CallError::from(status))),
+            Err(status) => return Err(refused.because_of(&CallError::from(status))),
         }
     }
     if form == Form::Page {

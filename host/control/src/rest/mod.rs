@@ -8,17 +8,20 @@ mod backend;
 mod body;
 mod controllers;
 mod create;
+mod cursor;
 mod events;
 mod explain;
+pub(crate) mod extract;
 mod health;
+mod idempotency;
 mod kept;
 mod logs;
 mod metrics;
+pub(crate) mod openapi;
 mod plugins;
 pub(crate) mod problem;
 mod prometheus;
-mod query;
-mod sessions;
+pub(crate) mod sessions;
 mod templates;
 mod tickets;
 mod usage;
@@ -30,51 +33,51 @@ mod ws;
 use std::any::Any;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::{Extension, Router};
 use http::{HeaderName, Request};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
 use tracing::Span;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::control::Shared;
 pub(crate) use kept::Kept;
+use openapi::Description;
 use problem::Problem;
 
 /// Follows a request through logs and answers.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// All of the API, and beside it what else is served.
-pub(crate) fn router(shared: Arc<Shared>, beside: Router) -> Router {
+pub(crate) fn router(shared: Arc<Shared>, beside: OpenApiRouter) -> Router {
     let limit = shared.config.body_limit;
-    let authenticated = Router::new()
-        .route("/api/v1/sessions", get(sessions::list).post(create::create))
-        .route("/api/v1/sessions/{id}", get(sessions::get).patch(wish::patch).delete(sessions::delete))
-        .route("/api/v1/sessions/{id}/access", get(access::get))
-        .route("/api/v1/sessions/{id}/events", get(events::list))
-        .route("/api/v1/sessions/{id}/explain", get(explain::get))
-        .route("/api/v1/sessions/{id}/logs", get(logs::get))
-        .route("/api/v1/sessions/{id}/metrics", get(usage::get))
-        .route("/api/v1/sessions/{id}/hibernate", post(wish::hibernate))
-        .route("/api/v1/sessions/{id}/wake", post(wish::wake))
-        .route("/api/v1/sessions/{id}/heartbeat", post(wish::heartbeat))
-        .route("/api/v1/admin/controllers", get(controllers::list))
-        .route("/api/v1/admin/plugins", get(plugins::list))
-        .route("/api/v1/admin/plugins/{name}", get(plugins::get))
-        .route(
-            "/api/v1/admin/controllers/{id}",
-            get(controllers::get).patch(controllers::patch).delete(controllers::delete),
-        )
-        .route("/api/v1/ws/ticket", post(ws::ticket))
-        .route("/metrics", get(prometheus::get))
+    let mut authenticated = OpenApiRouter::default()
+        .routes(routes!(sessions::list, create::create))
+        .routes(routes!(sessions::get, wish::patch, sessions::delete))
+        .routes(routes!(access::get))
+        .routes(routes!(events::list))
+        .routes(routes!(explain::get))
+        .routes(routes!(logs::get))
+        .routes(routes!(usage::get))
+        .routes(routes!(wish::hibernate))
+        .routes(routes!(wish::wake))
+        .routes(routes!(wish::heartbeat))
+        .routes(routes!(controllers::list))
+        .routes(routes!(controllers::get, controllers::patch, controllers::delete))
+        .routes(routes!(plugins::list))
+        .routes(routes!(plugins::get))
+        .routes(routes!(ws::ticket))
+        .routes(routes!(prometheus::get))
         .merge(accounts::routes())
         .merge(templates::routes())
         .route_layer(from_fn_with_state(Arc::clone(&shared), auth::authenticate));
+    openapi::behind_a_token(authenticated.get_openapi_mut());
     let layers = ServiceBuilder::new()
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
         .layer(TraceLayer::new_for_http().make_span_with(span))
@@ -82,16 +85,21 @@ pub(crate) fn router(shared: Arc<Shared>, beside: Router) -> Router {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(DefaultBodyLimit::max(limit));
     let measured = from_fn_with_state(Arc::clone(&shared), metrics::measure);
-    Router::new()
+    let (router, mut api) = OpenApiRouter::with_openapi(openapi::beginning())
         .merge(authenticated)
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(openapi::describe))
         // Says itself who calls: browsers cannot set the header.
-        .route("/api/v1/ws", get(ws::open))
+        .routes(routes!(ws::open))
         .merge(beside.with_state(()))
+        .split_for_parts();
+    openapi::complete(&mut api);
+    router
         .fallback(|| async { Problem::not_found("there is nothing under this path") })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .with_state(shared)
+        .layer(Extension(Description::new(&api)))
         .layer(layers)
         .layer(measured)
 }

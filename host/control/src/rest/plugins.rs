@@ -2,44 +2,80 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
-use axum::response::{IntoResponse as _, Json, Response};
-use serde_json::json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::auth::Caller;
+use super::auth::{Caller, Operator};
+use super::extract::{Found, InPath, Json, NoParameters, Path, Query};
+use super::openapi::Refused;
 use super::problem::Problem;
-use super::query::Parameters;
 use crate::control::Shared;
 use crate::plugins::{PluginState, PluginView};
 
-/// `GET /api/v1/admin/plugins`: all of them, on one page.
-pub(super) async fn list(
-    State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
-) -> Result<Response, Problem> {
-    caller.require_operator()?;
-    let (mut parts, _) = request.into_parts();
-    Parameters::read(&mut parts, &[]).await?.finish()?;
-    Ok(Json(json!({ "items": plugins(&shared), "next_cursor": null })).into_response())
+#[derive(Serialize, ToSchema)]
+#[schema(as = PluginPage)]
+pub(super) struct Page {
+    items: Vec<PluginView>,
+    /// Always `null`: all of them are on one page.
+    #[schema(required)]
+    next_cursor: Option<String>,
 }
 
-/// `GET /api/v1/admin/plugins/{name}`: one, by its name or by that of its file.
-pub(super) async fn get(
+/// List plugins
+///
+/// All of them, on one page. For operators.
+#[utoipa::path(
+    get,
+    path = "/api/v1/admin/plugins",
+    operation_id = "list_plugins",
+    tag = "Operation",
+    responses((status = 200, body = Page, description = "All of them."), Refused<400>, Refused<403>, Refused<503>),
+)]
+pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Result<Response, Problem> {
-    caller.require_operator()?;
-    let (mut parts, _) = request.into_parts();
-    Parameters::read(&mut parts, &[]).await?.finish()?;
-    let unknown = || Problem::not_found("there is no plugin of this name, and no file either");
-    let Path(name) = path.map_err(|_| unknown())?;
-    let plugin = find(plugins(&shared), &name).ok_or_else(unknown)?;
-    Ok(Json(plugin).into_response())
+    _: Operator,
+    _: Query<NoParameters>,
+) -> Json<Page> {
+    Json(Page { items: plugins(&shared), next_cursor: None })
+}
+
+/// Read a plugin
+///
+/// By its name or by that of its file. For operators.
+#[utoipa::path(
+    get,
+    path = "/api/v1/admin/plugins/{name}",
+    operation_id = "get_plugin",
+    tag = "Operation",
+    params(KnownPlugin),
+    responses((status = 200, body = PluginView, description = "The plugin."), Refused<400>, Refused<403>, Refused<503>),
+)]
+pub(super) async fn get(
+    _: Operator,
+    _: Query<NoParameters>,
+    Path(KnownPlugin(plugin)): Path<KnownPlugin>,
+) -> Json<PluginView> {
+    Json(plugin)
+}
+
+/// A plugin as a path names it.
+#[derive(utoipa::IntoParams)]
+#[into_params(names("name"), parameter_in = Path)]
+pub(super) struct KnownPlugin(
+    /// The plugin's name, or that of its file.
+    #[param(value_type = String)]
+    PluginView,
+);
+
+impl InPath for KnownPlugin {
+    async fn find(name: String, _: &Caller, shared: &Shared) -> Found<Self> {
+        Ok(find(plugins(shared), &name).map(Self))
+    }
+
+    fn unknown() -> Problem {
+        Problem::not_found("there is no plugin of this name, and no file either")
+    }
 }
 
 fn plugins(shared: &Shared) -> Vec<PluginView> {

@@ -3,11 +3,12 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use crate::store::StoreError;
 
 /// A field that is at fault, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct FieldError {
     /// Where in the request, e.g. `spec.resources.memory`.
     pub(crate) field: String,
@@ -21,14 +22,21 @@ impl FieldError {
     }
 }
 
-/// The answer to a request that is not served.
-#[derive(Debug, Clone, Serialize)]
+/// The answer to a request that is not served (RFC 9457).
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Problem {
+    /// What kind of problem it is, for programs: `urn:streamspace:problem:<kind>`.
     #[serde(rename = "type", serialize_with = "urn")]
+    #[schema(pattern = "^urn:streamspace:problem:[a-z-]+$", example = "urn:streamspace:problem:not-found")]
     kind: &'static str,
+    /// The same in a few words, for people.
     title: &'static str,
+    /// The status of the answer.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
+    /// What is wrong, for people; it may change.
     detail: String,
+    /// The fields at fault, all of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
     #[serde(skip)]

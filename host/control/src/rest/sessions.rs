@@ -4,67 +4,115 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
-use axum::response::{IntoResponse as _, Json, Response};
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 
 use super::auth::Caller;
+use super::cursor::{read_cursor, write_cursor};
+use super::extract::{Found, InPath, Json, NoParameters, ParameterSet, Parameters, Path, Query};
+use super::openapi::Refused;
 use super::problem::Problem;
-use super::query::{Parameters, read_cursor, write_cursor};
 use super::view::SessionView;
 use crate::changes::Listener;
 use crate::control::Shared;
-use crate::domain::{MAX_ID_BYTES, Phase, SessionId, WishedState};
+use crate::domain::{Phase, SessionId, WishedState};
 use crate::store::{Deletion, Position, SessionFilter, SessionRecord, StoreError};
 
 /// Whoever waits looks so often, even if told of no change.
 const LOOK_ANYWAY: Duration = Duration::from_secs(5);
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = SessionPage)]
 struct Page<'a> {
     items: Vec<SessionView<'a>>,
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
-/// `GET /api/v1/sessions`.
+/// Which sessions are asked for.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// Only those of this user.
+    #[param(max_length = 512)]
+    user_id: Option<String>,
+    /// Only those that are wanted so.
+    state: Option<WishedState>,
+    /// Only those that were last seen so.
+    phase: Option<Phase>,
+    /// Only those made from this template.
+    #[param(max_length = 512)]
+    template_id: Option<String>,
+    /// Only those on this controller.
+    #[param(max_length = 512)]
+    controller_id: Option<String>,
+    /// Only those on controllers of this type.
+    #[param(max_length = 512)]
+    controller_type: Option<String>,
+    /// Items on a page.
+    #[param(minimum = 1, maximum = 500, default = 50, required = false)]
+    limit: u32,
+    /// `next_cursor` of the page before.
+    #[param(value_type = Option<String>, pattern = "^[0-9a-fA-F]+$")]
+    cursor: Option<Position>,
+}
+
+impl ParameterSet for Wanted {
+    fn take(given: &mut Parameters) -> Self {
+        Self {
+            user_id: given.short("user_id"),
+            state: given.take("state", |text| {
+                WishedState::parse(text).ok_or_else(|| "must be running, hibernated or terminated".to_owned())
+            }),
+            phase: given.take("phase", |text| {
+                let expected = "must be Pending, Running, Hibernated, Failed or Terminated";
+                Phase::parse(text).ok_or_else(|| expected.to_owned())
+            }),
+            template_id: given.short("template_id"),
+            controller_id: given.short("controller_id"),
+            controller_type: given.short("controller_type"),
+            limit: given.limit(),
+            cursor: given.take("cursor", read_cursor),
+        }
+    }
+}
+
+/// List sessions
+///
+/// Newest first. Users see their own only.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sessions",
+    operation_id = "list_sessions",
+    tag = "Sessions",
+    params(Wanted),
+    responses(
+        (status = 200, body = Page<'_>, description = "A page of them."),
+        Refused<400>,
+        Refused<403>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    request: Request,
+    Query(wanted): Query<Wanted>,
 ) -> Result<Response, Problem> {
-    let (mut parts, _) = request.into_parts();
-    let allowed =
-        ["user_id", "state", "phase", "template_id", "controller_id", "controller_type", "limit", "cursor"];
-    let mut parameters = Parameters::read(&mut parts, &allowed).await?;
-    let mut filter = SessionFilter {
-        user_id: parameters.take("user_id", short),
-        state: parameters.take("state", |text| {
-            WishedState::parse(text).ok_or_else(|| "must be running, hibernated or terminated".to_owned())
-        }),
-        phase: parameters.take("phase", |text| {
-            let expected = "must be Pending, Running, Hibernated, Failed or Terminated";
-            Phase::parse(text).ok_or_else(|| expected.to_owned())
-        }),
-        template_id: parameters.take("template_id", short),
-        controller_id: parameters.take("controller_id", short),
-        controller_type: parameters.take("controller_type", short),
-    };
-    let limit = parameters.limit();
-    let after = parameters.take("cursor", read_cursor);
-    parameters.finish()?;
-
+    let Wanted { mut user_id, state, phase, template_id, controller_id, controller_type, limit, cursor } =
+        wanted;
     if !caller.sees_all() {
-        if filter.user_id.as_ref().is_some_and(|user| *user != caller.user_id) {
+        if user_id.as_ref().is_some_and(|user| *user != caller.user_id) {
             let message = "only operators may see the sessions of others";
             return Err(Problem::forbidden_field("user_id", message));
         }
-        filter.user_id = Some(caller.user_id);
+        user_id = Some(caller.user_id);
     }
+    let filter = SessionFilter { user_id, state, phase, template_id, controller_id, controller_type };
     // One more than asked for tells whether there is a next page.
-    let mut records = shared.store.sessions(&filter, after.as_ref(), limit + 1).await?;
+    let mut records = shared.store.sessions(&filter, cursor.as_ref(), limit + 1).await?;
     let more = records.len() > limit as usize;
     records.truncate(limit as usize);
     let next_cursor = records.last().filter(|_| more).map(|last| {
@@ -75,42 +123,84 @@ pub(super) async fn list(
     Ok(Json(Page { items, next_cursor }).into_response())
 }
 
-fn short(text: &str) -> Result<String, String> {
-    if text.len() > MAX_ID_BYTES {
-        Err(format!("longer than {MAX_ID_BYTES} bytes"))
-    } else {
-        Ok(text.to_owned())
+/// Read a session
+#[utoipa::path(
+    get,
+    path = "/api/v1/sessions/{id}",
+    operation_id = "get_session",
+    tag = "Sessions",
+    params(VisibleRecord),
+    responses((status = 200, body = SessionView<'_>, description = "The session."), Refused<400>, Refused<503>),
+)]
+pub(super) async fn get(
+    _: Query<NoParameters>,
+    Path(VisibleRecord(record)): Path<VisibleRecord>,
+) -> Response {
+    Json(SessionView::new(&record)).into_response()
+}
+
+/// How a session is to be deleted.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Deleting {
+    /// Answer when nothing is left of it, and at the latest after this time (300 s at most).
+    #[param(
+        value_type = Option<String>,
+        pattern = r"^\+?(0|(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$",
+        example = "30s",
+    )]
+    wait: Option<Duration>,
+    /// Remove the user's home as well. While another session uses it, the deletion waits.
+    #[param(default = false, required = false)]
+    purge_home: bool,
+}
+
+impl ParameterSet for Deleting {
+    fn take(given: &mut Parameters) -> Self {
+        Self { wait: given.wait(), purge_home: given.flag("purge_home") }
     }
 }
 
-/// `GET /api/v1/sessions/{id}`.
-pub(super) async fn get(
-    State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let (mut parts, _) = request.into_parts();
-    Parameters::read(&mut parts, &[]).await?.finish()?;
-    let id = find(&shared, &caller, path).await?;
-    let record = shared.store.session(&id).await?.ok_or_else(unknown)?;
-    Ok(Json(SessionView::new(&record)).into_response())
+/// A session that is being deleted and whose row cannot be read.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = UnreadableSession)]
+struct Unreadable<'a> {
+    id: &'a SessionId,
+    /// Always true.
+    deleting: bool,
 }
 
-/// `DELETE /api/v1/sessions/{id}`.
+/// What is told of a session that is being deleted.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = DeletedSession)]
+enum Remaining<'a> {
+    Session(Box<SessionView<'a>>),
+    Unreadable(Unreadable<'a>),
+}
+
+/// Delete a session
+///
+/// Legal in every phase. Repeating it is harmless.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/sessions/{id}",
+    operation_id = "delete_session",
+    tag = "Sessions",
+    params(Deleting, VisibleSession),
+    responses(
+        (status = 202, body = Remaining<'_>, description = "It is being deleted."),
+        (status = 204, description = "Nothing is left of it."),
+        Refused<400>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn delete(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
+    Query(Deleting { wait, purge_home }): Query<Deleting>,
+    Path(VisibleSession(id)): Path<VisibleSession>,
 ) -> Result<Response, Problem> {
-    let (mut parts, _) = request.into_parts();
-    let mut parameters = Parameters::read(&mut parts, &["wait", "purge_home"]).await?;
-    let wait = parameters.wait(shared.config.wait_limit);
-    let purge_home = parameters.flag("purge_home");
-    parameters.finish()?;
-    let id = find(&shared, &caller, path).await?;
-
     let mut listener = shared.changes.subscribe();
     let deletion = shared.store.request_deletion(&id, purge_home).await?;
     streamspace_failpoint::hit("control.delete.committed");
@@ -118,35 +208,64 @@ pub(super) async fn delete(
     shared.wake.notify_one();
 
     let remaining = match (deletion, wait) {
-        (Deletion::NoSuchSession, _) => return Err(unknown()),
+        (Deletion::NoSuchSession, _) => return Err(VisibleSession::unknown()),
         // The wish is stored, and that is all that can be told.
         (Deletion::WishedUnreadable, _) => {
-            let body = Json(json!({ "id": id.as_str(), "deleting": true }));
+            let body = Json(Remaining::Unreadable(Unreadable { id: &id, deleting: true }));
             return Ok((StatusCode::ACCEPTED, body).into_response());
         }
         (Deletion::Wished(record), None) => Some(*record),
         (Deletion::Wished(_), Some(wait)) => wait_until(&shared, &mut listener, &id, wait, |_| false).await?,
     };
     Ok(match remaining {
-        Some(record) => (StatusCode::ACCEPTED, Json(SessionView::new(&record))).into_response(),
+        Some(record) => {
+            let session = Remaining::Session(Box::new(SessionView::new(&record)));
+            (StatusCode::ACCEPTED, Json(session)).into_response()
+        }
         None => StatusCode::NO_CONTENT.into_response(),
     })
 }
 
-pub(super) fn unknown() -> Problem {
-    Problem::not_found("there is no session with this id")
+/// A session that the caller may see, as a path names it.
+#[derive(utoipa::IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
+pub(crate) struct VisibleSession(
+    /// The session's id.
+    pub(crate) SessionId,
+);
+
+impl InPath for VisibleSession {
+    async fn find(name: String, caller: &Caller, shared: &Shared) -> Found<Self> {
+        let Ok(id) = SessionId::parse(&name) else { return Ok(None) };
+        let owner = shared.store.session_owner(&id).await?;
+        Ok(owner.is_some_and(|owner| caller.sees(&owner)).then_some(Self(id)))
+    }
+
+    fn unknown() -> Problem {
+        Problem::not_found("there is no session with this id")
+    }
 }
 
-/// The id of a session that the caller may see. One they may not see does not exist for them.
-pub(super) async fn find(
-    shared: &Shared,
-    caller: &Caller,
-    path: Result<Path<String>, PathRejection>,
-) -> Result<SessionId, Problem> {
-    let Path(id) = path.map_err(|_| unknown())?;
-    let id = SessionId::parse(&id).map_err(|_| unknown())?;
-    let owner = shared.store.session_owner(&id).await?;
-    if owner.is_some_and(|owner| caller.sees(&owner)) { Ok(id) } else { Err(unknown()) }
+/// The same with all that is stored of it.
+#[derive(utoipa::IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
+pub(super) struct VisibleRecord(
+    /// The session's id.
+    #[param(value_type = SessionId)]
+    pub(super) SessionRecord,
+);
+
+impl InPath for VisibleRecord {
+    async fn find(name: String, caller: &Caller, shared: &Shared) -> Found<Self> {
+        match VisibleSession::find(name, caller, shared).await? {
+            Some(VisibleSession(id)) => Ok(shared.store.session(&id).await?.map(Self)),
+            None => Ok(None),
+        }
+    }
+
+    fn unknown() -> Problem {
+        VisibleSession::unknown()
+    }
 }
 
 /// Waits until a session is as wanted or gone (then `None`), the time is up, or the server stops.
@@ -157,7 +276,7 @@ pub(super) async fn wait_until(
     wait: Duration,
     enough: impl Fn(&SessionRecord) -> bool,
 ) -> Result<Option<SessionRecord>, StoreError> {
-    let deadline = tokio::time::Instant::now() + wait;
+    let deadline = tokio::time::Instant::now() + wait.min(shared.config.wait_limit);
     loop {
         let Some(record) = shared.store.session(id).await? else { return Ok(None) };
         if enough(&record) || tokio::time::Instant::now() >= deadline || shared.stopping.is_cancelled() {

@@ -3,20 +3,20 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::Extension;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
-use axum::response::{IntoResponse as _, Json, Response};
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use streamspace_proto::controller::v1 as proto;
+use utoipa::ToSchema;
 
-use super::auth::Caller;
-use super::backend::{client_of, problem, record_of, require_running};
+use super::backend::{client_of, problem, require_running};
+use super::extract::{Json, NoParameters, Path, Query};
+use super::openapi::Refused;
 use super::problem::Problem;
-use super::query::Parameters;
+use super::sessions::VisibleRecord;
 use crate::control::Shared;
-use crate::domain::{ByteQuantity, Session, SessionId, SessionSpec, now};
+use crate::domain::{ByteQuantity, Session, SessionId, SessionSpec};
 
 /// Sessions whose last sample is kept.
 const MOST_SAMPLES: usize = 10_000;
@@ -26,17 +26,22 @@ const SHORTEST_WINDOW: chrono::Duration = chrono::Duration::seconds(1);
 const MOST_CUSTOM: usize = 64;
 
 /// Totals since the session's start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, ToSchema)]
 struct Counters {
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     cpu_ns: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     network_rx_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     network_tx_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     disk_read_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     disk_write_bytes: Option<u64>,
 }
 
@@ -54,23 +59,29 @@ impl From<proto::ResourceCounters> for Counters {
 }
 
 /// What the counters grew by, in a second.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 struct Rates {
     /// Between the two samples.
     window_seconds: f64,
     /// Processors used; 1.5 = one and a half.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     cpu_cores: Option<f64>,
     /// The same of the session's limit, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     cpu_percent: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     network_rx_bytes_per_second: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     network_tx_bytes_per_second: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     disk_read_bytes_per_second: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     disk_write_bytes_per_second: Option<f64>,
 }
 
@@ -135,41 +146,65 @@ impl Samples {
     }
 }
 
-#[derive(Serialize)]
+/// What a session uses. What was not measured is absent.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Usage)]
 struct UsageView<'a> {
-    session_id: &'a str,
-    sampled_at: DateTime<Utc>,
+    session_id: &'a SessionId,
+    /// When it was measured; absent where the controller does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    sampled_at: Option<DateTime<Utc>>,
     usage: NowView,
     counters: Counters,
-    /// Absent until there are two samples.
+    /// Absent until there are two samples whose times are known.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     rates: Option<Rates>,
+    /// Measures of the backend's own.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     custom: BTreeMap<String, String>,
 }
 
 /// What is used at the moment.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = UsageNow)]
 struct NowView {
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     memory_bytes: Option<u64>,
     /// Of the session's limit.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     memory_percent: Option<f64>,
     /// In the backend's own words, e.g. `250m`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     cpu: Option<String>,
 }
 
+/// Read what a session uses
+///
+/// Of one that runs. What was not measured is absent, and rates begin with the second call.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sessions/{id}/metrics",
+    operation_id = "get_session_metrics",
+    tag = "Watching",
+    params(VisibleRecord),
+    responses(
+        (status = 200, body = UsageView<'_>, description = "What it uses."),
+        Refused<400>,
+        Refused<409>,
+        Refused<502>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn get(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
+    _: Query<NoParameters>,
+    Path(VisibleRecord(record)): Path<VisibleRecord>,
 ) -> Result<Response, Problem> {
-    let (mut parts, _) = request.into_parts();
-    Parameters::read(&mut parts, &[]).await?.finish()?;
-    let record = record_of(&shared, &caller, path).await?;
     let session = &record.session;
     require_running(session)?;
     let client = client_of(&shared, session)?;
@@ -181,13 +216,14 @@ pub(super) async fn get(
     let answer = client.metrics(request, shared.config.call_timeout).await;
     let answer = answer.map_err(|error| problem(&session.spec, &error))?;
 
-    let sampled_at = answer.sampled_at.as_ref().and_then(time).unwrap_or_else(now);
+    // When a controller does not say, nobody knows: it may have measured long before it was asked.
+    let sampled_at = answer.sampled_at.as_ref().and_then(time);
     let counters = answer.counters.map(Counters::from).unwrap_or_default();
-    let rates = shared.kept.samples.add(session, Sample { at: sampled_at, counters });
+    let rates = sampled_at.and_then(|at| shared.kept.samples.add(session, Sample { at, counters }));
     let scrub = |text: &str| session.spec.scrub(text);
     let custom = answer.custom_metrics.iter().map(|(name, value)| (scrub(name), scrub(value)));
     let view = UsageView {
-        session_id: session.id.as_str(),
+        session_id: &session.id,
         sampled_at,
         usage: usage(session, answer.usage.unwrap_or_default()),
         counters,
@@ -197,10 +233,10 @@ pub(super) async fn get(
     Ok(Json(view).into_response())
 }
 
-/// An empty text or a zero of the wire is "not measured".
+/// An empty text or a zero of the wire is "not measured", and what is no number is no measure either.
 fn usage(session: &Session, wire: proto::ResourceUsage) -> NowView {
     let memory_bytes = ByteQuantity::parse(&wire.memory).ok().map(|memory| memory.bytes());
-    let said = (wire.memory_percent > 0.0).then(|| f64::from(wire.memory_percent));
+    let said = Some(f64::from(wire.memory_percent)).filter(|percent| *percent > 0.0 && percent.is_finite());
     let limit = session.spec.resources.memory.as_ref().map(|memory| memory.bytes() as f64);
     let computed = memory_bytes.zip(limit).map(|(used, limit)| used as f64 / limit * 100.0);
     NowView {
@@ -245,6 +281,19 @@ mod tests {
         let rates = samples.add(&session, sample(108.0, 5, Some(40))).unwrap();
         assert_eq!((rates.cpu_cores, rates.network_rx_bytes_per_second), (None, Some(5.0)));
         assert_eq!(samples.add(&session, sample(50.0, 9, Some(50))), None);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_absent() {
+        let session = test_session(Wish::State(WishedState::Running), true, Phase::Running);
+        let shown = |memory_percent| {
+            let wire = proto::ResourceUsage { memory_percent, ..Default::default() };
+            serde_json::to_value(usage(&session, wire)).unwrap()
+        };
+        assert_eq!(shown(12.5), serde_json::json!({"memory_percent": 12.5}));
+        for odd in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            assert_eq!(shown(odd), serde_json::json!({}), "{odd}");
+        }
     }
 
     #[test]

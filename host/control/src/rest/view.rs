@@ -5,52 +5,83 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::domain::{
-    Capabilities, Condition, Controller, ControllerStatus, Generation, OperationKind, SessionSpec, Step,
-    decide, now,
+    Capabilities, Condition, Controller, ControllerId, ControllerStatus, Generation, OperationKind, Phase,
+    SessionId, SessionSpec, Step, WishedState, decide, now,
 };
 use crate::store::SessionRecord;
 
-#[derive(Debug, Serialize)]
+/// A session.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Session)]
 pub(super) struct SessionView<'a> {
-    id: &'a str,
+    id: &'a SessionId,
+    /// Whose it is.
     user_id: &'a str,
+    /// The template that it was made from; may be empty.
     template_id: &'a str,
+    /// Where it is placed; empty until then.
     controller_id: &'a str,
+    /// The type of that controller.
     controller_type: &'a str,
+    /// What the backend calls it; may be empty.
     node_id: &'a str,
-    state: &'static str,
-    phase: &'static str,
+    /// What is wanted.
+    state: WishedState,
+    /// What was last seen.
+    phase: Phase,
+    /// Where a browser reaches it, on the same host as the API.
     url: String,
     spec: SessionSpec,
+    /// Settings for the type of backend.
     #[serde(skip_serializing_if = "Map::is_empty")]
     controller_config: &'a Map<String, Value>,
     status: StatusView<'a>,
+    /// Counts the changes of the wish.
     generation: Generation,
+    /// The deletion is wished.
     deleting: bool,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
 
-#[derive(Debug, Serialize)]
+/// What was observed of a session.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SessionStatus)]
 struct StatusView<'a> {
+    /// Why it is as it is.
     conditions: &'a [Condition],
+    /// The generation that the phase belongs to.
+    #[schema(required)]
     observed_generation: Option<Generation>,
+    /// When somebody last used it.
+    #[schema(required)]
     last_activity: Option<DateTime<Utc>>,
+    #[schema(required)]
     operation: Option<OperationView<'a>>,
 }
 
 /// What is under way; `null` when nothing is. What belongs to an earlier wish is not shown: the step for this one
 /// has not begun.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Operation)]
 struct OperationView<'a> {
-    kind: &'static str,
+    kind: OperationKind,
+    #[schema(required)]
     attempt: Option<u32>,
+    /// When it is given up.
+    #[schema(required)]
     deadline: Option<DateTime<Utc>>,
+    #[schema(required)]
     next_attempt_at: Option<DateTime<Utc>>,
+    /// The last word of the controller.
+    #[schema(required)]
     message: Option<&'a str>,
+    #[schema(required)]
     last_error: Option<&'a str>,
+    #[schema(required)]
     since: Option<DateTime<Utc>>,
 }
 
@@ -61,14 +92,14 @@ impl<'a> SessionView<'a> {
             session.placed.as_ref().map_or(("", ""), |(id, kind)| (id.as_str(), kind.as_str()));
         let current = operation.generation == session.generation;
         Self {
-            id: session.id.as_str(),
+            id: &session.id,
             user_id: &session.user_id,
             template_id: &session.template_id,
             controller_id,
             controller_type,
             node_id: &session.node_id,
-            state: session.state.as_str(),
-            phase: session.phase.as_str(),
+            state: session.state,
+            phase: session.phase,
             url: session.url(),
             spec: session.spec.redacted(),
             controller_config: &session.controller_config,
@@ -77,7 +108,7 @@ impl<'a> SessionView<'a> {
                 observed_generation: session.observed_generation,
                 last_activity: session.last_activity,
                 operation: (!operation.is_settled()).then(|| OperationView {
-                    kind: kind(record).as_str(),
+                    kind: kind(record),
                     attempt: current.then_some(operation.attempt),
                     deadline: operation.deadline.filter(|_| current),
                     next_attempt_at: operation.next_attempt_at,
@@ -108,19 +139,32 @@ fn kind(SessionRecord { session, operation }: &SessionRecord) -> OperationKind {
     }
 }
 
-#[derive(Debug, Serialize)]
+/// A controller.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Controller)]
 pub(super) struct ControllerView<'a> {
-    id: &'a str,
+    id: &'a ControllerId,
+    /// The kind of backend.
     #[serde(rename = "type")]
     kind: &'a str,
+    /// Unique within its type.
     name: &'a str,
     status: ControllerStatus,
+    /// How many sessions are placed on it.
     sessions: u32,
+    /// When it last answered.
+    #[schema(required)]
     last_heartbeat: Option<DateTime<Utc>>,
+    /// Where it serves; empty for one within the server.
     endpoint: &'a str,
+    /// Why it is not healthy.
     message: &'a str,
+    /// What it can do; `null` until it first said so.
+    #[schema(required)]
     capabilities: Option<&'a Capabilities>,
+    /// All its labels; those of the operator win.
     labels: BTreeMap<&'a str, &'a str>,
+    /// It gets no new sessions.
     draining: bool,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
@@ -130,7 +174,7 @@ impl<'a> ControllerView<'a> {
     pub(super) fn new(controller: &'a Controller) -> Self {
         let own = controller.capabilities.iter().flat_map(|capabilities| &capabilities.labels);
         Self {
-            id: controller.id.as_str(),
+            id: &controller.id,
             kind: &controller.controller_type,
             name: &controller.name,
             status: controller.status,

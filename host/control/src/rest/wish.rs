@@ -4,33 +4,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use http::request::Parts;
-use http::{StatusCode, header};
+use http::{Method, StatusCode, header};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::auth::Caller;
-use super::body::read_strictly;
-use super::create::{expect_json, idempotency_key, read_body};
+use super::extract::{InPath as _, JsonText, NoParameters, Path, Query, Waiting, read_strictly};
+use super::idempotency::RepeatKey;
+use super::openapi::Refused;
 use super::problem::{FieldError, Problem};
-use super::query::Parameters;
-use super::sessions::{find, unknown, wait_until};
+use super::sessions::{VisibleRecord, VisibleSession, wait_until};
 use super::view::SessionView;
 use crate::control::Shared;
-use crate::domain::{SessionId, WishedState, now, sha256_hex};
+use crate::domain::{SessionId, WishedState, now};
 use crate::store::{ActivitySign, IdempotencyKey, NewWish, SessionRecord, Wished};
 
 /// Signs of a user that follow each other sooner than that are one.
 const ACTIVITY_GRAIN: chrono::Duration = chrono::Duration::seconds(5);
 
 /// A merge patch (RFC 7396) of what callers may change.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Patch {
-    /// Absent = left as it is. `null` would remove it, which makes no sense.
+#[schema(as = SessionPatch)]
+pub(super) struct Patch {
+    /// What is wanted. Absent = left as it is; `null` would remove it, which makes no sense.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = WishedState, required = false)]
     state: Option<String>,
 }
 
@@ -46,19 +47,36 @@ struct Wanted {
     key: Option<IdempotencyKey>,
 }
 
-/// `PATCH /api/v1/sessions/{id}`.
+/// Change what is wanted of a session
+///
+/// The last wish wins. The same wish again changes nothing, unless the session failed: then it is tried again.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/sessions/{id}",
+    operation_id = "change_session",
+    tag = "Sessions",
+    params(Waiting, VisibleSession, RepeatKey),
+    request_body(content(
+        (Patch = "application/json"),
+        (Patch = "application/merge-patch+json"),
+    )),
+    responses(
+        (status = 200, body = SessionView<'_>, description = "Nothing is left to do for this wish."),
+        (status = 202, body = SessionView<'_>, description = "It is under way."),
+        Refused<400>,
+        Refused<409>,
+        Refused<422>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn patch(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
+    Query(Waiting { wait }): Query<Waiting>,
+    key: RepeatKey,
+    Path(VisibleSession(id)): Path<VisibleSession>,
+    JsonText(body): JsonText,
 ) -> Result<Response, Problem> {
-    let (mut parts, body) = request.into_parts();
-    let wait = wait(&shared, &mut parts).await?;
-    expect_json(&parts.headers)?;
-    let id = find(&shared, &caller, path).await?;
-    let request = Request::from_parts(parts.clone(), body);
-    let body = read_body(request, shared.config.body_limit).await?;
     let Patch { state } = read_strictly(&body)?;
     let state = state.map(|text| {
         let fault = || FieldError::new("state", "must be running, hibernated or terminated");
@@ -66,90 +84,97 @@ pub(super) async fn patch(
     });
     let Some(state) = state.transpose()? else {
         // A patch of nothing.
-        let record = shared.store.session(&id).await?.ok_or_else(unknown)?;
+        let record = shared.store.session(&id).await?.ok_or_else(VisibleSession::unknown)?;
         return Ok(answer(&record));
     };
-    let key = bound_key(&shared, &caller, &parts, &body)?;
+    let key = key.bound_to(&wanted(&Method::PATCH, &id, "", &body), &caller, &shared);
     wish(&shared, id, Wanted { state, wait, key }).await
 }
 
-/// `POST /api/v1/sessions/{id}/hibernate`.
+/// Hibernate a session
+///
+/// Nothing runs then, and everything is kept.
+#[utoipa::path(
+    post,
+    path = "/api/v1/sessions/{id}/hibernate",
+    operation_id = "hibernate_session",
+    tag = "Sessions",
+    params(Waiting, VisibleSession, RepeatKey),
+    responses(
+        (status = 200, body = SessionView<'_>, description = "It is hibernated."),
+        (status = 202, body = SessionView<'_>, description = "It is under way."),
+        Refused<400>,
+        Refused<409>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn hibernate(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
+    Query(Waiting { wait }): Query<Waiting>,
+    key: RepeatKey,
+    Path(VisibleSession(id)): Path<VisibleSession>,
 ) -> Result<Response, Problem> {
-    verb(&shared, &caller, path, request, WishedState::Hibernated).await
+    let key = key.bound_to(&wanted(&Method::POST, &id, "/hibernate", b""), &caller, &shared);
+    wish(&shared, id, Wanted { state: WishedState::Hibernated, wait, key }).await
 }
 
-/// `POST /api/v1/sessions/{id}/wake`.
+/// Wake a session
+#[utoipa::path(
+    post,
+    path = "/api/v1/sessions/{id}/wake",
+    operation_id = "wake_session",
+    tag = "Sessions",
+    params(Waiting, VisibleSession, RepeatKey),
+    responses(
+        (status = 200, body = SessionView<'_>, description = "It runs."),
+        (status = 202, body = SessionView<'_>, description = "It is under way."),
+        Refused<400>,
+        Refused<409>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn wake(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
+    Query(Waiting { wait }): Query<Waiting>,
+    key: RepeatKey,
+    Path(VisibleSession(id)): Path<VisibleSession>,
 ) -> Result<Response, Problem> {
-    verb(&shared, &caller, path, request, WishedState::Running).await
+    let key = key.bound_to(&wanted(&Method::POST, &id, "/wake", b""), &caller, &shared);
+    wish(&shared, id, Wanted { state: WishedState::Running, wait, key }).await
 }
 
-/// A wish that the path alone says: there is no body to read.
-async fn verb(
-    shared: &Shared,
-    caller: &Caller,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
-    state: WishedState,
-) -> Result<Response, Problem> {
-    let (mut parts, _) = request.into_parts();
-    let wait = wait(shared, &mut parts).await?;
-    let id = find(shared, caller, path).await?;
-    let key = bound_key(shared, caller, &parts, b"")?;
-    wish(shared, id, Wanted { state, wait, key }).await
-}
-
-/// `POST /api/v1/sessions/{id}/heartbeat`: somebody uses the session.
+/// Say that somebody uses a session
+///
+/// Requests through the gateway count by themselves.
+#[utoipa::path(
+    post,
+    path = "/api/v1/sessions/{id}/heartbeat",
+    operation_id = "beat_session",
+    tag = "Sessions",
+    params(VisibleRecord),
+    responses((status = 204, description = "It is noted."), Refused<400>, Refused<503>),
+)]
 pub(super) async fn heartbeat(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
+    _: Query<NoParameters>,
+    Path(VisibleRecord(record)): Path<VisibleRecord>,
 ) -> Result<StatusCode, Problem> {
-    let (mut parts, _) = request.into_parts();
-    Parameters::read(&mut parts, &[]).await?.finish()?;
-    let session_id = find(&shared, &caller, path).await?;
-    let record = shared.store.session(&session_id).await?.ok_or_else(unknown)?;
+    let SessionRecord { session, .. } = record;
     let at = now();
     // What is known is recent enough: no write for every beat.
-    if record.session.last_activity.is_none_or(|known| at - known >= ACTIVITY_GRAIN) {
-        shared.store.record_activity(vec![ActivitySign { session_id, at }]).await?;
+    if session.last_activity.is_none_or(|known| at - known >= ACTIVITY_GRAIN) {
+        shared.store.record_activity(vec![ActivitySign { session_id: session.id, at }]).await?;
     }
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn wait(shared: &Shared, parts: &mut Parts) -> Result<Option<Duration>, Problem> {
-    let mut parameters = Parameters::read(parts, &["wait"]).await?;
-    let wait = parameters.wait(shared.config.wait_limit);
-    parameters.finish()?;
-    Ok(wait)
-}
-
-/// The request's key, bound to its method, path and body.
-fn bound_key(
-    shared: &Shared,
-    caller: &Caller,
-    parts: &Parts,
-    body: &[u8],
-) -> Result<Option<IdempotencyKey>, Problem> {
-    let Some(key) = idempotency_key(&parts.headers)? else { return Ok(None) };
-    let mut bound = format!("{} {}\n", parts.method, parts.uri.path()).into_bytes();
-    bound.extend_from_slice(body);
-    Ok(Some(IdempotencyKey {
-        caller: caller.user_id.clone(),
-        key,
-        body_hash: sha256_hex(&bound),
-        keep: shared.config.keep_idempotency_keys,
-    }))
+/// Everything that a request says about what it wants.
+fn wanted(method: &Method, id: &SessionId, verb: &str, body: &[u8]) -> Vec<u8> {
+    let mut all = format!("{method} /api/v1/sessions/{id}{verb}\n").into_bytes();
+    all.extend_from_slice(body);
+    all
 }
 
 /// Stores a wish and answers as soon as it is durable, or, if asked to wait, as soon as it was fulfilled, finally
@@ -168,7 +193,7 @@ async fn wish(shared: &Shared, id: SessionId, wanted: Wanted) -> Result<Response
         }
         Wished::Unchanged(record) => (*record, None),
         Wished::Replayed { response } => {
-            let record = shared.store.session(&id).await?.ok_or_else(unknown)?;
+            let record = shared.store.session(&id).await?.ok_or_else(VisibleSession::unknown)?;
             (record, Some(response))
         }
         Wished::KeyMismatch => {
@@ -180,7 +205,7 @@ async fn wish(shared: &Shared, id: SessionId, wanted: Wanted) -> Result<Response
             let detail = "the session's controller cannot hibernate sessions";
             return Err(Problem::conflict("unsupported", detail));
         }
-        Wished::NoSuchSession => return Err(unknown()),
+        Wished::NoSuchSession => return Err(VisibleSession::unknown()),
     };
     let Some(wait) = wait else {
         return Ok(body.map_or_else(|| answer(&record), |body| json(StatusCode::ACCEPTED, body)));

@@ -4,19 +4,19 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{FromRequestParts as _, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode, header};
 use serde::Serialize;
-use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior};
+use utoipa::ToSchema;
 
 use super::auth::{Caller, bearer, caller_of};
 use super::events::{EventView, read_cursor};
+use super::extract::{Json, NoParameters, ParameterSet, Parameters, Query};
+use super::openapi::Refused;
 use super::problem::{FieldError, Problem};
-use super::query::Parameters;
 use super::tickets::{Credential, LIFE};
 use crate::control::Shared;
 use crate::domain::{EventCursor, SessionId};
@@ -35,26 +35,103 @@ const LARGEST_MESSAGE: usize = 4096;
 /// Sessions that one connection may ask for.
 const MOST_SESSIONS: usize = 100;
 
-/// `POST /api/v1/ws/ticket`.
-pub(super) async fn ticket(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Problem> {
-    let (mut parts, _) = request.into_parts();
-    Parameters::read(&mut parts, &[]).await?.finish()?;
-    let token = bearer(&parts.headers).ok_or_else(|| Problem::unauthorized("expected a token"))?;
-    let ticket = shared.kept.tickets.issue(Credential::new(token), Instant::now());
-    let ticket = ticket.ok_or_else(|| Problem::too_many("too many tickets are in use"))?;
-    let body = json!({ "ticket": ticket, "expires_in_seconds": LIFE.as_secs() });
-    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
+/// A ticket for the events, at its creation.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventTicket)]
+struct Issued {
+    /// Good once.
+    ticket: String,
+    /// For how long it is good.
+    expires_in_seconds: u64,
 }
 
-/// `GET /api/v1/ws`.
-pub(super) async fn open(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Problem> {
-    let (mut parts, _) = request.into_parts();
-    let mut parameters = Parameters::read(&mut parts, &["after", "session_id", "ticket"]).await?;
-    let after = parameters.take("after", read_cursor);
-    let sessions = parameters.take("session_id", read_sessions).unwrap_or_default();
-    let ticket = parameters.take("ticket", |text| Ok(text.to_owned()));
-    parameters.finish()?;
+/// Make a ticket for the events
+///
+/// For browsers, which cannot set a header: it opens `/api/v1/ws` once, within 30 s.
+#[utoipa::path(
+    post,
+    path = "/api/v1/ws/ticket",
+    operation_id = "create_event_ticket",
+    tag = "Watching",
+    responses(
+        (
+            status = 201,
+            body = Issued,
+            description = "The ticket.",
+            headers(("Cache-Control" = String, description = "`no-store`: whoever reads it can use it.")),
+        ),
+        Refused<400>,
+        Refused<429>,
+        Refused<503>,
+    ),
+)]
+pub(super) async fn ticket(
+    State(shared): State<Arc<Shared>>,
+    _: Query<NoParameters>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let token = bearer(&headers).ok_or_else(|| Problem::unauthorized("expected a token"))?;
+    let ticket = shared.kept.tickets.issue(Credential::new(token), Instant::now());
+    let ticket = ticket.ok_or_else(|| Problem::too_many("too many tickets are in use"))?;
+    let body = Json(Issued { ticket, expires_in_seconds: LIFE.as_secs() });
+    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], body).into_response())
+}
 
+/// Which events a connection is for, and whose it is.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// Go on behind the event with this cursor. Without it the connection begins with what happens next.
+    #[param(value_type = Option<String>, pattern = "^[0-9]{1,19}$")]
+    after: Option<EventCursor>,
+    /// Only events of these sessions, at most 100: ids with commas between them.
+    #[param(value_type = Option<String>)]
+    session_id: Option<Vec<SessionId>>,
+    /// Instead of a token; see `POST /api/v1/ws/ticket`.
+    ticket: Option<String>,
+}
+
+impl ParameterSet for Wanted {
+    fn take(given: &mut Parameters) -> Self {
+        Self {
+            after: given.take("after", read_cursor),
+            session_id: given.take("session_id", read_sessions),
+            ticket: given.take("ticket", |text| Ok(text.to_owned())),
+        }
+    }
+}
+
+/// Events as they happen
+///
+/// A WebSocket (RFC 6455) with the subprotocol `streamspace.v1`. The server sends text frames, each a JSON object with a
+/// `type` and a `cursor`: an event (as in the list of a session's events), or one of the notices `ready`, `bookmark` and
+/// `resync`. Clients have nothing to say.
+#[utoipa::path(
+    get,
+    path = "/api/v1/ws",
+    operation_id = "watch_events",
+    tag = "Watching",
+    params(
+        Wanted,
+        ("Sec-WebSocket-Protocol" = Option<String>, Header, nullable = false, description = "`streamspace.v1`, and after a comma \
+            `bearer.<token>` where no header can be set."),
+    ),
+    responses(
+        (status = 101, description = "The connection is a WebSocket from now on, with events in it."),
+        Refused<400>,
+        Refused<401>,
+        Refused<429>,
+        Refused<503>,
+    ),
+    security(("token" = []), ("event_ticket" = []), ("event_protocol" = [])),
+)]
+pub(super) async fn open(
+    State(shared): State<Arc<Shared>>,
+    Query(Wanted { after, session_id, ticket }): Query<Wanted>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (mut parts, _) = request.into_parts();
+    let sessions = session_id.unwrap_or_default();
     let credential = credential(&shared, &parts.headers, ticket.as_deref())?;
     let caller = caller_of(&shared, credential.token()).await?;
     tracing::Span::current().record("user", &caller.user_id);

@@ -3,21 +3,21 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
-use axum::response::{IntoResponse as _, Json, Response};
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::{LONGEST_LINE, Page};
+use super::LONGEST_LINE;
 use crate::control::Shared;
 use crate::domain::{GoDuration, Role, Token, now, sha256_hex};
-use crate::rest::auth::Caller;
-use crate::rest::body::read;
-use crate::rest::create::{expect_json, read_body};
+use crate::rest::auth::{Admin, Caller};
+use crate::rest::cursor::{read_cursor, write_cursor};
+use crate::rest::extract::{Body, Found, InPath, Json, NoParameters, ParameterSet, Parameters, Path, Query};
+use crate::rest::openapi::Refused;
 use crate::rest::problem::{FieldError, Problem};
-use crate::rest::query::{Parameters, read_cursor, write_cursor};
 use crate::rest::validate::Faults;
 use crate::store::{Position, TokenCreated};
 
@@ -27,61 +27,129 @@ const PREFIX: &str = "ss_";
 const MOST_TOKENS: u32 = 100;
 
 /// A new token as it is written.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewToken {
+pub(super) struct NewToken {
+    /// For people.
+    #[schema(min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     name: String,
+    /// Who calls with it; the caller if absent. For others: administrators only. Also `user`.
     #[serde(default, alias = "user")]
     user_id: Option<String>,
+    /// The most that it can do: at most the caller's own role and the user's. As much as both may if absent.
     #[serde(default)]
+    #[schema(value_type = Option<Role>)]
     role: Option<String>,
+    /// For how long it is taken. Without this and `expires_at` it does not expire.
     #[serde(default)]
+    #[schema(pattern = r"^(\+?(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)?$", example = "720h")]
     expires_in: Option<String>,
+    /// Until when it is taken; not beside `expires_in`.
     #[serde(default)]
     expires_at: Option<DateTime<Utc>>,
 }
 
+impl Body for NewToken {}
+
 /// A token at its creation: the only time that its secret is shown.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = NewTokenWithSecret)]
 struct Made<'a> {
     #[serde(flatten)]
     token: &'a Token,
     secret: &'a str,
 }
 
-/// `GET /api/v1/tokens`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TokenPage)]
+struct Page {
+    items: Vec<Token>,
+    #[schema(required)]
+    next_cursor: Option<String>,
+}
+
+/// Which of one's own tokens are asked for.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct WantedOwn {
+    /// Items on a page.
+    #[param(minimum = 1, maximum = 500, default = 50, required = false)]
+    limit: u32,
+    /// `next_cursor` of the page before.
+    #[param(value_type = Option<String>, pattern = "^[0-9a-fA-F]+$")]
+    cursor: Option<Position>,
+}
+
+impl ParameterSet for WantedOwn {
+    fn take(given: &mut Parameters) -> Self {
+        Self { limit: given.limit(), cursor: given.take("cursor", read_cursor) }
+    }
+}
+
+/// Which tokens are asked for.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// Only those of this user.
+    user_id: Option<String>,
+    /// Items on a page.
+    #[param(minimum = 1, maximum = 500, default = 50, required = false)]
+    limit: u32,
+    /// `next_cursor` of the page before.
+    #[param(value_type = Option<String>, pattern = "^[0-9a-fA-F]+$")]
+    cursor: Option<Position>,
+}
+
+impl ParameterSet for Wanted {
+    fn take(given: &mut Parameters) -> Self {
+        let user_id = given.take("user_id", |text| Ok(text.to_owned()));
+        let WantedOwn { limit, cursor } = WantedOwn::take(given);
+        Self { user_id, limit, cursor }
+    }
+}
+
+/// List one's own tokens
+///
+/// Newest first, without their secrets.
+#[utoipa::path(
+    get,
+    path = "/api/v1/tokens",
+    operation_id = "list_own_tokens",
+    tag = "Accounts",
+    params(WantedOwn),
+    responses((status = 200, body = Page, description = "A page of them."), Refused<400>, Refused<503>),
+)]
 pub(super) async fn list_own(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    request: Request,
+    Query(WantedOwn { limit, cursor }): Query<WantedOwn>,
 ) -> Result<Response, Problem> {
-    page(&shared, request, &["limit", "cursor"], Some(caller.user_id)).await
+    page(&shared, Wanted { user_id: Some(caller.user_id), limit, cursor }).await
 }
 
-/// `GET /api/v1/admin/tokens`.
+/// List everybody's tokens
+///
+/// Newest first, without their secrets. For administrators.
+#[utoipa::path(
+    get,
+    path = "/api/v1/admin/tokens",
+    operation_id = "list_tokens",
+    tag = "Accounts",
+    params(Wanted),
+    responses((status = 200, body = Page, description = "A page of them."), Refused<400>, Refused<403>, Refused<503>),
+)]
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
+    _: Admin,
+    Query(wanted): Query<Wanted>,
 ) -> Result<Response, Problem> {
-    caller.require_admin()?;
-    page(&shared, request, &["user_id", "limit", "cursor"], None).await
+    page(&shared, wanted).await
 }
 
-async fn page(
-    shared: &Shared,
-    request: Request,
-    allowed: &[&str],
-    user_id: Option<String>,
-) -> Result<Response, Problem> {
-    let (mut parts, _) = request.into_parts();
-    let mut parameters = Parameters::read(&mut parts, allowed).await?;
-    let user_id = user_id.or(parameters.take("user_id", |text| Ok(text.to_owned())));
-    let limit = parameters.limit();
-    let after = parameters.take("cursor", read_cursor);
-    parameters.finish()?;
+async fn page(shared: &Shared, wanted: Wanted) -> Result<Response, Problem> {
+    let Wanted { user_id, limit, cursor } = wanted;
     // One more than asked for tells whether there is a next page.
-    let mut items = shared.store.tokens(user_id.as_deref(), after.as_ref(), limit + 1).await?;
+    let mut items = shared.store.tokens(user_id.as_deref(), cursor.as_ref(), limit + 1).await?;
     let more = items.len() > limit as usize;
     items.truncate(limit as usize);
     let next_cursor = items
@@ -91,13 +159,34 @@ async fn page(
     Ok(Json(Page { items, next_cursor }).into_response())
 }
 
-/// `POST /api/v1/tokens`: for oneself.
+/// Make a token for oneself
+///
+/// The answer is the only one with its secret.
+#[utoipa::path(
+    post,
+    path = "/api/v1/tokens",
+    operation_id = "create_own_token",
+    tag = "Accounts",
+    responses(
+        (
+            status = 201,
+            body = Made<'_>,
+            description = "The token.",
+            headers(("Cache-Control" = String, description = "`no-store`: the secret must stay nowhere.")),
+        ),
+        Refused<400>,
+        Refused<403>,
+        Refused<409>,
+        Refused<422>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn create_own(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    request: Request,
+    _: Query<NoParameters>,
+    Json(new): Json<NewToken>,
 ) -> Result<Response, Problem> {
-    let new = body(&shared, request).await?;
     if new.user_id.as_ref().is_some_and(|user| *user != caller.user_id) {
         let message = "only administrators may make tokens for others, under /api/v1/admin/tokens";
         return Err(Problem::forbidden_field("user_id", message));
@@ -105,14 +194,34 @@ pub(super) async fn create_own(
     make(&shared, &caller, new).await
 }
 
-/// `POST /api/v1/admin/tokens`: for anybody.
+/// Make a token for anybody
+///
+/// The answer is the only one with its secret. For administrators.
+#[utoipa::path(
+    post,
+    path = "/api/v1/admin/tokens",
+    operation_id = "create_token",
+    tag = "Accounts",
+    responses(
+        (
+            status = 201,
+            body = Made<'_>,
+            description = "The token.",
+            headers(("Cache-Control" = String, description = "`no-store`: the secret must stay nowhere.")),
+        ),
+        Refused<400>,
+        Refused<403>,
+        Refused<409>,
+        Refused<422>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn create(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
+    Admin(caller): Admin,
+    _: Query<NoParameters>,
+    Json(new): Json<NewToken>,
 ) -> Result<Response, Problem> {
-    caller.require_admin()?;
-    let new = body(&shared, request).await?;
     make(&shared, &caller, new).await
 }
 
@@ -179,42 +288,70 @@ async fn make(shared: &Shared, caller: &Caller, new: NewToken) -> Result<Respons
     }
 }
 
-/// `DELETE /api/v1/tokens/{id}`: one's own. It is refused from this moment on.
+/// Revoke a token of one's own
+///
+/// It is refused from this moment on.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/tokens/{id}",
+    operation_id = "delete_own_token",
+    tag = "Accounts",
+    params(AnyToken),
+    responses((status = 204, description = "It is revoked."), Refused<400>, Refused<503>),
+)]
 pub(super) async fn delete_own(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Result<Response, Problem> {
-    revoke(&shared, path, request, Some(&caller.user_id)).await
+    _: Query<NoParameters>,
+    Path(AnyToken(id)): Path<AnyToken>,
+) -> Result<StatusCode, Problem> {
+    revoke(&shared, &id, Some(&caller.user_id)).await
 }
 
-/// `DELETE /api/v1/admin/tokens/{id}`.
+/// Revoke a token
+///
+/// It is refused from this moment on. For administrators.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/admin/tokens/{id}",
+    operation_id = "delete_token",
+    tag = "Accounts",
+    params(AnyToken),
+    responses((status = 204, description = "It is revoked."), Refused<400>, Refused<403>, Refused<503>),
+)]
 pub(super) async fn delete(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Result<Response, Problem> {
-    caller.require_admin()?;
-    revoke(&shared, path, request, None).await
+    _: Admin,
+    _: Query<NoParameters>,
+    Path(AnyToken(id)): Path<AnyToken>,
+) -> Result<StatusCode, Problem> {
+    revoke(&shared, &id, None).await
 }
 
-async fn revoke(
-    shared: &Shared,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
-    of: Option<&str>,
-) -> Result<Response, Problem> {
-    let unknown = || Problem::not_found("there is no token with this id");
-    let (mut parts, _) = request.into_parts();
-    Parameters::read(&mut parts, &[]).await?.finish()?;
-    let Path(id) = path.map_err(|_| unknown())?;
-    if !shared.store.delete_token(&id, of).await? {
-        return Err(unknown());
+async fn revoke(shared: &Shared, id: &str, of: Option<&str>) -> Result<StatusCode, Problem> {
+    if !shared.store.delete_token(id, of).await? {
+        return Err(AnyToken::unknown());
     }
     tracing::info!(token = id, "a token was revoked");
-    Ok(StatusCode::NO_CONTENT.into_response())
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A token as a path names it; whether there is one is seen when it is used.
+#[derive(utoipa::IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
+pub(super) struct AnyToken(
+    /// The token's id.
+    String,
+);
+
+impl InPath for AnyToken {
+    async fn find(name: String, _: &Caller, _: &Shared) -> Found<Self> {
+        Ok(Some(Self(name)))
+    }
+
+    fn unknown() -> Problem {
+        Problem::not_found("there is no token with this id")
+    }
 }
 
 fn no_such_user() -> Problem {
@@ -249,12 +386,4 @@ fn expiry(
         faults.add(if after.is_some() { "expires_in" } else { "expires_at" }, "is too far away");
     }
     Some(chrono::SubsecRound::trunc_subsecs(end, 6))
-}
-
-async fn body(shared: &Shared, request: Request) -> Result<NewToken, Problem> {
-    let (mut parts, body) = request.into_parts();
-    Parameters::read(&mut parts, &[]).await?.finish()?;
-    expect_json(&parts.headers)?;
-    let body = read_body(Request::from_parts(parts, body), shared.config.body_limit).await?;
-    read(&body)
 }

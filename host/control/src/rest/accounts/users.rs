@@ -2,102 +2,183 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
-use axum::response::{IntoResponse as _, Json, Response};
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, header};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 
-use super::{LONGEST_LINE, Page};
+use super::LONGEST_LINE;
 use crate::control::Shared;
 use crate::domain::{Role, User, now};
-use crate::rest::auth::Caller;
-use crate::rest::body::read;
-use crate::rest::create::{expect_json, read_body};
+use crate::rest::auth::{Admin, Caller};
+use crate::rest::cursor::{encoded_segment, read_name_cursor, write_name_cursor};
+use crate::rest::extract::{Body, Found, InPath, Json, NoParameters, ParameterSet, Parameters, Path, Query};
+use crate::rest::openapi::Refused;
 use crate::rest::problem::Problem;
-use crate::rest::query::{Parameters, encoded_segment, read_name_cursor, write_name_cursor};
 use crate::rest::validate::Faults;
 use crate::store::{UserChange, UserChanged, UserDeletion};
 
 /// A new user as they are written.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewUser {
+pub(super) struct NewUser {
+    /// Their name for ever. Also `username`.
     #[serde(alias = "username")]
+    #[schema(min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     id: String,
+    /// Unique, if it is given.
     #[serde(default)]
+    #[schema(max_length = 256, pattern = r"^([^@\x00-\x1f\x7f-\x9f]+@[^@\x00-\x1f\x7f-\x9f]+)?$")]
     email: Option<String>,
+    /// For people.
     #[serde(default)]
+    #[schema(max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     full_name: Option<String>,
+    /// The most that their tokens can do; `user` if absent.
     #[serde(default)]
+    #[schema(value_type = Option<Role>)]
     role: Option<String>,
+    /// Whether their tokens are taken; they are if absent.
     #[serde(default)]
     active: Option<bool>,
 }
 
+impl Body for NewUser {}
+
 /// A change of a user as it is written.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-struct UserPatch {
+pub(super) struct UserPatch {
     /// `null` takes it away.
     #[serde(deserialize_with = "present")]
+    #[schema(
+        value_type = Option<String>,
+        max_length = 256,
+        pattern = r"^([^@\x00-\x1f\x7f-\x9f]+@[^@\x00-\x1f\x7f-\x9f]+)?$",
+    )]
     email: Option<Option<String>>,
+    /// For people.
+    #[schema(max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     full_name: Option<String>,
+    /// The most that their tokens can do.
+    #[schema(value_type = Option<Role>)]
     role: Option<String>,
+    /// Whether their tokens are taken.
     active: Option<bool>,
 }
+
+impl Body for UserPatch {}
 
 fn present<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Option<String>>, D::Error> {
     Option::deserialize(input).map(Some)
 }
 
-/// `GET /api/v1/admin/users`, by id.
+#[derive(Serialize, ToSchema)]
+#[schema(as = UserPage)]
+struct Page {
+    items: Vec<User>,
+    #[schema(required)]
+    next_cursor: Option<String>,
+}
+
+/// Which users are asked for.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// Items on a page.
+    #[param(minimum = 1, maximum = 500, default = 50, required = false)]
+    limit: u32,
+    /// `next_cursor` of the page before.
+    #[param(pattern = "^([0-9a-fA-F]{2})*$")]
+    cursor: Option<String>,
+}
+
+impl ParameterSet for Wanted {
+    fn take(given: &mut Parameters) -> Self {
+        Self { limit: given.limit(), cursor: given.take("cursor", read_name_cursor) }
+    }
+}
+
+/// List users
+///
+/// By id. For administrators.
+#[utoipa::path(
+    get,
+    path = "/api/v1/admin/users",
+    operation_id = "list_users",
+    tag = "Accounts",
+    params(Wanted),
+    responses((status = 200, body = Page, description = "A page of them."), Refused<400>, Refused<403>, Refused<503>),
+)]
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
+    _: Admin,
+    Query(Wanted { limit, cursor }): Query<Wanted>,
 ) -> Result<Response, Problem> {
-    caller.require_admin()?;
-    let (mut parts, _) = request.into_parts();
-    let mut parameters = Parameters::read(&mut parts, &["limit", "cursor"]).await?;
-    let limit = parameters.limit();
-    let after = parameters.take("cursor", read_name_cursor);
-    parameters.finish()?;
     // One more than asked for tells whether there is a next page.
-    let mut items = shared.store.users(after.as_deref(), limit + 1).await?;
+    let mut items = shared.store.users(cursor.as_deref(), limit + 1).await?;
     let more = items.len() > limit as usize;
     items.truncate(limit as usize);
     let next_cursor = items.last().filter(|_| more).map(|last| write_name_cursor(&last.id));
     Ok(Json(Page { items, next_cursor }).into_response())
 }
 
-/// `GET /api/v1/admin/users/{id}`.
+/// Read a user
+///
+/// For administrators.
+#[utoipa::path(
+    get,
+    path = "/api/v1/admin/users/{id}",
+    operation_id = "get_user",
+    tag = "Accounts",
+    params(AnyUser),
+    responses((status = 200, body = User, description = "The user."), Refused<400>, Refused<403>, Refused<503>),
+)]
 pub(super) async fn get(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Result<Response, Problem> {
-    caller.require_admin()?;
-    let (mut parts, _) = request.into_parts();
-    Parameters::read(&mut parts, &[]).await?.finish()?;
-    let Path(id) = path.map_err(|_| unknown())?;
-    let user = shared.store.user(&id).await?.ok_or_else(unknown)?;
-    Ok(Json(user).into_response())
+    _: Admin,
+    _: Query<NoParameters>,
+    Path(AnyUser(id)): Path<AnyUser>,
+) -> Result<Json<User>, Problem> {
+    shared.store.user(&id).await?.map(Json).ok_or_else(AnyUser::unknown)
 }
 
-/// `POST /api/v1/admin/users`.
+/// Make a user
+///
+/// For administrators.
+#[utoipa::path(
+    post,
+    path = "/api/v1/admin/users",
+    operation_id = "create_user",
+    tag = "Accounts",
+    responses(
+        (
+            status = 201,
+            body = User,
+            description = "The user.",
+            headers(("Location" = String, description = "Where they are.")),
+        ),
+        Refused<400>,
+        Refused<403>,
+        Refused<409>,
+        Refused<422>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn create(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
+    _: Admin,
+    _: Query<NoParameters>,
+    Json(new): Json<NewUser>,
 ) -> Result<Response, Problem> {
-    caller.require_admin()?;
-    let new: NewUser = body(&shared, request).await?;
     let mut faults = Faults::default();
     if new.id.trim().is_empty() || new.id.trim() != new.id {
         faults.add("id", "must not be empty, nor begin or end with a space");
+    }
+    // In a path they mean something else, before it comes to us.
+    if [".", ".."].contains(&new.id.as_str()) {
+        faults.add("id", "must not be \".\" or \"..\"");
     }
     faults.line("id", &new.id, LONGEST_LINE);
     let email = new.email.filter(|email| !email.is_empty());
@@ -124,16 +205,31 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, location, Json(user)).into_response())
 }
 
-/// `PATCH /api/v1/admin/users/{id}`.
+/// Change a user
+///
+/// For administrators.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/admin/users/{id}",
+    operation_id = "change_user",
+    tag = "Accounts",
+    params(AnyUser),
+    responses(
+        (status = 200, body = User, description = "The user."),
+        Refused<400>,
+        Refused<403>,
+        Refused<409>,
+        Refused<422>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn patch(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
+    _: Admin,
+    Path(AnyUser(id)): Path<AnyUser>,
+    _: Query<NoParameters>,
+    Json(patch): Json<UserPatch>,
 ) -> Result<Response, Problem> {
-    caller.require_admin()?;
-    let Path(id) = path.map_err(|_| unknown())?;
-    let patch: UserPatch = body(&shared, request).await?;
     let mut faults = Faults::default();
     let email = patch.email.map(|email| email.filter(|email| !email.is_empty()));
     check_email(&mut faults, email.as_ref().and_then(|email| email.as_deref()));
@@ -151,23 +247,35 @@ pub(super) async fn patch(
     Ok(Json(user).into_response())
 }
 
-/// `DELETE /api/v1/admin/users/{id}`.
+/// Remove a user
+///
+/// One without sessions, with all their tokens. For administrators.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/admin/users/{id}",
+    operation_id = "delete_user",
+    tag = "Accounts",
+    params(AnyUser),
+    responses(
+        (status = 204, description = "They are removed."),
+        Refused<400>,
+        Refused<403>,
+        Refused<409>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn delete(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
+    _: Admin,
+    _: Query<NoParameters>,
+    Path(AnyUser(id)): Path<AnyUser>,
 ) -> Result<Response, Problem> {
-    caller.require_admin()?;
-    let (mut parts, _) = request.into_parts();
-    Parameters::read(&mut parts, &[]).await?.finish()?;
-    let Path(id) = path.map_err(|_| unknown())?;
     match shared.store.delete_user(&id).await? {
         UserDeletion::Deleted => {
             tracing::info!(target_user = id, "a user was removed");
             Ok(StatusCode::NO_CONTENT.into_response())
         }
-        UserDeletion::NoSuchUser => Err(unknown()),
+        UserDeletion::NoSuchUser => Err(AnyUser::unknown()),
         UserDeletion::LastAdmin => Err(last_admin()),
         UserDeletion::HasSessions(count) => {
             let detail = format!("the user has {count} sessions; delete them first, or set active to false");
@@ -176,10 +284,28 @@ pub(super) async fn delete(
     }
 }
 
+/// A user as a path names them; whether there are such is seen when it is used.
+#[derive(utoipa::IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
+pub(super) struct AnyUser(
+    /// The user's id.
+    String,
+);
+
+impl InPath for AnyUser {
+    async fn find(name: String, _: &Caller, _: &Shared) -> Found<Self> {
+        Ok(Some(Self(name)))
+    }
+
+    fn unknown() -> Problem {
+        Problem::not_found("there is no user with this id")
+    }
+}
+
 fn changed(outcome: UserChanged) -> Result<User, Problem> {
     match outcome {
         UserChanged::Stored(user) => Ok(user),
-        UserChanged::NoSuchUser => Err(unknown()),
+        UserChanged::NoSuchUser => Err(AnyUser::unknown()),
         UserChanged::IdTaken => Err(Problem::conflict("exists", "there is a user with this id")),
         UserChanged::EmailTaken => Err(Problem::conflict("exists", "another user has this email address")),
         UserChanged::LastAdmin => Err(last_admin()),
@@ -188,10 +314,6 @@ fn changed(outcome: UserChanged) -> Result<User, Problem> {
 
 fn last_admin() -> Problem {
     Problem::conflict("last-admin", "this is the last active administrator; make another one first")
-}
-
-fn unknown() -> Problem {
-    Problem::not_found("there is no user with this id")
 }
 
 fn role(faults: &mut Faults, text: Option<&str>) -> Option<Role> {
@@ -211,12 +333,4 @@ fn check_email(faults: &mut Faults, email: Option<&str>) {
     if !good || email.chars().any(char::is_whitespace) {
         faults.add("email", "must be an email address");
     }
-}
-
-async fn body<T: serde::de::DeserializeOwned>(shared: &Shared, request: Request) -> Result<T, Problem> {
-    let (mut parts, body) = request.into_parts();
-    Parameters::read(&mut parts, &[]).await?.finish()?;
-    expect_json(&parts.headers)?;
-    let body = read_body(Request::from_parts(parts, body), shared.config.body_limit).await?;
-    read(&body)
 }

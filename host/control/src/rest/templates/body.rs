@@ -4,8 +4,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use utoipa::openapi::schema::{AdditionalProperties, AnyOfBuilder, Schema, Type};
+use utoipa::openapi::{ObjectBuilder, RefOr};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::{AppType, SpecDraft, TemplateBody};
+use crate::rest::extract::Body;
 use crate::rest::problem::{FieldError, Problem};
 use crate::rest::validate::{Extent, Faults, LARGEST_STORED, stored_size};
 
@@ -18,30 +22,102 @@ const LONGEST_DESCRIPTION: usize = 16 * 1024;
 /// More tags, types or the like than that are a mistake.
 const MOST_WORDS: usize = 64;
 
-/// The body as it comes. What the server alone decides is taken as well, and ignored: people send back what they
+/// A template as it is written. What the server alone decides is taken as well, and ignored: people send back what they
 /// have read.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct TemplateInput {
+    /// Its key; the path has it already where there is one.
+    #[schema(min_length = 1, max_length = 128, pattern = r"^[^/\x00-\x1f\x7f-\x9f]*$")]
     name: Option<String>,
+    /// For people; the name if it is empty.
+    #[schema(max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     display_name: Option<String>,
+    /// For people.
+    #[schema(max_length = 16384, pattern = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$")]
     description: Option<String>,
+    /// Where it is found.
+    #[schema(max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     category: Option<String>,
+    /// URL of a picture.
+    #[schema(max_length = 4096, pattern = r"^((https?://|/|data:image/)[^\x00-\x1f\x7f-\x9f]*)?$")]
     icon: Option<String>,
+    /// Words to find it by.
+    #[schema(max_items = 64)]
     tags: Option<Vec<String>>,
+    /// `desktop` or `webapp`; told from the spec if absent.
+    #[schema(pattern = "^(desktop|webapp)?$")]
     app_type: Option<String>,
+    /// What it offers (`Network`, `Audio`, …); for display.
+    #[schema(max_items = 64)]
     capabilities: Option<Vec<String>>,
+    /// What its sessions are made of, if a request does not say otherwise.
     spec: Option<SpecDraft>,
+    /// The image for each type of controller.
     images: Option<BTreeMap<String, String>>,
+    /// The types of controller that it may run on; empty = all it has an image for.
+    #[schema(max_items = 64)]
     compatible_controllers: Option<Vec<String>>,
+    /// The type that is taken if a request names none.
+    #[schema(max_length = 512, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     preferred_controller: Option<String>,
+    /// Settings for each type of controller.
     controller_config: Option<BTreeMap<String, Map<String, Value>>>,
+    /// Ignored.
     #[serde(rename = "generation")]
     _generation: Option<Value>,
+    /// Ignored.
     #[serde(rename = "created_at")]
     _created_at: Option<Value>,
+    /// Ignored.
     #[serde(rename = "updated_at")]
     _updated_at: Option<Value>,
+}
+
+impl Body for TemplateInput {
+    /// A patch that was sent to the wrong method must not replace everything.
+    fn comes_as(essence: &str) -> bool {
+        essence == "application/json"
+    }
+}
+
+/// A merge patch (RFC 7396) of a template.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub(super) struct TemplatePatch(pub(super) Value);
+
+impl Body for TemplatePatch {
+    fn comes_as(essence: &str) -> bool {
+        ["application/json", "application/merge-patch+json"].contains(&essence)
+    }
+}
+
+impl ToSchema for TemplatePatch {}
+
+/// A template of which everything may be missing, or be `null`, which takes it away.
+impl PartialSchema for TemplatePatch {
+    fn schema() -> RefOr<Schema> {
+        let RefOr::T(Schema::Object(mut template)) = removable(TemplateInput::schema()) else {
+            return TemplateInput::schema();
+        };
+        template.properties.insert("spec".to_owned(), removable(SpecDraft::schema()));
+        template.description = Some("A merge patch (RFC 7396) of a template.".to_owned());
+        RefOr::T(Schema::Object(template))
+    }
+}
+
+/// What is named freely, like a label, may be taken away as well; and nothing has a default in a patch.
+fn removable(schema: RefOr<Schema>) -> RefOr<Schema> {
+    let RefOr::T(Schema::Object(mut object)) = schema else { return schema };
+    for property in object.properties.values_mut() {
+        let RefOr::T(Schema::Object(property)) = property else { continue };
+        property.default = None;
+        if let Some(AdditionalProperties::RefOr(value)) = property.additional_properties.as_deref_mut() {
+            let nothing = ObjectBuilder::new().schema_type(Type::Null);
+            *value = AnyOfBuilder::new().item(value.clone()).item(nothing).into();
+        }
+    }
+    RefOr::T(Schema::Object(object))
 }
 
 /// Whether a template may have this name.
@@ -201,7 +277,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::rest::body::read;
+    use crate::rest::extract::read;
 
     fn faults(body: &Value) -> Vec<String> {
         let read = read::<TemplateInput>(body.to_string().as_bytes());

@@ -1,44 +1,71 @@
-//! Making and changing templates, so that two editors do not overwrite each other: every answer has an `ETag`, and
-//! a change with that in `If-Match` is refused if the template is another by then.
+//! Making and changing templates.
 
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{FromRequest as _, FromRequestParts as _, Request, State};
 use axum::response::Response;
-use chrono::DateTime;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
 
-use super::body::{TemplateInput, valid_name};
-use super::{answer, import, unknown};
+use super::body::{TemplateInput, TemplatePatch, valid_name};
+use super::precondition::{Precondition, changed};
+use super::{AnyTemplate, TemplateView, answer, import};
 use crate::control::Shared;
-use crate::domain::{Generation, Template, TemplateBody};
-use crate::rest::auth::Caller;
-use crate::rest::body::read;
-use crate::rest::create::{media_type, read_body};
+use crate::domain::{Template, TemplateBody};
+use crate::rest::auth::Operator;
+use crate::rest::cursor::encoded_segment;
+use crate::rest::extract::{InPath as _, Json, NoParameters, Path, Query, read};
+use crate::rest::openapi::Refused;
 use crate::rest::problem::{FieldError, Problem};
-use crate::rest::query::{Parameters, encoded_segment};
 use crate::store::{Expected, TemplateWrite, TemplateWritten};
 
 /// How often a change is made anew because somebody else was faster.
 const TRIES: u32 = 8;
 
-/// `POST /api/v1/templates`: a new one; YAML is imported.
+/// Make a template
+///
+/// YAML is imported, as under `/api/v1/templates/import`. For operators.
+#[utoipa::path(
+    post,
+    path = "/api/v1/templates",
+    operation_id = "create_template",
+    tag = "Templates",
+    params(import::Wanted),
+    request_body(content((TemplateInput = "application/json"), (String = "application/yaml"))),
+    responses(
+        (
+            status = 201,
+            body = TemplateView<'_>,
+            description = "The template.",
+            headers(
+                ("ETag" = String, description = "Its version, for `If-Match`."),
+                ("Location" = String, description = "Where it is."),
+            ),
+        ),
+        (status = 200, body = import::Report, description = "Of YAML: everything was imported."),
+        (status = 207, body = import::Report, description = "Of YAML: some of it was imported."),
+        Refused<400>,
+        Refused<403>,
+        Refused<409>,
+        Refused<422>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn post(
-    state: State<Arc<Shared>>,
-    caller: Extension<Caller>,
+    State(shared): State<Arc<Shared>>,
+    operator: Operator,
     request: Request,
 ) -> Result<Response, Problem> {
-    if import::is_yaml(request.headers()) {
-        return import::import(state, caller, request).await;
+    let is_yaml = import::is_yaml(request.headers());
+    let (mut parts, body) = request.into_parts();
+    if is_yaml {
+        let wanted = Query::from_request_parts(&mut parts, &shared).await?;
+        let yaml = import::Yaml::from_request(Request::from_parts(parts, body), &shared).await?;
+        return import::import(State(shared), operator, wanted, yaml).await;
     }
-    let (State(shared), Extension(caller)) = (state, caller);
-    caller.require_operator()?;
-    let (parts, body) = prepared(&shared, request).await?;
-    expect(&parts, &["application/json"])?;
-    let (name, input) = read::<TemplateInput>(&body)?.named(None)?;
+    let _: Query<NoParameters> = Query::from_request_parts(&mut parts, &shared).await?;
+    let Json(input) = Json::<TemplateInput>::from_request(Request::from_parts(parts, body), &shared).await?;
+    let (name, input) = input.named(None)?;
     let body = input.validate(None)?;
     let write = TemplateWrite { name, body, expected: Expected::Nothing };
     match written(&shared, write).await? {
@@ -51,44 +78,94 @@ pub(super) async fn post(
     }
 }
 
-/// `PUT /api/v1/templates/{name}`: makes or replaces it.
+/// Make or replace a template
+///
+/// For operators.
+#[utoipa::path(
+    put,
+    path = "/api/v1/templates/{name}",
+    operation_id = "put_template",
+    tag = "Templates",
+    params(AnyTemplate, Precondition),
+    responses(
+        (
+            status = 200,
+            body = TemplateView<'_>,
+            description = "The template, replaced or as it was.",
+            headers(("ETag" = String, description = "Its version, for `If-Match`.")),
+        ),
+        (
+            status = 201,
+            body = TemplateView<'_>,
+            description = "The template, made.",
+            headers(
+                ("ETag" = String, description = "Its version, for `If-Match`."),
+                ("Location" = String, description = "Where it is."),
+            ),
+        ),
+        Refused<400>,
+        Refused<403>,
+        Refused<409>,
+        Refused<412>,
+        Refused<422>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn put(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
+    _: Operator,
+    Path(AnyTemplate(name)): Path<AnyTemplate>,
+    _: Query<NoParameters>,
+    Precondition(expected): Precondition,
+    Json(input): Json<TemplateInput>,
 ) -> Result<Response, Problem> {
-    caller.require_operator()?;
-    let Path(name) = path.map_err(|_| unknown())?;
-    let (parts, body) = prepared(&shared, request).await?;
-    expect(&parts, &["application/json"])?;
-    let expected = expected(&parts)?;
     valid_name(&name)?;
-    let (name, input) = read::<TemplateInput>(&body)?.named(Some(&name))?;
+    let (name, input) = input.named(Some(&name))?;
     change(&shared, &name, expected, |found| input.clone().validate(found.map(|found| &found.body))).await
 }
 
-/// `PATCH /api/v1/templates/{name}`: a merge patch (RFC 7396).
+/// Change a template
+///
+/// With a merge patch (RFC 7396). For operators.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/templates/{name}",
+    operation_id = "change_template",
+    tag = "Templates",
+    params(AnyTemplate, Precondition),
+    request_body(content((TemplatePatch = "application/json"), (TemplatePatch = "application/merge-patch+json"))),
+    responses(
+        (
+            status = 200,
+            body = TemplateView<'_>,
+            description = "The template.",
+            headers(("ETag" = String, description = "Its version, for `If-Match`.")),
+        ),
+        Refused<400>,
+        Refused<403>,
+        Refused<409>,
+        Refused<412>,
+        Refused<422>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn patch(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
+    _: Operator,
+    Path(AnyTemplate(name)): Path<AnyTemplate>,
+    _: Query<NoParameters>,
+    Precondition(expected): Precondition,
+    Json(TemplatePatch(patch)): Json<TemplatePatch>,
 ) -> Result<Response, Problem> {
-    caller.require_operator()?;
-    let Path(name) = path.map_err(|_| unknown())?;
-    let (parts, body) = prepared(&shared, request).await?;
-    expect(&parts, &["application/json", "application/merge-patch+json"])?;
-    let expected = match expected(&parts)? {
+    let expected = match expected {
         Expected::Anything => Expected::Something,
         expected => expected,
     };
-    let patch: Value = read(&body)?;
     if !patch.is_object() {
         return Err(Problem::bad_request(vec![FieldError::new("", "must be an object")]));
     }
     change(&shared, &name, expected, |found| {
-        let found = found.ok_or_else(unknown)?;
+        let found = found.ok_or_else(AnyTemplate::unknown)?;
         let mut whole = serde_json::to_value(&found.body).map_err(|error| {
             tracing::error!(%error, "a template cannot be written as JSON");
             Problem::internal()
@@ -111,7 +188,7 @@ async fn change(
     for _ in 0..TRIES {
         let found = shared.store.template(name).await?;
         if !expected.met(found.as_ref()) {
-            return Err(if expected == Expected::Something { unknown() } else { changed() });
+            return Err(if expected == Expected::Something { AnyTemplate::unknown() } else { changed() });
         }
         let body = make(found.as_ref())?;
         let exactly = match &found {
@@ -143,46 +220,6 @@ fn made(template: &Template) -> Response {
     response
 }
 
-/// A changed template is not what the caller believes it to be.
-pub(super) fn changed() -> Problem {
-    Problem::precondition_failed("the template is not the version that was expected; read it again")
-}
-
-/// The version of a template. One that was deleted and made again is another.
-pub(super) fn entity_tag(template: &Template) -> String {
-    format!("\"{}-{:x}\"", template.generation.get(), template.created_at.timestamp_micros())
-}
-
-/// What `If-Match` and `If-None-Match` expect to be there.
-pub(super) fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
-    let single = |name: HeaderName| {
-        let mut values = headers.get_all(&name).iter();
-        let value = values.next().map(|value| value.to_str().unwrap_or_default().trim().to_owned());
-        let many = values.next().is_some() || value.as_ref().is_some_and(|value| value.contains(','));
-        if many {
-            return Err(Problem::bad_request(vec![FieldError::new(name.as_str(), "expected one value")]));
-        }
-        Ok(value)
-    };
-    match (single(header::IF_MATCH)?, single(header::IF_NONE_MATCH)?) {
-        (None, None) => Ok(Expected::Anything),
-        (None, Some(none)) if none == "*" => Ok(Expected::Nothing),
-        (Some(tag), None) if tag == "*" => Ok(Expected::Something),
-        (Some(tag), None) => read_entity_tag(&tag).ok_or_else(changed),
-        _ => Err(Problem::bad_request(vec![FieldError::new(
-            "if-none-match",
-            "only * is understood for a change, and not beside If-Match",
-        )])),
-    }
-}
-
-/// A tag that was never given out is of no version.
-fn read_entity_tag(tag: &str) -> Option<Expected> {
-    let (generation, created) = tag.strip_prefix('"')?.strip_suffix('"')?.split_once('-')?;
-    let created_at = DateTime::from_timestamp_micros(i64::from_str_radix(created, 16).ok()?)?;
-    Some(Expected::Version(Generation::from_db(generation.parse().ok()?), created_at))
-}
-
 /// RFC 7396: objects are merged, `null` removes, everything else replaces.
 fn merge_patch(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
@@ -203,27 +240,11 @@ fn merge_patch(target: &mut Value, patch: Value) {
     }
 }
 
-async fn prepared(shared: &Shared, request: Request) -> Result<(HeaderMap, axum::body::Bytes), Problem> {
-    let (mut parts, body) = request.into_parts();
-    Parameters::read(&mut parts, &[]).await?.finish()?;
-    let headers = parts.headers.clone();
-    let body = read_body(Request::from_parts(parts, body), shared.config.body_limit).await?;
-    Ok((headers, body))
-}
-
-fn expect(headers: &HeaderMap, types: &[&str]) -> Result<(), Problem> {
-    match media_type(headers) {
-        Some(essence) if types.contains(&essence.as_str()) => Ok(()),
-        _ => Err(Problem::unsupported_media_type()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::now;
 
     #[test]
     fn the_examples_of_the_rfc() {
@@ -240,24 +261,6 @@ mod tests {
             let mut merged = target;
             merge_patch(&mut merged, patch);
             assert_eq!(merged, expected);
-        }
-    }
-
-    #[test]
-    fn tags_come_back_as_they_went() {
-        let template = Template {
-            name: "x".into(),
-            body: TemplateBody::default(),
-            generation: Generation::FIRST.next(),
-            created_at: now(),
-            updated_at: now(),
-        };
-        let expected = read_entity_tag(&entity_tag(&template)).unwrap();
-        assert!(expected.met(Some(&template)));
-        let later = Template { created_at: now() + chrono::Duration::microseconds(1), ..template.clone() };
-        assert!(!expected.met(Some(&later)) && !expected.met(None));
-        for bad in ["", "x", "\"\"", "\"1\"", "W/\"1-2\"", "\"1-zz\"", "\"x-2\""] {
-            assert!(read_entity_tag(bad).is_none(), "{bad}");
         }
     }
 }

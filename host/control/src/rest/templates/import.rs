@@ -4,20 +4,20 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::extract::{Request, State};
-use axum::response::{IntoResponse as _, Json, Response};
+use axum::extract::{FromRequest, Request, State};
+use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::manifest;
 use crate::control::Shared;
 use crate::domain::TemplateBody;
-use crate::rest::auth::Caller;
-use crate::rest::create::{media_type, read_body};
+use crate::rest::auth::Operator;
+use crate::rest::extract::{Json, ParameterSet, Parameters, Query, Serves, media_type, whole};
+use crate::rest::openapi::Refused;
 use crate::rest::problem::{FieldError, Problem};
-use crate::rest::query::Parameters;
 use crate::store::{Expected, TemplateWrite, TemplateWritten};
 
 /// More documents in one request are a mistake.
@@ -29,21 +29,57 @@ pub(super) fn is_yaml(headers: &HeaderMap) -> bool {
     media_type(headers).is_some_and(|essence| known.contains(&essence.as_str()))
 }
 
-#[derive(Serialize)]
-struct Report {
+/// A body that says that it is YAML.
+pub(super) struct Yaml(String);
+
+impl<S: Serves> FromRequest<S> for Yaml {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        if !is_yaml(request.headers()) {
+            return Err(Problem::unsupported_media_type_but("application/yaml"));
+        }
+        let body = whole(request, state.shared().config.body_limit).await?;
+        let text = std::str::from_utf8(&body);
+        text.map(|text| Self(text.to_owned()))
+            .map_err(|error| Problem::bad_request(vec![FieldError::new("", format!("not UTF-8: {error}"))]))
+    }
+}
+
+/// How templates are imported.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// Replace those that are there already under the same names. Of YAML only.
+    #[param(default = false, required = false)]
+    replace: bool,
+}
+
+impl ParameterSet for Wanted {
+    fn take(given: &mut Parameters) -> Self {
+        Self { replace: given.flag("replace") }
+    }
+}
+
+/// What became of an import.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ImportReport)]
+pub(super) struct Report {
     imported: usize,
     refused: usize,
     items: Vec<Item>,
 }
 
 /// What became of a document.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ImportItem)]
 struct Item {
     /// Which document it was, from 1.
     document: usize,
     /// Where it begins, from 1.
     line: usize,
     /// The template's name, if it could be read.
+    #[schema(required)]
     name: Option<String>,
     result: Outcome,
     /// Why it was refused.
@@ -52,8 +88,9 @@ struct Item {
     notes: Vec<String>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = ImportOutcome)]
 enum Outcome {
     Created,
     Replaced,
@@ -67,24 +104,33 @@ struct Ready {
     body: TemplateBody,
 }
 
-/// Answers 200 if everything was imported, 207 if only some of it was, and 422 if nothing was.
+/// Import templates
+///
+/// Template objects of the earlier implementation on Kubernetes, in YAML: several documents, or a `List`. Every one is
+/// imported completely or not at all, and the answer says which and why. For operators.
+#[utoipa::path(
+    post,
+    path = "/api/v1/templates/import",
+    operation_id = "import_templates",
+    tag = "Templates",
+    params(Wanted),
+    request_body(content = String, content_type = "application/yaml"),
+    responses(
+        (status = 200, body = Report, description = "Everything was imported."),
+        (status = 207, body = Report, description = "Some of it was imported."),
+        Refused<400>,
+        Refused<403>,
+        Refused<422>,
+        Refused<503>,
+    ),
+)]
 pub(super) async fn import(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
+    _: Operator,
+    Query(Wanted { replace }): Query<Wanted>,
+    Yaml(text): Yaml,
 ) -> Result<Response, Problem> {
-    caller.require_operator()?;
-    let (mut parts, body) = request.into_parts();
-    let mut parameters = Parameters::read(&mut parts, &["replace"]).await?;
-    let replace = parameters.flag("replace");
-    parameters.finish()?;
-    if !is_yaml(&parts.headers) {
-        return Err(Problem::unsupported_media_type_but("application/yaml"));
-    }
-    let body = read_body(Request::from_parts(parts, body), shared.config.body_limit).await?;
-    let text = std::str::from_utf8(&body)
-        .map_err(|error| Problem::bad_request(vec![FieldError::new("", format!("not UTF-8: {error}"))]))?;
-    let documents = split(text);
+    let documents = split(&text);
     if documents.is_empty() || documents.len() > MOST_DOCUMENTS {
         let message = format!("must have 1 to {MOST_DOCUMENTS} YAML documents");
         return Err(Problem::bad_request(vec![FieldError::new("", message)]));
@@ -159,7 +205,7 @@ fn answer(items: Vec<Item>) -> Result<Response, Problem> {
 fn ready(object: &Value, item: &mut Item) -> Result<Ready, Vec<FieldError>> {
     item.name = object["metadata"]["name"].as_str().map(str::to_owned);
     let input = manifest::read(object, &mut item.notes)?;
-    let read = crate::rest::body::read::<super::body::TemplateInput>(input.to_string().as_bytes());
+    let read = crate::rest::extract::read::<super::body::TemplateInput>(input.to_string().as_bytes());
     let (name, input) = read.and_then(|input| input.named(None)).map_err(Problem::into_errors)?;
     let body = input.validate(None).map_err(Problem::into_errors)?;
     Ok(Ready { name, body })

@@ -4,42 +4,49 @@ mod body;
 mod change;
 mod import;
 mod manifest;
+mod precondition;
 
 use std::sync::Arc;
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
-use axum::response::{IntoResponse as _, Json, Response};
-use axum::routing::{get, post};
-use axum::{Extension, Router};
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
 use http::{StatusCode, header};
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::auth::Caller;
+use super::auth::{Caller, Operator};
+use super::cursor::{read_name_cursor, write_name_cursor};
+use super::extract::{Found, InPath, Json, NoParameters, ParameterSet, Parameters, Path, Query};
+use super::openapi::Refused;
 use super::problem::Problem;
-use super::query::{Parameters, read_name_cursor, write_name_cursor};
 use crate::control::Shared;
-use crate::domain::{AppType, Generation, MAX_ID_BYTES, Template, TemplateBody};
+use crate::domain::{AppType, Generation, Template, TemplateBody};
 use crate::store::TemplateDeletion;
+use precondition::{Precondition, entity_tag};
 
 /// So many are read at once while looking for those that are asked for.
 const READ_AHEAD: u32 = 100;
 
 /// The paths of templates.
-pub(super) fn routes() -> Router<Arc<Shared>> {
-    Router::new()
-        .route("/api/v1/templates", get(list).post(change::post))
-        .route("/api/v1/templates/import", post(import::import))
-        .route("/api/v1/templates/{name}", get(one).put(change::put).patch(change::patch).delete(delete))
+pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::default()
+        .routes(routes!(list, change::post))
+        .routes(routes!(import::import))
+        .routes(routes!(one, change::put, change::patch, delete))
 }
 
-/// A template as callers see it.
-#[derive(Debug, Serialize)]
+/// A template.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Template)]
 struct TemplateView<'a> {
+    /// Its key.
     name: &'a str,
     #[serde(flatten)]
     body: TemplateBody,
+    /// Counts the changes.
     generation: Generation,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
@@ -57,21 +64,55 @@ impl<'a> TemplateView<'a> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = TemplatePage)]
 struct Page<'a> {
     items: Vec<TemplateView<'a>>,
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
 /// Which templates are asked for.
-#[derive(Default)]
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Filter {
+    /// Only those of this category.
+    #[param(max_length = 512)]
     category: Option<String>,
+    /// Only those with this tag.
+    #[param(max_length = 512)]
     tag: Option<String>,
+    /// Only those that run on controllers of this type.
+    #[param(max_length = 512)]
     controller_type: Option<String>,
+    /// Only those of this kind.
     app_type: Option<AppType>,
-    /// In lower case.
+    /// Only those with this text in their name, display name, description, category or tags.
+    // In lower case.
+    #[param(max_length = 512)]
     search: Option<String>,
+    /// Items on a page.
+    #[param(minimum = 1, maximum = 500, default = 50, required = false)]
+    limit: u32,
+    /// `next_cursor` of the page before.
+    #[param(pattern = "^([0-9a-fA-F]{2})*$")]
+    cursor: Option<String>,
+}
+
+impl ParameterSet for Filter {
+    fn take(given: &mut Parameters) -> Self {
+        Self {
+            category: given.short("category"),
+            tag: given.short("tag"),
+            controller_type: given.short("controller_type"),
+            app_type: given.take("app_type", |text| {
+                AppType::parse(text).ok_or_else(|| "must be desktop or webapp".to_owned())
+            }),
+            search: given.short("search").map(|text| text.to_lowercase()),
+            limit: given.limit(),
+            cursor: given.take("cursor", read_name_cursor),
+        }
+    }
 }
 
 impl Filter {
@@ -91,24 +132,20 @@ impl Filter {
     }
 }
 
-/// `GET /api/v1/templates`, by name.
-async fn list(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Problem> {
-    let (mut parts, _) = request.into_parts();
-    let allowed = ["category", "tag", "controller_type", "app_type", "search", "limit", "cursor"];
-    let mut parameters = Parameters::read(&mut parts, &allowed).await?;
-    let filter = Filter {
-        category: parameters.take("category", short),
-        tag: parameters.take("tag", short),
-        controller_type: parameters.take("controller_type", short),
-        app_type: parameters.take("app_type", |text| {
-            AppType::parse(text).ok_or_else(|| "must be desktop or webapp".to_owned())
-        }),
-        search: parameters.take("search", |text| short(text).map(|text| text.to_lowercase())),
-    };
-    let limit = parameters.limit();
-    let mut after = parameters.take("cursor", read_name_cursor);
-    parameters.finish()?;
-    let limit = limit as usize;
+/// List templates
+///
+/// By name.
+#[utoipa::path(
+    get,
+    path = "/api/v1/templates",
+    operation_id = "list_templates",
+    tag = "Templates",
+    params(Filter),
+    responses((status = 200, body = Page<'_>, description = "A page of them."), Refused<400>, Refused<503>),
+)]
+async fn list(State(shared): State<Arc<Shared>>, Query(filter): Query<Filter>) -> Result<Response, Problem> {
+    let limit = filter.limit as usize;
+    let mut after = filter.cursor.clone();
 
     // There are few of them, and texts are compared here as people do, which databases do not do alike. One more
     // than asked for tells whether there is a next page.
@@ -129,52 +166,84 @@ async fn list(State(shared): State<Arc<Shared>>, request: Request) -> Result<Res
     Ok(Json(Page { items, next_cursor }).into_response())
 }
 
-fn short(text: &str) -> Result<String, String> {
-    if text.len() > MAX_ID_BYTES {
-        Err(format!("longer than {MAX_ID_BYTES} bytes"))
-    } else {
-        Ok(text.to_owned())
-    }
-}
-
-/// `GET /api/v1/templates/{name}`.
+/// Read a template
+#[utoipa::path(
+    get,
+    path = "/api/v1/templates/{name}",
+    operation_id = "get_template",
+    tag = "Templates",
+    params(AnyTemplate),
+    responses(
+        (
+            status = 200,
+            body = TemplateView<'_>,
+            description = "The template.",
+            headers(("ETag" = String, description = "Its version, for `If-Match`.")),
+        ),
+        Refused<400>,
+        Refused<503>,
+    ),
+)]
 async fn one(
     State(shared): State<Arc<Shared>>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
+    _: Query<NoParameters>,
+    Path(AnyTemplate(name)): Path<AnyTemplate>,
 ) -> Result<Response, Problem> {
-    let (mut parts, _) = request.into_parts();
-    Parameters::read(&mut parts, &[]).await?.finish()?;
-    let Path(name) = path.map_err(|_| unknown())?;
-    let template = shared.store.template(&name).await?.ok_or_else(unknown)?;
+    let template = shared.store.template(&name).await?.ok_or_else(AnyTemplate::unknown)?;
     Ok(answer(StatusCode::OK, &template))
 }
 
-/// `DELETE /api/v1/templates/{name}`. Sessions made from it do not need it any more.
+/// Remove a template
+///
+/// Sessions made from it do not need it any more. For operators.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/templates/{name}",
+    operation_id = "delete_template",
+    tag = "Templates",
+    params(AnyTemplate, Precondition),
+    responses(
+        (status = 204, description = "It is removed."),
+        Refused<400>,
+        Refused<403>,
+        Refused<412>,
+        Refused<503>,
+    ),
+)]
 async fn delete(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Result<Response, Problem> {
-    caller.require_operator()?;
-    let (mut parts, _) = request.into_parts();
-    Parameters::read(&mut parts, &[]).await?.finish()?;
-    let Path(name) = path.map_err(|_| unknown())?;
-    let expected = change::expected(&parts.headers)?;
+    _: Operator,
+    _: Query<NoParameters>,
+    Path(AnyTemplate(name)): Path<AnyTemplate>,
+    Precondition(expected): Precondition,
+) -> Result<StatusCode, Problem> {
     match shared.store.delete_template(&name, expected).await? {
-        TemplateDeletion::Deleted => Ok(StatusCode::NO_CONTENT.into_response()),
-        TemplateDeletion::NoSuchTemplate => Err(unknown()),
-        TemplateDeletion::Unmet => Err(change::changed()),
+        TemplateDeletion::Deleted => Ok(StatusCode::NO_CONTENT),
+        TemplateDeletion::NoSuchTemplate => Err(AnyTemplate::unknown()),
+        TemplateDeletion::Unmet => Err(precondition::changed()),
     }
 }
 
-fn unknown() -> Problem {
-    Problem::not_found("there is no template with this name")
+/// A template as a path names it; whether there is one is seen when it is used.
+#[derive(utoipa::IntoParams)]
+#[into_params(names("name"), parameter_in = Path)]
+struct AnyTemplate(
+    /// The template's name.
+    String,
+);
+
+impl InPath for AnyTemplate {
+    async fn find(name: String, _: &Caller, _: &Shared) -> Found<Self> {
+        Ok(Some(Self(name)))
+    }
+
+    fn unknown() -> Problem {
+        Problem::not_found("there is no template with this name")
+    }
 }
 
 /// A template with its version.
 fn answer(status: StatusCode, template: &Template) -> Response {
-    let tag = [(header::ETAG, change::entity_tag(template))];
+    let tag = [(header::ETAG, entity_tag(template))];
     (status, tag, Json(TemplateView::new(template))).into_response()
 }

@@ -1,0 +1,145 @@
+"""What Schemathesis has to know of this server beyond its description.
+
+Ids in paths are made up by it and lead nowhere. Here some exist: a session that runs, others that may be changed and
+deleted, a template, a user, a token, a controller. A case that is to be right gets one of them, so that more than "not
+found" is seen. The server is named by STREAMSPACE_URL and STREAMSPACE_TOKEN.
+"""
+
+import os
+import time
+import zlib
+
+import requests
+import schemathesis
+from schemathesis.core.parameters import ParameterLocation
+from schemathesis.generation import GenerationMode
+from schemathesis.generation.meta import TestPhase
+
+URL = os.environ["STREAMSPACE_URL"]
+API = requests.Session()
+API.trust_env = False
+API.headers["Authorization"] = f"Bearer {os.environ['STREAMSPACE_TOKEN']}"
+PATIENCE = 60
+# So many things of a kind are there to be deleted.
+TO_DELETE = 8
+
+
+def call(method: str, path: str, **body):
+    answer = API.request(method, URL + path, timeout=PATIENCE, **({"json": body} if body else {}))
+    assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
+    return answer.json() if answer.content else None
+
+
+def new_session() -> str:
+    spec = {"base_image": "any", "webapp": {"enabled": True, "port": 3000}, "vnc": {"enabled": True}}
+    return call("POST", "/api/v1/sessions?wait=30s", spec=spec, controller_id=HOST)["id"]
+
+
+def new_template(name: str) -> str:
+    secret = {"name": "PIN", "value": "4711", "secret": True}
+    return call("POST", "/api/v1/templates", name=name, spec={"base_image": "any", "env": [secret]})["name"]
+
+
+def new_user(name: str) -> str:
+    return call("POST", "/api/v1/admin/users", id=name)["id"]
+
+
+def new_token(name: str) -> str:
+    return call("POST", "/api/v1/tokens", name=name)["id"]
+
+
+def many(make, kind: str) -> list:
+    return [make(f"{kind}-{number}") for number in range(TO_DELETE)]
+
+
+def controllers() -> dict:
+    """The ids of both, once they are well."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        found = call("GET", "/api/v1/admin/controllers")
+        if len(found) == 2 and all(one["status"] == "healthy" for one in found):
+            return {one["name"]: one["id"] for one in found}
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
+
+
+# Sessions are on one of them. What is done to controllers is done to the other, or nothing would run any more.
+CONTROLLERS = controllers()
+HOST, SPARE = CONTROLLERS["host"], CONTROLLERS["spare"]
+
+# Who calls. Chains of requests come upon these, and must not take away what they are made with.
+ME = call("GET", "/api/v1/me")
+SPARED = {ME["token"]["id"], ME["user_id"], HOST}
+
+# What exists, by the place in a path; for reading, for changing, for deleting.
+SESSIONS = "/api/v1/sessions/{id}"
+READ = {
+    SESSIONS: [new_session()],
+    "/api/v1/templates/{name}": [new_template("template")],
+    "/api/v1/admin/users/{id}": [new_user("user")],
+    "/api/v1/admin/controllers/{id}": [HOST],
+    "/api/v1/admin/plugins/{name}": ["simulated"],
+}
+CHANGE = {
+    SESSIONS: [new_session()],
+    "/api/v1/templates/{name}": [new_template("template to change")],
+    "/api/v1/admin/users/{id}": [new_user("user to change")],
+    "/api/v1/admin/controllers/{id}": [SPARE],
+}
+DELETE = {
+    SESSIONS: many(lambda _: new_session(), "session"),
+    "/api/v1/templates/{name}": many(new_template, "template"),
+    "/api/v1/admin/users/{id}": many(new_user, "user"),
+    "/api/v1/admin/controllers/{id}": [SPARE],
+    "/api/v1/tokens/{id}": many(new_token, "own token"),
+    "/api/v1/admin/tokens/{id}": many(new_token, "token"),
+}
+
+
+def existing(method: str, path: str) -> list:
+    pool = {"DELETE": DELETE, "GET": READ}.get(method, CHANGE)
+    return next((ids for prefix, ids in pool.items() if path.startswith(prefix)), [])
+
+
+@schemathesis.hook
+def before_call(ctx, case, kwargs):
+    components = case.meta.components if case.meta else {}
+
+    def is_right(location: ParameterLocation) -> bool:
+        info = components.get(location)
+        return info is not None and info.mode == GenerationMode.POSITIVE
+
+    # The phase of chains takes ids out of earlier answers.
+    if is_right(ParameterLocation.PATH) and case.meta.phase.name != TestPhase.STATEFUL:
+        ids = existing(case.method.upper(), case.operation.path)
+        for name, made_up in (case.path_parameters or {}).items():
+            chance = zlib.crc32(str(made_up).encode())
+            # Some of what is made up stays: what is not there is an answer too.
+            if ids and chance % 5:
+                case.path_parameters[name] = ids[chance % len(ids)]
+
+    if case.method.upper() in ("DELETE", "PATCH"):
+        for name, named in (case.path_parameters or {}).items():
+            if named in SPARED:
+                case.path_parameters[name] = existing("DELETE", case.operation.path)[0]
+
+    if case.operation.definition.raw.get("operationId") == "create_session" and is_right(ParameterLocation.BODY):
+        case.body = placeable(case.body)
+
+    query = case.query or {}
+    # A request that waits does so up to five minutes.
+    if "wait" in query and is_right(ParameterLocation.QUERY):
+        query["wait"] = "200ms"
+    # An answer that follows a session's output ends with the session.
+    if query.get("follow") in (True, "true"):
+        query["follow"] = "false"
+
+
+def placeable(body):
+    """A session like the one that was made up, but one that there is a controller and an image for."""
+    if not isinstance(body, dict) or zlib.crc32(repr(body).encode()) % 5 == 0:
+        return body
+    spec = body.get("spec")
+    spec = spec if isinstance(spec, dict) else {}
+    rest = {name: value for name, value in body.items() if name not in ("template_id", "controller_labels", "require")}
+    return {**rest, "controller_id": HOST, "controller_type": "simulated", "spec": {**spec, "base_image": "any"}}

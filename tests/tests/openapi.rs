@@ -1,0 +1,62 @@
+//! The API keeps to its description: Schemathesis makes requests out of it, right ones and wrong ones, and compares
+//! every answer with what was promised.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::json;
+use streamspace_tests::provided;
+use streamspace_tests::server::Installation;
+use streamspace_tests::simulated::Simulated;
+use tokio::process::Command;
+
+/// Far beyond what it takes: the number of requests is bounded, and so is each of them.
+const LIMIT: Duration = Duration::from_secs(900);
+
+#[tokio::test]
+async fn every_answer_is_one_that_was_described() {
+    let Some(python) = provided("STREAMSPACE_TEST_PYTHON") else { return };
+    let Some(plugin) = provided("STREAMSPACE_TEST_SIMULATED_PLUGIN") else { return };
+    let Some(simulated) = Simulated::start() else { return };
+    let Some(installation) = Installation::new() else { return };
+    simulated.knobs(json!({"settings": {"pages": true}})).await;
+    let plugins = tempfile::tempdir().unwrap();
+    std::fs::copy(plugin, plugins.path().join("simulated.wasm")).unwrap();
+    // Two, so that one of them can be drained and removed.
+    let controllers = ["host", "spare"].map(|name| {
+        format!(
+            "[[controller]]\nname = \"{name}\"\nplugin = \"simulated\"\n\
+             [controller.endpoints.api]\nhttp = \"unix://{}\"\n",
+            simulated.socket().display()
+        )
+    });
+    let server = installation.plugins(plugins.path()).config(&controllers.concat()).start();
+    let token = std::fs::read_to_string(server.data().join("admin.token")).unwrap();
+
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
+    let run = Command::new(python)
+        .args(["-m", "schemathesis.cli", "--no-color", "--config-file"])
+        .arg(folder.join("openapi.toml"))
+        .args(["run", "--checks", "all", &format!("{}/api/openapi.json", server.url())])
+        .env("SCHEMATHESIS_HOOKS", "openapi_hooks")
+        .env("PYTHONPATH", &folder)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("STREAMSPACE_URL", server.url())
+        .env("STREAMSPACE_TOKEN", token.trim())
+        .env("NO_PROXY", "*")
+        // Reports and the like of its own stay away from the sources.
+        .current_dir(plugins.path())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let run = tokio::time::timeout(LIMIT, run).await.expect("it does not come to an end").unwrap();
+    let (said, complained) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{said}\n{complained}");
+    // An empty description would keep every promise.
+    let tested = said.lines().find_map(|line| line.trim().strip_prefix("Tested:")).unwrap_or_default();
+    let tested: u32 = tested.trim().parse().unwrap_or_default();
+    assert!(tested >= 45, "only {tested} operations were tested:\n{said}");
+    server.stop().await;
+}
