@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::plugins::PluginDirectory;
 use crate::reconcile::Reconciler;
-use crate::store::{self, Migrated, SqliteStore, Store};
+use crate::store::{self, Migrated, Store};
 use crate::{ControlConfig, ControlError, admin_token, gateway, rest};
 
 /// How often expired rows are removed.
@@ -29,7 +29,7 @@ const GOODBYE: std::time::Duration = std::time::Duration::from_secs(5);
 /// of a later version.
 pub async fn migrate(config: &ControlConfig) -> Result<Migrated, ControlError> {
     let _data_dir = DataDir::claim(config)?;
-    Ok(store::migrate(config.database.path()).await?)
+    Ok(store::migrate(&config.database, config.database_wait).await?)
 }
 
 /// What the parts of the server share.
@@ -65,9 +65,8 @@ impl Control {
     /// `<data_dir>/admin.token`. Refuses data that another process uses.
     pub async fn open(config: ControlConfig) -> Result<Self, ControlError> {
         let data_dir = DataDir::claim(&config)?;
-        let sqlite = SqliteStore::open(config.database.path()).await?;
-        let (metrics, call_metrics) = Metrics::new(sqlite.writer_metrics());
-        let store: Arc<dyn Store> = Arc::new(sqlite);
+        let (store, writer_metrics) = store::open(&config.database, config.database_wait).await?;
+        let (metrics, call_metrics) = Metrics::new(&writer_metrics);
         admin_token::ensure(store.as_ref(), &config.data_dir).await?;
 
         let stop = CancellationToken::new();

@@ -20,7 +20,8 @@ impl DataDir {
         make_private_folder(folder)?;
         let mut locks = vec![lock(&folder.join("lock"))?];
 
-        let database = config.database.path();
+        // A server has its own locks.
+        let Some(database) = config.database.path() else { return Ok(Self { _locks: locks }) };
         if let Some(parent) = database.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             make_private_folder(parent)?;
         }
