@@ -38,7 +38,7 @@ pub(crate) enum DatabasePlace {
     /// A file of this machine.
     Sqlite(PathBuf),
     /// A server.
-    Postgres(PgConnectOptions),
+    Postgres(Box<PgConnectOptions>),
 }
 
 impl DatabaseUrl {
@@ -79,7 +79,7 @@ impl DatabaseUrl {
         if !kept.is_empty() {
             url.query_pairs_mut().extend_pairs(kept);
         }
-        Ok(Self { place: DatabasePlace::Postgres(options), shown: url.into() })
+        Ok(Self { place: DatabasePlace::Postgres(Box::new(options)), shown: url.into() })
     }
 }
 

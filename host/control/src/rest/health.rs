@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::problem::Problem;
 use crate::control::Shared;
+use crate::store::StoreError;
 
 /// A database that takes longer does not answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,7 +25,11 @@ pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Result<Json<Valu
         Ok(Ok(())) => Ok(Json(json!({ "status": "ok" }))),
         Ok(Err(error)) => {
             tracing::error!(%error, "not ready");
-            Err(Problem::unavailable("not-ready", "the database does not answer"))
+            let why = match error {
+                StoreError::Unavailable { outage, .. } => outage.explanation(),
+                _ => "the database does not answer",
+            };
+            Err(Problem::unavailable("not-ready", why))
         }
         Err(_) => Err(Problem::unavailable("not-ready", "the database does not answer in time")),
     }

@@ -9,7 +9,7 @@ pub enum StoreError {
     #[error("database: {0}")]
     Database(#[source] sqlx::Error),
     /// The database cannot do anything at the moment.
-    #[error("{}: {message}", outage.as_str())]
+    #[error("{}: {message}", outage.explanation())]
     Unavailable {
         /// Why.
         outage: Outage,
@@ -44,6 +44,9 @@ pub enum StoreError {
         /// What is wrong.
         message: String,
     },
+    /// A text with U+0000 in it, which this database cannot hold.
+    #[error("a text with the character U+0000 cannot be stored")]
+    NulCharacter,
     /// A value that JSON cannot hold.
     #[error("JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -64,6 +67,9 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match (Outage::of(&error), &error) {
             (_, sqlx::Error::PoolClosed) => Self::Closed,
+            (_, sqlx::Error::Database(error)) if super::postgres::is_nul(error.as_ref()) => {
+                Self::NulCharacter
+            }
             (Some(outage), _) => Self::Unavailable { outage, message: error.to_string() },
             (None, _) => Self::Database(error),
         }

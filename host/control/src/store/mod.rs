@@ -8,6 +8,8 @@ mod metrics;
 mod migrations;
 mod outage;
 mod postgres;
+#[cfg(test)]
+mod schema;
 mod sqlite;
 mod template;
 mod transition;
@@ -48,7 +50,7 @@ pub(crate) async fn open(
             Ok((Arc::new(store), metrics))
         }
         DatabasePlace::Postgres(options) => {
-            let store = postgres::PostgresStore::open(options.clone(), patience).await?;
+            let store = postgres::PostgresStore::open(options.as_ref().clone(), patience).await?;
             let metrics = store.writer_metrics().clone();
             Ok((Arc::new(store), metrics))
         }
@@ -59,7 +61,7 @@ pub(crate) async fn open(
 pub(crate) async fn migrate(database: &DatabaseUrl, patience: Duration) -> Result<Migrated, StoreError> {
     match database.place() {
         DatabasePlace::Sqlite(path) => sqlite::migrate(path).await,
-        DatabasePlace::Postgres(options) => postgres::migrate(options.clone(), patience).await,
+        DatabasePlace::Postgres(options) => postgres::migrate(options.as_ref().clone(), patience).await,
     }
 }
 

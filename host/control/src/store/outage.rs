@@ -16,17 +16,6 @@ pub enum Outage {
 }
 
 impl Outage {
-    /// A name for programs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unreachable => "database-unreachable",
-            Self::Busy => "database-busy",
-            Self::Full => "database-full",
-            Self::ReadOnly => "database-read-only",
-            Self::Uncertain => "database-uncertain",
-        }
-    }
-
     /// What it means for whoever asked for something.
     pub fn explanation(self) -> &'static str {
         match self {

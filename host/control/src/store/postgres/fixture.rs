@@ -30,6 +30,10 @@ impl Fixture {
         Some(Self { server, name })
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn options(&self) -> PgConnectOptions {
         self.server.clone().database(&self.name)
     }

@@ -8,6 +8,8 @@ mod listener;
 // Compiled against the types of each database: see there.
 #[allow(clippy::duplicate_mod)]
 mod sql;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -113,6 +115,11 @@ fn is_temporary(error: &sqlx::Error) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether a text had the one character that PostgreSQL has no room for.
+pub(super) fn is_nul(error: &(dyn DatabaseError + 'static)) -> bool {
+    error.try_downcast_ref::<PgDatabaseError>().is_some_and(|error| matches!(error.code(), "22021" | "22P05"))
 }
 
 /// What an error means, if it is not the fault of a statement.

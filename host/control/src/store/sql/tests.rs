@@ -123,7 +123,7 @@ async fn a_newer_schema_is_refused() {
     assert!(matches!(refused, Err(StoreError::NewerSchema { found: 9999, .. })));
 }
 
-async fn write_user(store: &SqlStore, id: String, fail: bool) -> Result<(), StoreError> {
+pub(in crate::store) async fn write_user(store: &SqlStore, id: String, fail: bool) -> Result<(), StoreError> {
     store
         .writer
         .run(move |db| {

@@ -126,9 +126,11 @@ pub(super) async fn replace_admin(
     token_hash: String,
 ) -> Result<(), StoreError> {
     let at = now();
+    // Somebody who was there before may have the name.
     sqlx::query(
-        "INSERT INTO users (id, username, role, created_at, updated_at) VALUES ($1, $1, $1, $2, $2) \
-         ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO users (id, username, role, created_at, updated_at) \
+         SELECT $1, CASE WHEN EXISTS (SELECT 1 FROM users WHERE username = $1) THEN 'builtin-' || $1 ELSE $1 END, \
+         $1, $2, $2 WHERE NOT EXISTS (SELECT 1 FROM users WHERE id = $1)",
     )
     .bind(ADMIN)
     .bind(at)

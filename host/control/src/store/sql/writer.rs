@@ -25,7 +25,9 @@ const BATCH: usize = 256;
 const LONG_ENOUGH: Duration = Duration::from_millis(500);
 /// Jobs waiting; beyond that callers wait to be let in.
 const QUEUE: usize = 1024;
-/// How long a connection may take to be made.
+/// How long a connection may take to be made while jobs wait for it.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// How long it may take otherwise.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Between two attempts to get a connection, at first and at last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -58,7 +60,7 @@ impl Failure {
     }
 
     fn in_time(limit: Duration) -> Self {
-        Self::unreachable(format!("the transaction did not end within {} s", limit.as_secs()))
+        Self::unreachable(format!("no answer within {} s", limit.as_secs()))
     }
 }
 
@@ -206,7 +208,10 @@ impl Task {
                 Err(failure) => {
                     // Not closed in order: that could take as long as whatever ended it.
                     drop(db);
-                    connection = self.reconnect(failure).await;
+                    connection = match connect(&self.options, AT_ONCE).await {
+                        Ok(db) => Some(db),
+                        Err(_) => self.reconnect(failure).await,
+                    };
                 }
             }
         }
@@ -338,7 +343,7 @@ impl Task {
             }
             let attempt = async {
                 sleep(pause).await;
-                connect(&self.options).await
+                connect(&self.options, CONNECT_LIMIT).await
             };
             tokio::pin!(attempt);
             let connected = loop {
@@ -377,7 +382,7 @@ async fn begin_or_reconnect(options: &Options, db: &mut Connection) -> Result<()
         Err(failure) if failure.lost => failure,
         begun => return begun,
     };
-    match connect(options).await {
+    match connect(options, AT_ONCE).await {
         Ok(fresh) => {
             tracing::warn!(error = failure.message, "the connection to the database was lost and made again");
             *db = fresh;
@@ -398,8 +403,8 @@ async fn begin(db: &mut Connection) -> Result<(), Failure> {
     begun
 }
 
-async fn connect(options: &Options) -> Result<Connection, Failure> {
-    within(Some(CONNECT_LIMIT), dialect::connect(options)).await
+async fn connect(options: &Options, limit: Duration) -> Result<Connection, Failure> {
+    within(Some(limit), dialect::connect(options)).await
 }
 
 async fn within<T>(

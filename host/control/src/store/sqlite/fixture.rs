@@ -1,5 +1,7 @@
 //! A database for one test.
 
+use std::path::PathBuf;
+
 use tempfile::TempDir;
 
 use super::SqliteStore;
@@ -14,8 +16,12 @@ impl Fixture {
         Some(Self { folder: tempfile::tempdir().unwrap() })
     }
 
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.path().join("test.db")
+    }
+
     /// Opens the store, as the only process or after the last one.
     pub(super) async fn open(&self) -> Result<SqliteStore, StoreError> {
-        SqliteStore::open(&self.folder.path().join("test.db")).await
+        SqliteStore::open(&self.path()).await
     }
 }

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use super::sql::tests::{claim, new_session, open, register, running, stored};
+use sqlx::ConnectOptions as _;
+
+use super::sql::tests::{claim, new_session, open, register, running, stored, write_user};
 use super::sql::{events, sessions};
 use crate::domain::{EventCursor, Phase, Wish, WishedState, now, test_session};
-use crate::store::{EventQuery, EventScope, Position, Recorded, SessionFilter, Store as _};
+use crate::store::{
+    EventQuery, EventScope, Outage, Position, Recorded, SessionFilter, Store as _, StoreError,
+};
 
 #[tokio::test]
 async fn lists_use_the_indices() {
@@ -60,4 +64,78 @@ async fn claims_of_an_earlier_process_are_void() {
     assert!(after[0].lease.epoch > before[0].lease.epoch, "epochs never start over");
     let late = store.record_step(&before[0].lease, running(&before[0])).await.unwrap();
     assert_eq!(late, Recorded::Stale);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_outage_and_passes() {
+    let Some((_fixture, store)) = open().await else { return };
+    write_user(&store, "before".into(), false).await.unwrap();
+    let limit = |pages: &'static str| {
+        store.writer.run(move |db| {
+            Box::pin(async move {
+                sqlx::query(pages).execute(db).await?;
+                Ok(())
+            })
+        })
+    };
+    // SQLite takes it for a full disk; it never goes below what there is.
+    limit("PRAGMA max_page_count = 1").await.unwrap();
+    let mut refused = None;
+    for n in 0..10_000 {
+        if let Err(error) = write_user(&store, format!("u{n}"), false).await {
+            refused = Some((n, error));
+            break;
+        }
+    }
+    let (n, error) = refused.unwrap();
+    assert!(matches!(error, StoreError::Unavailable { outage: Outage::Full, .. }), "{error:?}");
+    assert!(store.user(&format!("u{n}")).await.unwrap().is_none());
+    limit("PRAGMA max_page_count = 1000000").await.unwrap();
+    write_user(&store, format!("u{n}"), false).await.unwrap();
+    assert!(store.user("before").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_database_that_somebody_else_has_locked_is_an_outage_and_passes() {
+    let Some((fixture, store)) = open().await else { return };
+    let mut holder = super::options(&fixture.path()).connect().await.unwrap();
+    sqlx::query("BEGIN EXCLUSIVE").execute(&mut holder).await.unwrap();
+    let error = write_user(&store, "u".into(), false).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable { outage: Outage::Busy, .. }), "{error:?}");
+    sqlx::query("ROLLBACK").execute(&mut holder).await.unwrap();
+    write_user(&store, "u".into(), false).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_schema_is_as_it_is_kept() {
+    let Some((fixture, _store)) = open().await else { return };
+    let mut db = super::options(&fixture.path()).connect().await.unwrap();
+    let columns: Vec<(String, String, String, bool, Option<String>)> = sqlx::query_as(
+        "SELECT t.name, c.name, c.type, c.\"notnull\", c.dflt_value FROM sqlite_master t \
+         JOIN pragma_table_info(t.name) c WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite%' \
+         AND t.name <> '_sqlx_migrations'",
+    )
+    .fetch_all(&mut db)
+    .await
+    .unwrap();
+    let mut lines: Vec<String> = columns
+        .into_iter()
+        .map(|(table, column, kind, not_null, default)| {
+            let not_null = if not_null { " not null" } else { "" };
+            let default = default.map(|value| format!(" default {value}")).unwrap_or_default();
+            format!("{table}.{column} {kind}{not_null}{default}\n")
+        })
+        .collect();
+    let indexes: Vec<(String, String)> =
+        sqlx::query_as("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+            .fetch_all(&mut db)
+            .await
+            .unwrap();
+    lines.extend(
+        indexes.into_iter().map(|(name, sql)| format!("index {name} {}\n", sql.replace("CREATE ", ""))),
+    );
+    lines.sort();
+    let schema = lines.concat();
+    crate::store::schema::compare("sqlite", &schema);
+    crate::store::schema::has_what_was_designed(&schema);
 }
