@@ -21,6 +21,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::config::{DatabasePlace, DatabaseUrl};
 use crate::domain::{
@@ -38,10 +39,17 @@ pub use outage::Outage;
 pub use template::{Expected, TemplateDeletion, TemplateWrite, TemplateWritten};
 pub(crate) use transition::Applied;
 
-/// Opens the database that is named, once it is there and up to date.
+/// The name of a new process in claims; its instance is the data directory that one process holds at a time.
+pub(crate) fn lease_owner(instance: &str) -> String {
+    format!("{instance}/{}", Uuid::new_v4())
+}
+
+/// Opens the database that is named, once it is there and up to date, and makes void what earlier processes of this
+/// instance have claimed.
 pub(crate) async fn open(
     database: &DatabaseUrl,
     patience: Duration,
+    instance: &str,
 ) -> Result<(Arc<dyn Store>, WriterMetrics), StoreError> {
     match database.place() {
         DatabasePlace::Sqlite(path) => {
@@ -50,7 +58,7 @@ pub(crate) async fn open(
             Ok((Arc::new(store), metrics))
         }
         DatabasePlace::Postgres(options) => {
-            let store = postgres::PostgresStore::open(options.as_ref().clone(), patience).await?;
+            let store = postgres::PostgresStore::open(options.as_ref().clone(), patience, instance).await?;
             let metrics = store.writer_metrics().clone();
             Ok((Arc::new(store), metrics))
         }

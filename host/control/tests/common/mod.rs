@@ -4,6 +4,7 @@
 
 pub mod database;
 pub mod live;
+pub mod own_postgres;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;

@@ -40,7 +40,12 @@ impl Fixture {
 
     /// Opens the store: one more process on this database.
     pub(super) async fn open(&self) -> Result<PostgresStore, StoreError> {
-        PostgresStore::open(self.options(), Duration::ZERO).await
+        self.open_as(&Uuid::new_v4().to_string()).await
+    }
+
+    /// Opens the store as an instance that there may have been before.
+    pub(super) async fn open_as(&self, instance: &str) -> Result<PostgresStore, StoreError> {
+        PostgresStore::open(self.options(), Duration::ZERO, instance).await
     }
 }
 

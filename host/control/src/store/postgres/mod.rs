@@ -11,6 +11,7 @@ mod sql;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::time::Duration;
 
 use sqlx::error::DatabaseError;
@@ -28,20 +29,25 @@ pub use sql::SqlStore as PostgresStore;
 /// Readers at once. Each server takes two connections more: one that writes and one that listens.
 const READERS: u32 = 8;
 /// How long a reader waits for a connection: with a server that is away, this is how long a request waits for its 503.
-const READER_WAIT: Duration = Duration::from_secs(4);
+const READER_WAIT: Duration = Duration::from_secs(3);
 /// Between two attempts to reach the server at the start, at first and at last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 impl PostgresStore {
     /// Brings the schema of the database up to date and opens it. A server that does not answer yet is waited for, up
-    /// to `patience`; one that refuses is not.
-    pub async fn open(options: PgConnectOptions, patience: Duration) -> Result<Self, StoreError> {
+    /// to `patience`; one that refuses is not. What earlier processes of this instance have claimed is void.
+    pub async fn open(
+        options: PgConnectOptions,
+        patience: Duration,
+        instance: &str,
+    ) -> Result<Self, StoreError> {
         let mut first = reach(&options, patience).await?;
         migrations::migrate_postgres(&mut first).await?;
         first.close().await?;
 
         let writing = writing(options.clone());
         let mut connection = dialect::connect(&writing).await?;
+        forget_earlier_process(&mut connection, instance).await?;
         let latest = dialect::latest_event(&mut connection).await?;
         let readers = PgPoolOptions::new()
             .max_connections(READERS)
@@ -53,6 +59,22 @@ impl PostgresStore {
         let writer = Writer::start(writing, connection, news);
         Ok(Self::new(readers, writer, Some(AbortOnDropHandle::new(listening))))
     }
+}
+
+/// Whatever this instance has claimed belongs to a process that is no more; the claims of others hold until they run
+/// out. What it was doing gets a fresh deadline: the time it was away does not count.
+async fn forget_earlier_process(db: &mut PgConnection, instance: &str) -> Result<(), StoreError> {
+    dialect::begin(db).await?;
+    sqlx::query(
+        "UPDATE operations SET lease_owner = NULL, lease_expires_at = NULL, deadline = NULL, \
+         next_attempt_at = least(next_attempt_at, clock_timestamp()) \
+         WHERE lease_owner IS NOT NULL AND split_part(lease_owner, '/', 1) = $1",
+    )
+    .bind(instance)
+    .execute(&mut *db)
+    .await?;
+    sqlx::raw_sql("COMMIT").execute(db).await?;
+    Ok(())
 }
 
 /// Brings the schema of a database up to date and does nothing else.
@@ -109,7 +131,11 @@ async fn reach(options: &PgConnectOptions, patience: Duration) -> Result<PgConne
 /// Whether a server may be reached later that cannot be reached now. A wrong password, say, does not get right.
 fn is_temporary(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
+        // The other kinds are a broken file or a broken protocol, such as a certificate that is not trusted.
+        sqlx::Error::Io(error) => {
+            !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::PermissionDenied)
+        }
+        sqlx::Error::Protocol(_) => true,
         sqlx::Error::Database(error) => {
             error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("53"))
         }

@@ -12,7 +12,7 @@ use super::sql::tests::{claim, new_session, open, register, running, stored, wri
 use super::sql::{events, sessions};
 use crate::domain::{EventCursor, Phase, Wish, WishedState, now, test_session};
 use crate::store::{
-    EventQuery, EventScope, Outage, Position, Recorded, SessionFilter, Store as _, StoreError,
+    EventQuery, EventScope, Outage, Position, Recorded, SessionFilter, Store as _, StoreError, lease_owner,
 };
 
 /// Longer than anything takes that is not broken.
@@ -161,6 +161,27 @@ async fn a_claim_holds_against_other_servers_until_it_runs_out() {
     let third = fixture.open().await.unwrap();
     assert!(third.claim_due(claim("third", &controller, PATIENCE)).await.unwrap().is_empty());
     assert_eq!(one.record_step(&held.lease, running(&held)).await.unwrap(), Recorded::Stored);
+}
+
+#[tokio::test]
+async fn claims_of_an_earlier_process_of_an_instance_are_void_and_no_others() {
+    let Some((fixture, store)) = open().await else { return };
+    let controller = register(&store, "a").await;
+    let (mine, other) = (lease_owner("me"), lease_owner("me-too"));
+    let mut claimed = Vec::new();
+    for owner in [&mine, &other] {
+        stored(&store, new_session()).await;
+        claimed.extend(store.claim_due(claim(owner, &controller, PATIENCE)).await.unwrap());
+    }
+    let next = fixture.open_as("me").await.unwrap();
+    let again = next.claim_due(claim(&lease_owner("me"), &controller, PATIENCE)).await.unwrap();
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].session.id, claimed[0].session.id);
+    assert!(again[0].lease.epoch > claimed[0].lease.epoch);
+    let late = store.record_step(&claimed[0].lease, running(&claimed[0])).await.unwrap();
+    assert_eq!(late, Recorded::Stale);
+    let held = store.record_step(&claimed[1].lease, running(&claimed[1])).await.unwrap();
+    assert_eq!(held, Recorded::Stored);
 }
 
 #[tokio::test]
@@ -315,13 +336,13 @@ async fn a_server_that_is_not_there_is_waited_for_and_one_that_refuses_is_not() 
     let Some(fixture) = Fixture::fresh().await else { return };
     let begun = Instant::now();
     let nobody = fixture.options().host("127.0.0.1").port(1);
-    let error = PostgresStore::open(nobody, Duration::from_secs(1)).await.err().unwrap();
+    let error = PostgresStore::open(nobody, Duration::from_secs(1), "me").await.err().unwrap();
     assert!(matches!(error, StoreError::Unavailable { outage: Outage::Unreachable, .. }), "{error}");
     assert!(begun.elapsed() >= Duration::from_millis(500));
 
     let begun = Instant::now();
     let missing = fixture.options().database("ss_test_there_is_none");
-    let error = PostgresStore::open(missing, PATIENCE).await.err().unwrap();
+    let error = PostgresStore::open(missing, PATIENCE, "me").await.err().unwrap();
     assert!(error.to_string().contains("does not exist"), "{error}");
     assert!(begun.elapsed() < PATIENCE / 2);
 }
@@ -436,4 +457,28 @@ async fn a_text_that_cannot_be_stored_is_no_fault_of_the_database() {
     assert!(matches!(refused, Err(StoreError::NulCharacter)), "{refused:?}");
     assert!(matches!(store.user("a\0b").await, Err(StoreError::NulCharacter)));
     write_user(&store, "ab".into(), false).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_only_serves_needs_no_right_to_change_the_schema() {
+    let Some(fixture) = Fixture::fresh().await else { return };
+    super::migrate(fixture.options(), Duration::ZERO).await.unwrap();
+    let mut db = fixture.options().connect().await.unwrap();
+    let role = fixture.name();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'secret'; REVOKE CREATE ON SCHEMA public FROM PUBLIC; \
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"
+    )))
+    .execute(&mut db)
+    .await
+    .unwrap();
+    let options = fixture.options().username(role).password("secret");
+    let store = PostgresStore::open(options, Duration::ZERO, "me").await.unwrap();
+    register(&store, "a").await;
+    stored(&store, new_session()).await;
+    store.close().await;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("DROP OWNED BY {role}; DROP ROLE {role}")))
+        .execute(&mut db)
+        .await
+        .unwrap();
 }
