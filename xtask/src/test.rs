@@ -149,9 +149,9 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
         None => (None, None),
     };
     if let (Some(()), Some(backends)) = (server, &backends) {
-        report.step("tests", || {
+        let prepared = || {
             let mut test = cargo(paths);
-            test.args(["test", "--no-fail-fast"]).args(FEATURES).args(&arguments.filter);
+            test.args(["test", "--no-fail-fast"]).args(FEATURES);
             knowing(&mut test, plugins)
                 .env("STREAMSPACE_TEST_BIN", paths.target.join("debug/streamspace"))
                 .env("STREAMSPACE_TEST_PLUGINS", paths.cache.join("plugins"))
@@ -161,28 +161,34 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
                 .env("STREAMSPACE_TEST_SIMULATED_PLUGIN", &simulated)
                 .env("STREAMSPACE_TEST_RUN", &run.id);
             backends.describe(&mut test);
-            command::run(&mut test)
-        });
+            test
+        };
+        report.step("tests", || command::run(prepared().args(&arguments.filter)));
         match &backends.postgres {
             Some(_) => {
                 report.step("tests of the API server on PostgreSQL", || {
-                    let mut test = cargo(paths);
-                    test.args(["test", "--no-fail-fast"]).args(FEATURES);
+                    let mut test = prepared();
                     // By name and not by package: so they are what the step before compiled.
                     for target in test_targets(&paths.root.join("host/control/tests"))? {
                         test.args(["--test", &target]);
                     }
-                    test.args(&arguments.filter).env("STREAMSPACE_TEST_DATABASE", "postgres");
-                    backends.describe(knowing(&mut test, plugins));
-                    command::run(&mut test)
+                    command::run(test.args(&arguments.filter).env("STREAMSPACE_TEST_DATABASE", "postgres"))
                 });
             }
             None => report.left_out("tests of the API server on PostgreSQL", "there is none".to_owned()),
         }
         if arguments.filter.is_none() {
-            report.step("kills under load", || {
-                command::run(crash::driver(paths).args(["--minutes", KILLING_MINUTES, "--each", "1"]))
-            });
+            let kills = |driver: &mut Command| {
+                command::run(driver.args(["--minutes", KILLING_MINUTES, "--each", "1"]))
+            };
+            report.step("kills under load", || kills(&mut crash::driver(paths)));
+            if backends.postgres.is_some() {
+                report.step("kills under load on PostgreSQL", || {
+                    let mut driver = crash::driver(paths);
+                    backends.describe(&mut driver);
+                    kills(driver.env("STREAMSPACE_TEST_DATABASE", "postgres"))
+                });
+            }
         }
     } else if signals::check().is_ok() {
         report.left_out("tests", "what they test could not be built".to_owned());
