@@ -20,6 +20,7 @@ mod http;
 mod images;
 mod paths;
 mod plugins;
+mod postgres;
 mod python;
 mod registry;
 mod run;

@@ -8,6 +8,7 @@ use crate::docker_engine::{self, Engine, Ready};
 use crate::images::{self, TEST};
 use crate::paths::Paths;
 use crate::plugins::{self, HOSTILE_PACKAGE, HTTP_PROBE_PACKAGE, Plugin, SIMULATED_PACKAGE};
+use crate::postgres::{self, Postgres};
 use crate::python;
 use crate::registry::{self, Registry};
 use crate::{command, progress, signals};
@@ -15,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -31,8 +32,8 @@ pub const FEATURES: [&str; 2] = ["--features", "streamspace/failpoints"];
 /// Format check, lints, unit tests and end-to-end tests
 ///
 /// The end-to-end tests run sessions on a Docker engine: the one that answers or, as root on Debian or
-/// Ubuntu, one that is installed and started for them. Tests whose backend cannot be had are left out, and
-/// the summary says so.
+/// Ubuntu, one that is installed and started for them. The tests of the API server run on SQLite, and again on a
+/// PostgreSQL server of their own. Tests whose backend cannot be had are left out, and the summary says so.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Fail when a backend cannot be had, instead of leaving its tests out
@@ -149,9 +150,9 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
         None => (None, None),
     };
     if let (Some(()), Some(backends)) = (server, &backends) {
-        report.step("tests", || {
+        let prepared = || {
             let mut test = cargo(paths);
-            test.args(["test", "--no-fail-fast"]).args(FEATURES).args(&arguments.filter);
+            test.args(["test", "--no-fail-fast"]).args(FEATURES);
             knowing(&mut test, plugins)
                 .env("STREAMSPACE_TEST_BIN", paths.target.join("debug/streamspace"))
                 .env("STREAMSPACE_TEST_PLUGINS", paths.cache.join("plugins"))
@@ -161,12 +162,34 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
                 .env("STREAMSPACE_TEST_SIMULATED_PLUGIN", &simulated)
                 .env("STREAMSPACE_TEST_RUN", &run.id);
             backends.describe(&mut test);
-            command::run(&mut test)
-        });
+            test
+        };
+        report.step("tests", || command::run(prepared().args(&arguments.filter)));
+        match &backends.postgres {
+            Some(_) => {
+                report.step("tests of the API server on PostgreSQL", || {
+                    let mut test = prepared();
+                    // By name and not by package: so they are what the step before compiled.
+                    for target in test_targets(&paths.root.join("host/control/tests"))? {
+                        test.args(["--test", &target]);
+                    }
+                    command::run(test.args(&arguments.filter).env("STREAMSPACE_TEST_DATABASE", "postgres"))
+                });
+            }
+            None => report.left_out("tests of the API server on PostgreSQL", "there is none".to_owned()),
+        }
         if arguments.filter.is_none() {
-            report.step("kills under load", || {
-                command::run(crash::driver(paths).args(["--minutes", KILLING_MINUTES, "--each", "1"]))
-            });
+            let kills = |driver: &mut Command| {
+                command::run(driver.args(["--minutes", KILLING_MINUTES, "--each", "1"]))
+            };
+            report.step("kills under load", || kills(&mut crash::driver(paths)));
+            if backends.postgres.is_some() {
+                report.step("kills under load on PostgreSQL", || {
+                    let mut driver = crash::driver(paths);
+                    backends.describe(&mut driver);
+                    kills(driver.env("STREAMSPACE_TEST_DATABASE", "postgres"))
+                });
+            }
         }
     } else if signals::check().is_ok() {
         report.left_out("tests", "what they test could not be built".to_owned());
@@ -233,6 +256,23 @@ fn unit_tests(paths: &Paths, arguments: &Arguments, report: &mut Report) -> Resu
         command::run(test.args(&arguments.filter))
     });
     Ok(())
+}
+
+/// The names of the test programs that a folder has.
+fn test_targets(folder: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs")
+            && let Some(name) = path.file_stem().and_then(|name| name.to_str())
+            // On PostgreSQL wherever the others are.
+            && name != "postgres"
+        {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Builds exactly what `cargo test` will use, and the server as the tests start it.
@@ -310,6 +350,7 @@ impl Run {
 #[derive(Default)]
 struct Backends {
     docker: Option<Docker>,
+    postgres: Option<Postgres>,
     /// A client of controllers that is not ours.
     python: Option<PathBuf>,
 }
@@ -348,13 +389,19 @@ impl Backends {
     fn provide(paths: &Paths, arguments: &Arguments, run: &mut Run, report: &mut Report) -> Self {
         let docker = Docker::provide(paths, arguments, run, report);
         let python = report.provide("a Python client", arguments.all_backends, || python::ensure(paths));
-        Self { docker, python }
+        let postgres = report
+            .provide("PostgreSQL", arguments.all_backends, || postgres::start(paths, !arguments.no_install));
+        Self { docker, postgres, python }
     }
 
     /// Tells the tests what there is; they leave out what has no variable.
     fn describe(&self, test: &mut Command) {
         if let Some(python) = &self.python {
             test.env("STREAMSPACE_TEST_PYTHON", python);
+        }
+        if let Some(postgres) = &self.postgres {
+            test.env("STREAMSPACE_TEST_POSTGRES", &postgres.url);
+            test.env("STREAMSPACE_TEST_POSTGRES_PROGRAMS", &postgres.programs);
         }
         let Some(docker) = self.docker.as_ref().filter(|docker| docker.has_image) else { return };
         test.env("STREAMSPACE_TEST_DOCKER", &docker.ready.engine.socket);

@@ -13,7 +13,7 @@ use crate::print;
 
 #[derive(Debug, Args)]
 pub(crate) struct MigrateArgs {
-    /// Database: sqlite:///path/to/file [default: streamspace.db in the data directory]
+    /// Database: sqlite:///path/to/file or postgres://user@host/name [default: streamspace.db in the data directory]
     #[arg(long, value_name = "URL")]
     database: Option<String>,
 

@@ -1,11 +1,11 @@
-//! Operations in SQLite: claiming them, and recording what came of them.
+//! Operations: claiming them, and recording what came of them.
 
 use chrono::{DateTime, Utc};
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::Row as _;
 
 use super::rows::{record, select_sessions};
-use super::{events, sessions};
-use crate::domain::{ControllerId, Happening, Operation, Session, decide, now};
+use super::{Connection, dialect, events, sessions};
+use crate::domain::{ControllerId, Happening, Operation, Session, decide};
 use crate::store::{
     Applied, ClaimRequest, Claimed, Lease, ObservedChange, Recorded, SessionRecord, StepRecord, StoreError,
 };
@@ -18,33 +18,8 @@ fn queue(controller: Option<&ControllerId>) -> &str {
     controller.map_or("", |id| id.as_str())
 }
 
-/// One process uses the database at a time, so whatever was claimed belongs to one that is no more. What it was
-/// doing gets a fresh deadline: the time nobody was there to do it does not count.
-pub(super) async fn forget_earlier_process(db: &mut SqliteConnection) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE operations SET lease_owner = NULL, lease_expires_at = NULL, deadline = NULL, \
-         next_attempt_at = min(next_attempt_at, $1) WHERE next_attempt_at IS NOT NULL",
-    )
-    .bind(now())
-    .execute(&mut *db)
-    .await?;
-    sqlx::query(
-        "UPDATE operations SET lease_owner = NULL, lease_expires_at = NULL WHERE lease_owner IS NOT NULL",
-    )
-    .execute(&mut *db)
-    .await?;
-    // Nobody has been probed yet by this process; and the counts are made exact while nothing else runs.
-    sqlx::query(
-        "UPDATE controllers SET status = 'offline', message = 'not probed yet', current_sessions = \
-         (SELECT count(*) FROM sessions WHERE sessions.controller_id = controllers.id)",
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
 pub(super) async fn insert(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     session: &Session,
     operation: &Operation,
 ) -> Result<(), StoreError> {
@@ -65,7 +40,7 @@ pub(super) async fn insert(
 
 /// Stores an operation, claimed by somebody until some time or by nobody.
 pub(super) async fn store(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     session: &Session,
     operation: &Operation,
     lease: Option<(&str, DateTime<Utc>)>,
@@ -103,10 +78,7 @@ pub(super) async fn store(
 }
 
 /// The session and operation under a claim, if the claim still holds.
-pub(super) async fn claimed(
-    db: &mut SqliteConnection,
-    lease: &Lease,
-) -> Result<Option<SessionRecord>, StoreError> {
+pub(super) async fn claimed(db: &mut Connection, lease: &Lease) -> Result<Option<SessionRecord>, StoreError> {
     let row = sqlx::query(select_sessions!("WHERE s.id = $1 AND o.epoch = $2 AND o.lease_owner = $3"))
         .bind(lease.session_id.as_str())
         .bind(lease.epoch.to_db())
@@ -117,24 +89,25 @@ pub(super) async fn claimed(
 }
 
 pub(super) async fn claim_due(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     request: ClaimRequest,
 ) -> Result<Vec<Claimed>, StoreError> {
+    let at = dialect::present(db).await?;
     let mut all = Vec::new();
     for (controller, room) in &request.queues {
-        renew(db, queue(controller.as_ref()), &request).await?;
+        renew(db, queue(controller.as_ref()), &request, at).await?;
         let rows = sqlx::query(select_sessions!(
             "WHERE o.queue = $1 AND o.next_attempt_at <= $2 \
              AND (o.lease_owner IS NULL OR o.lease_expires_at <= $2) ORDER BY o.next_attempt_at LIMIT $3"
         ))
         .bind(queue(controller.as_ref()))
-        .bind(request.now)
+        .bind(at)
         .bind(i64::from(*room))
         .fetch_all(&mut *db)
         .await?;
         for row in &rows {
             match record(row) {
-                Ok(found) => all.extend(claim_one(db, found, &request).await?),
+                Ok(found) => all.extend(claim_one(db, found, &request, at).await?),
                 Err(error) => {
                     let id: String = row.try_get("id")?;
                     tracing::error!(session = %id, %error, "a session cannot be worked on");
@@ -144,7 +117,7 @@ pub(super) async fn claim_due(
                          lease_expires_at = NULL WHERE session_id = $1",
                     )
                     .bind(id)
-                    .bind(request.now + UNREADABLE_RETRY)
+                    .bind(at + UNREADABLE_RETRY)
                     .execute(&mut *db)
                     .await?;
                 }
@@ -155,13 +128,18 @@ pub(super) async fn claim_due(
 }
 
 /// Renews claims that ran out under work that has not ended: a second call must not begin beside the first.
-async fn renew(db: &mut SqliteConnection, queue: &str, request: &ClaimRequest) -> Result<(), StoreError> {
+async fn renew(
+    db: &mut Connection,
+    queue: &str,
+    request: &ClaimRequest,
+    at: DateTime<Utc>,
+) -> Result<(), StoreError> {
     let over: Vec<String> = sqlx::query_scalar(
         "SELECT session_id FROM operations WHERE queue = $1 AND lease_owner IS NOT NULL \
          AND lease_expires_at <= $2 AND lease_owner = $3",
     )
     .bind(queue)
-    .bind(request.now)
+    .bind(at)
     .bind(&request.owner)
     .fetch_all(&mut *db)
     .await?;
@@ -169,39 +147,45 @@ async fn renew(db: &mut SqliteConnection, queue: &str, request: &ClaimRequest) -
         tracing::warn!(session = id, "a step takes longer than its claim; the claim is renewed");
         sqlx::query("UPDATE operations SET lease_expires_at = $2 WHERE session_id = $1")
             .bind(id)
-            .bind(request.lease_end())
+            .bind(lease_end(request, at))
             .execute(&mut *db)
             .await?;
     }
     Ok(())
 }
 
+/// When a claim made at that time runs out.
+fn lease_end(request: &ClaimRequest, at: DateTime<Utc>) -> DateTime<Utc> {
+    at + chrono::Duration::from_std(request.lease).unwrap_or(chrono::Duration::minutes(1))
+}
+
 async fn claim_one(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     found: SessionRecord,
     request: &ClaimRequest,
+    at: DateTime<Utc>,
 ) -> Result<Option<Claimed>, StoreError> {
     let mut found = found;
     let before = found.session.clone();
-    if found.rest_if_fulfilled(request.now) {
+    if found.rest_if_fulfilled(at) {
         sessions::store_observed(db, &found.session).await?;
         store(db, &found.session, &found.operation, None).await?;
         events::tell(db, &found.session, Happening::of_change(&before, &found.session)).await?;
         return Ok(None);
     }
     let SessionRecord { session, mut operation } = found;
-    let step = decide(&session, &operation, request.now);
-    operation.updated_at = request.now;
-    operation.prepare(&step, &session, request.operation_limit, request.now);
+    let step = decide(&session, &operation, at);
+    operation.updated_at = at;
+    operation.prepare(&step, &session, request.operation_limit, at);
     operation.epoch = operation.epoch.next();
-    store(db, &session, &operation, Some((&request.owner, request.lease_end()))).await?;
+    store(db, &session, &operation, Some((&request.owner, lease_end(request, at)))).await?;
     let lease =
         Lease { session_id: session.id.clone(), owner: request.owner.clone(), epoch: operation.epoch };
     Ok(Some(Claimed { step, session, operation, lease }))
 }
 
 pub(super) async fn next_due(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     queues: &[Option<ControllerId>],
 ) -> Result<Option<DateTime<Utc>>, StoreError> {
     let mut earliest: Option<DateTime<Utc>> = None;
@@ -223,19 +207,23 @@ pub(super) async fn next_due(
         .await?;
         earliest = [earliest, due, runs_out].into_iter().flatten().min();
     }
-    Ok(earliest)
+    match earliest {
+        Some(due) => Ok(Some(dialect::by_own_clock(db, due).await?)),
+        None => Ok(None),
+    }
 }
 
 pub(super) async fn record_step(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     lease: Lease,
     step: StepRecord,
 ) -> Result<Recorded, StoreError> {
     let Some(mut found) = claimed(db, &lease).await? else { return Ok(Recorded::Stale) };
     let SessionRecord { session: before, operation: claimed } = found.clone();
     let keep_tombstone = step.keep_tombstone;
-    if found.apply(step, lease.epoch, now()) == Applied::Removed {
-        sessions::remove(db, &found.session, keep_tombstone).await?;
+    let at = dialect::present(db).await?;
+    if found.apply(step, lease.epoch, at) == Applied::Removed {
+        sessions::remove(db, &found.session, at, keep_tombstone).await?;
         events::tell(db, &found.session, [Happening::of_deletion(&found.session)]).await?;
         return Ok(Recorded::Removed);
     }
@@ -248,29 +236,28 @@ pub(super) async fn record_step(
     Ok(Recorded::Stored)
 }
 
-pub(super) async fn retry_unplaced(db: &mut SqliteConnection, limit: u32) -> Result<u64, StoreError> {
+pub(super) async fn retry_unplaced(db: &mut Connection, limit: u32) -> Result<u64, StoreError> {
+    let at = dialect::present(db).await?;
     let done = sqlx::query(
         "UPDATE operations SET next_attempt_at = $1 WHERE session_id IN (SELECT o.session_id FROM operations o \
          JOIN sessions s ON s.id = o.session_id WHERE o.queue = '' AND o.next_attempt_at > $1 \
          AND o.lease_owner IS NULL ORDER BY s.created_at, s.id LIMIT $2)",
     )
-    .bind(now())
+    .bind(at)
     .bind(i64::from(limit))
     .execute(db)
     .await?;
     Ok(done.rows_affected())
 }
 
-pub(super) async fn retry_failing(
-    db: &mut SqliteConnection,
-    controller: ControllerId,
-) -> Result<u64, StoreError> {
+pub(super) async fn retry_failing(db: &mut Connection, controller: ControllerId) -> Result<u64, StoreError> {
+    let at = dialect::present(db).await?;
     let done = sqlx::query(
         "UPDATE operations SET next_attempt_at = $2 WHERE queue = $1 AND next_attempt_at > $2 \
          AND failures > 0 AND lease_owner IS NULL",
     )
     .bind(controller.as_str())
-    .bind(now())
+    .bind(at)
     .execute(db)
     .await?;
     Ok(done.rows_affected())
@@ -278,7 +265,7 @@ pub(super) async fn retry_failing(
 
 /// A session that was observed, if nothing has happened to it or to its settled operation since it was read.
 pub(super) async fn untouched(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     change: &ObservedChange,
 ) -> Result<Option<SessionRecord>, StoreError> {
     let row = sqlx::query(select_sessions!(

@@ -1,20 +1,16 @@
 //! Tokens, and the removal of what has expired.
 
 use chrono::{DateTime, Utc};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Row as _};
 
-use super::users;
+use super::{Connection, Database, Row, users};
 use crate::domain::{Role, Token, now};
 use crate::store::{Position, StoreError, TokenCreated, TokenOwner};
 
 /// The built-in administrator.
 const ADMIN: &str = "admin";
 
-pub(super) async fn owner(
-    db: &mut SqliteConnection,
-    token_hash: &str,
-) -> Result<Option<TokenOwner>, StoreError> {
+pub(super) async fn owner(db: &mut Connection, token_hash: &str) -> Result<Option<TokenOwner>, StoreError> {
     let row = sqlx::query(
         "SELECT t.*, u.role AS user_role FROM api_tokens t JOIN users u ON u.id = t.user_id \
          WHERE t.token_hash = $1 AND u.active AND (t.expires_at IS NULL OR t.expires_at > $2)",
@@ -32,12 +28,12 @@ pub(super) async fn owner(
 
 /// The tokens of a user or of all, newest first.
 pub(super) async fn list(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     user_id: Option<&str>,
     after: Option<&Position>,
     limit: u32,
 ) -> Result<Vec<Token>, StoreError> {
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM api_tokens WHERE TRUE");
+    let mut query = QueryBuilder::<Database>::new("SELECT * FROM api_tokens WHERE TRUE");
     if let Some(user_id) = user_id {
         query.push(" AND user_id = ").push_bind(user_id.to_owned());
     }
@@ -50,7 +46,7 @@ pub(super) async fn list(
 }
 
 pub(super) async fn create(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     token: Token,
     token_hash: String,
     most: u32,
@@ -70,7 +66,7 @@ pub(super) async fn create(
     Ok(TokenCreated::Stored(token))
 }
 
-async fn insert(db: &mut SqliteConnection, token: &Token, token_hash: String) -> Result<(), StoreError> {
+async fn insert(db: &mut Connection, token: &Token, token_hash: String) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO api_tokens (token_hash, id, name, user_id, role, created_by, created_at, expires_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -90,7 +86,7 @@ async fn insert(db: &mut SqliteConnection, token: &Token, token_hash: String) ->
 
 /// Removes a token, of this user if one is named; whether there was one.
 pub(super) async fn delete(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     id: String,
     user_id: Option<String>,
 ) -> Result<bool, StoreError> {
@@ -102,7 +98,7 @@ pub(super) async fn delete(
     Ok(done.rows_affected() > 0)
 }
 
-pub(super) async fn used(db: &mut SqliteConnection, id: String, at: DateTime<Utc>) -> Result<(), StoreError> {
+pub(super) async fn used(db: &mut Connection, id: String, at: DateTime<Utc>) -> Result<(), StoreError> {
     sqlx::query("UPDATE api_tokens SET last_used_at = $2 WHERE id = $1")
         .bind(id)
         .bind(at)
@@ -111,7 +107,7 @@ pub(super) async fn used(db: &mut SqliteConnection, id: String, at: DateTime<Utc
     Ok(())
 }
 
-fn token(row: &SqliteRow) -> Result<Token, StoreError> {
+fn token(row: &Row) -> Result<Token, StoreError> {
     Ok(Token {
         id: row.try_get("id")?,
         name: row.try_get("name")?,
@@ -125,14 +121,16 @@ fn token(row: &SqliteRow) -> Result<Token, StoreError> {
 }
 
 pub(super) async fn replace_admin(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     name: String,
     token_hash: String,
 ) -> Result<(), StoreError> {
     let at = now();
+    // Somebody who was there before may have the name.
     sqlx::query(
-        "INSERT INTO users (id, username, role, created_at, updated_at) VALUES ($1, $1, $1, $2, $2) \
-         ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO users (id, username, role, created_at, updated_at) \
+         SELECT $1, CASE WHEN EXISTS (SELECT 1 FROM users WHERE username = $1) THEN 'builtin-' || $1 ELSE $1 END, \
+         $1, $2, $2 WHERE NOT EXISTS (SELECT 1 FROM users WHERE id = $1)",
     )
     .bind(ADMIN)
     .bind(at)
@@ -156,7 +154,7 @@ pub(super) async fn replace_admin(
     insert(db, &token, token_hash).await
 }
 
-pub(super) async fn sweep(db: &mut SqliteConnection) -> Result<(), StoreError> {
+pub(super) async fn sweep(db: &mut Connection) -> Result<(), StoreError> {
     let at = now();
     sqlx::query("DELETE FROM idempotency_keys WHERE expires_at <= $1").bind(at).execute(&mut *db).await?;
     sqlx::query("DELETE FROM api_tokens WHERE expires_at <= $1").bind(at).execute(&mut *db).await?;

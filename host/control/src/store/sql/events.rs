@@ -1,13 +1,13 @@
-//! Events in SQLite.
+//! Events: telling them, reading them page by page, and removing them.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::sqlite::SqliteRow;
 use sqlx::types::Json;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Row as _};
 
+use super::{Connection, Database, Row, dialect};
 use crate::domain::{ControllerId, Event, EventCursor, Generation, Happening, Session, SessionId, now};
 use crate::store::{EventPage, EventQuery, EventScope, StoreError};
 
@@ -16,7 +16,7 @@ const SWEPT_AT_ONCE: i64 = 2000;
 
 /// Tells what happened to a session.
 pub(super) async fn tell(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     session: &Session,
     happenings: impl IntoIterator<Item = Happening>,
 ) -> Result<(), StoreError> {
@@ -29,7 +29,7 @@ pub(super) async fn tell(
 
 /// Tells what happened to a controller.
 pub(super) async fn tell_of_controller(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     id: &ControllerId,
     happening: Happening,
 ) -> Result<(), StoreError> {
@@ -37,7 +37,7 @@ pub(super) async fn tell_of_controller(
 }
 
 async fn insert(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     (session, user, controller): (Option<&str>, Option<&str>, Option<&str>),
     generation: Option<Generation>,
     happening: Happening,
@@ -60,17 +60,9 @@ async fn insert(
     Ok(())
 }
 
-/// The last event that was ever stored.
-pub(super) async fn latest(db: &mut SqliteConnection) -> Result<EventCursor, sqlx::Error> {
-    let id: Option<i64> = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
-        .fetch_optional(db)
-        .await?;
-    Ok(EventCursor::from_db(id.unwrap_or(0)))
-}
-
-pub(super) async fn page(db: &mut SqliteConnection, query: &EventQuery) -> Result<EventPage, StoreError> {
+pub(super) async fn page(db: &mut Connection, query: &EventQuery) -> Result<EventPage, StoreError> {
     // What has an id up to here is committed and visible to the statements below.
-    let upto = latest(db).await?;
+    let upto = dialect::latest_event(db).await?;
     let rows = page_query(query, upto).build().fetch_all(&mut *db).await?;
     let events = rows.iter().map(event).collect::<Result<_, _>>()?;
     // Asked last: what was removed before or while the page was read is noticed.
@@ -78,7 +70,7 @@ pub(super) async fn page(db: &mut SqliteConnection, query: &EventQuery) -> Resul
     Ok(EventPage { events, upto, lost })
 }
 
-pub(super) fn page_query(query: &EventQuery, upto: EventCursor) -> QueryBuilder<Sqlite> {
+pub(in crate::store) fn page_query(query: &EventQuery, upto: EventCursor) -> QueryBuilder<Database> {
     let mut sql = QueryBuilder::new(
         "SELECT id, at, type, session_id, user_id, controller_id, generation, reason, message, data \
          FROM events WHERE id > ",
@@ -89,7 +81,7 @@ pub(super) fn page_query(query: &EventQuery, upto: EventCursor) -> QueryBuilder<
     sql
 }
 
-fn scoped(sql: &mut QueryBuilder<Sqlite>, scope: &EventScope) {
+fn scoped(sql: &mut QueryBuilder<Database>, scope: &EventScope) {
     if let Some(user) = &scope.user_id {
         sql.push(" AND user_id = ").push_bind(user.clone());
     }
@@ -103,11 +95,7 @@ fn scoped(sql: &mut QueryBuilder<Sqlite>, scope: &EventScope) {
     }
 }
 
-async fn missed(
-    db: &mut SqliteConnection,
-    scope: &EventScope,
-    after: EventCursor,
-) -> Result<bool, StoreError> {
+async fn missed(db: &mut Connection, scope: &EventScope, after: EventCursor) -> Result<bool, StoreError> {
     let mut sql = QueryBuilder::new("SELECT EXISTS (SELECT 1 FROM swept_events WHERE last_id > ");
     sql.push_bind(after.to_db()).push(" AND (session_id = '' OR (TRUE");
     scoped(&mut sql, scope);
@@ -115,7 +103,7 @@ async fn missed(
     Ok(sql.build_query_scalar().fetch_one(db).await?)
 }
 
-fn event(row: &SqliteRow) -> Result<Event, StoreError> {
+fn event(row: &Row) -> Result<Event, StoreError> {
     let Json(data): Json<Value> = row.try_get("data")?;
     Ok(Event {
         cursor: EventCursor::from_db(row.try_get("id")?),
@@ -132,13 +120,13 @@ fn event(row: &SqliteRow) -> Result<Event, StoreError> {
 }
 
 /// Whose a session is or was, as its events say.
-pub(super) async fn owner(db: &mut SqliteConnection, id: &SessionId) -> Result<Option<String>, StoreError> {
+pub(super) async fn owner(db: &mut Connection, id: &SessionId) -> Result<Option<String>, StoreError> {
     let owner = sqlx::query_scalar("SELECT user_id FROM events WHERE session_id = $1 ORDER BY id LIMIT 1");
     Ok(owner.bind(id.as_str()).fetch_optional(db).await?)
 }
 
 /// Sessions with more events than that.
-pub(super) async fn crowded(db: &mut SqliteConnection, most: u32) -> Result<Vec<String>, StoreError> {
+pub(super) async fn crowded(db: &mut Connection, most: u32) -> Result<Vec<String>, StoreError> {
     let crowded = sqlx::query_scalar(
         "SELECT session_id FROM events WHERE session_id IS NOT NULL GROUP BY session_id HAVING count(*) > $1",
     );
@@ -146,7 +134,7 @@ pub(super) async fn crowded(db: &mut SqliteConnection, most: u32) -> Result<Vec<
 }
 
 /// Removes some of what is too old; whether there may be more.
-pub(super) async fn sweep_old(db: &mut SqliteConnection, keep: Duration) -> Result<bool, StoreError> {
+pub(super) async fn sweep_old(db: &mut Connection, keep: Duration) -> Result<bool, StoreError> {
     let keep = chrono::Duration::from_std(keep).unwrap_or(chrono::Duration::days(7));
     let before: DateTime<Utc> = now() - keep;
     let removed: Vec<i64> = sqlx::query_scalar(
@@ -167,18 +155,17 @@ pub(super) async fn sweep_old(db: &mut SqliteConnection, keep: Duration) -> Resu
 }
 
 /// Removes some of the oldest events of a session that has too many; whether there may be more.
-pub(super) async fn thin_out(
-    db: &mut SqliteConnection,
-    session: String,
-    most: u32,
-) -> Result<bool, StoreError> {
+pub(super) async fn thin_out(db: &mut Connection, session: String, most: u32) -> Result<bool, StoreError> {
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM events WHERE session_id = $1")
+        .bind(&session)
+        .fetch_one(&mut *db)
+        .await?;
     let removed: Vec<(i64, Option<String>)> = sqlx::query_as(
-        "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE session_id = $1 ORDER BY id LIMIT \
-         min($3, (SELECT max(count(*) - $2, 0) FROM events WHERE session_id = $1))) RETURNING id, user_id",
+        "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE session_id = $1 ORDER BY id LIMIT $2) \
+         RETURNING id, user_id",
     )
     .bind(&session)
-    .bind(i64::from(most))
-    .bind(SWEPT_AT_ONCE)
+    .bind((count - i64::from(most)).clamp(0, SWEPT_AT_ONCE))
     .fetch_all(&mut *db)
     .await?;
     if let Some((last, user)) = removed.iter().max() {
@@ -188,14 +175,15 @@ pub(super) async fn thin_out(
 }
 
 async fn remember(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     session: &str,
     user: Option<&str>,
     last: i64,
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO swept_events (session_id, user_id, last_id) VALUES ($1, $2, $3) \
-         ON CONFLICT (session_id) DO UPDATE SET last_id = max(last_id, excluded.last_id)",
+         ON CONFLICT (session_id) DO UPDATE SET last_id = excluded.last_id \
+         WHERE swept_events.last_id < excluded.last_id",
     )
     .bind(session)
     .bind(user)

@@ -2,9 +2,9 @@
 
 use serde::de::DeserializeOwned;
 use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
 use sqlx::types::Json;
 
+use super::Row;
 use crate::domain::{
     Controller, ControllerId, ControllerStatus, Epoch, Generation, Operation, OperationId, OperationKind,
     Phase, Session, SessionId, Wish, WishedState,
@@ -35,17 +35,17 @@ fn corrupt(table: &'static str, message: impl Into<String>) -> StoreError {
     StoreError::Corrupt { table, message: message.into() }
 }
 
-fn json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
+fn json<T: DeserializeOwned>(row: &Row, column: &str) -> Result<T, StoreError> {
     let Json(value) = row.try_get::<Json<T>, _>(column)?;
     Ok(value)
 }
 
-fn counter(row: &SqliteRow, column: &str) -> Result<u32, StoreError> {
+fn counter(row: &Row, column: &str) -> Result<u32, StoreError> {
     Ok(u32::try_from(row.try_get::<i64, _>(column)?).unwrap_or(u32::MAX))
 }
 
 /// A row of [`select_sessions`].
-pub(super) fn record(row: &SqliteRow) -> Result<SessionRecord, StoreError> {
+pub(super) fn record(row: &Row) -> Result<SessionRecord, StoreError> {
     let session = session(row)?;
     let kind: String = row.try_get("op_kind")?;
     let operation = Operation {
@@ -72,8 +72,8 @@ pub(super) fn record(row: &SqliteRow) -> Result<SessionRecord, StoreError> {
 }
 
 /// All rows that can be read. One that cannot is left out: it must not take the others with it.
-pub(super) fn readable(rows: &[SqliteRow]) -> Vec<SessionRecord> {
-    let read = |row: &SqliteRow| match record(row) {
+pub(super) fn readable(rows: &[Row]) -> Vec<SessionRecord> {
+    let read = |row: &Row| match record(row) {
         Ok(record) => Some(record),
         Err(error) => {
             let id = row.try_get::<String, _>("id").unwrap_or_default();
@@ -84,7 +84,7 @@ pub(super) fn readable(rows: &[SqliteRow]) -> Vec<SessionRecord> {
     rows.iter().filter_map(read).collect()
 }
 
-fn session(row: &SqliteRow) -> Result<Session, StoreError> {
+fn session(row: &Row) -> Result<Session, StoreError> {
     let id: String = row.try_get("id")?;
     let state: String = row.try_get("state")?;
     let phase: String = row.try_get("phase")?;
@@ -127,7 +127,7 @@ fn controller(id: String) -> Result<ControllerId, StoreError> {
 }
 
 /// A row of `controllers`, all columns.
-pub(super) fn controller_row(row: &SqliteRow) -> Result<Controller, StoreError> {
+pub(super) fn controller_row(row: &Row) -> Result<Controller, StoreError> {
     let status: String = row.try_get("status")?;
     let capabilities: Option<Json<_>> = row.try_get("capabilities")?;
     Ok(Controller {

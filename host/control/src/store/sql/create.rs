@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use sqlx::Row as _;
 use sqlx::types::Json;
-use sqlx::{Row as _, SqliteConnection};
 
-use super::{controllers, events, operations, sessions};
+use super::{Connection, controllers, dialect, events, operations, sessions};
 use crate::domain::{
     Condition, ConditionStatus, ControllerId, Happening, Operation, Session, SessionId, Wish, condition_type,
-    now,
 };
 use crate::store::{
     Created, IdempotencyKey, Lease, NewSession, PlacementDecision, Placer, Recorded, SessionRecord,
@@ -19,9 +18,9 @@ use crate::store::{
 /// How long a session that found no room waits for its next try, if nothing wakes it before.
 const FIRST_RETRY: chrono::Duration = chrono::Duration::seconds(1);
 
-pub(super) async fn create(db: &mut SqliteConnection, new: NewSession) -> Result<Created, StoreError> {
+pub(super) async fn create(db: &mut Connection, new: NewSession) -> Result<Created, StoreError> {
     let NewSession { mut session, placer, idempotency, render } = new;
-    let at = now();
+    let at = dialect::present(db).await?;
     if let Some(key) = &idempotency {
         if let Some(answer) = earlier_answer(db, key, at).await? {
             return Ok(answer);
@@ -61,7 +60,7 @@ pub(super) async fn create(db: &mut SqliteConnection, new: NewSession) -> Result
 
 /// Places a claimed session that has waited for room.
 pub(super) async fn place(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     lease: Lease,
     placer: Arc<dyn Placer>,
     retry_at: DateTime<Utc>,
@@ -70,7 +69,7 @@ pub(super) async fn place(
         return Ok(Recorded::Stale);
     };
     let before = session.clone();
-    let at = now();
+    let at = dialect::present(db).await?;
     operation.next_attempt_at = Some(at);
     operation.updated_at = at;
     session.updated_at = at;
@@ -117,7 +116,7 @@ fn assign(
 }
 
 /// Stores what placement made of the spec; see [`Session::place_on`].
-async fn store_resolved(db: &mut SqliteConnection, session: &Session) -> Result<(), StoreError> {
+async fn store_resolved(db: &mut Connection, session: &Session) -> Result<(), StoreError> {
     sqlx::query("UPDATE sessions SET spec = $2, spec_hash = $3, controller_config = $4 WHERE id = $1")
         .bind(session.id.as_str())
         .bind(Json(&session.spec))
@@ -138,7 +137,7 @@ fn put_off(session: &mut Session, why: String, at: DateTime<Utc>) {
     });
 }
 
-async fn insert(db: &mut SqliteConnection, session: &Session) -> Result<(), StoreError> {
+async fn insert(db: &mut Connection, session: &Session) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO sessions (id, user_id, template_id, controller_id, controller_type, node_id, state, \
          generation, phase, conditions, url, spec, spec_hash, controller_config, placement, created_at, \
@@ -169,7 +168,7 @@ async fn insert(db: &mut SqliteConnection, session: &Session) -> Result<(), Stor
 
 /// What a request with this key was answered, if it was.
 pub(super) async fn earlier_answer(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     key: &IdempotencyKey,
     at: DateTime<Utc>,
 ) -> Result<Option<Created>, StoreError> {
@@ -194,7 +193,7 @@ pub(super) async fn earlier_answer(
 
 /// An answer that is not kept any more must not be in the way of the next one.
 async fn forget_expired(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     key: &IdempotencyKey,
     at: DateTime<Utc>,
 ) -> Result<(), StoreError> {
@@ -209,7 +208,7 @@ async fn forget_expired(
 
 /// Binds an answer to its key.
 pub(super) async fn store_answer(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     key: &IdempotencyKey,
     session_id: &SessionId,
     response: String,

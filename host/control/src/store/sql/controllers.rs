@@ -1,15 +1,15 @@
-//! Controllers in SQLite.
+//! Controllers: registration, health, and how many sessions they have.
 
+use sqlx::Row as _;
 use sqlx::types::Json;
-use sqlx::{Row as _, SqliteConnection};
 
-use super::events;
 use super::rows::controller_row;
+use super::{Connection, events};
 use crate::domain::{Controller, ControllerId, ControllerStatus, Epoch, Happening, Registration, now};
 use crate::store::{ControllerChange, ControllerDeletion, ProbeRecord, StoreError};
 
 pub(super) async fn register(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     registration: Registration,
 ) -> Result<ControllerId, StoreError> {
     let at = now();
@@ -33,7 +33,7 @@ pub(super) async fn register(
         .map_err(|error| StoreError::Corrupt { table: "controllers", message: error.to_string() })
 }
 
-pub(super) async fn take_over(db: &mut SqliteConnection, id: ControllerId) -> Result<Epoch, StoreError> {
+pub(super) async fn take_over(db: &mut Connection, id: ControllerId) -> Result<Epoch, StoreError> {
     let row = sqlx::query("UPDATE controllers SET epoch = epoch + 1 WHERE id = $1 RETURNING epoch")
         .bind(id.as_str())
         .fetch_one(db)
@@ -41,22 +41,19 @@ pub(super) async fn take_over(db: &mut SqliteConnection, id: ControllerId) -> Re
     Ok(Epoch::from_db(row.try_get("epoch")?))
 }
 
-pub(super) async fn all(db: &mut SqliteConnection) -> Result<Vec<Controller>, StoreError> {
+pub(super) async fn all(db: &mut Connection) -> Result<Vec<Controller>, StoreError> {
     let rows = sqlx::query("SELECT * FROM controllers ORDER BY created_at, id").fetch_all(db).await?;
     rows.iter().map(controller_row).collect()
 }
 
-pub(super) async fn one(
-    db: &mut SqliteConnection,
-    id: &ControllerId,
-) -> Result<Option<Controller>, StoreError> {
+pub(super) async fn one(db: &mut Connection, id: &ControllerId) -> Result<Option<Controller>, StoreError> {
     let row =
         sqlx::query("SELECT * FROM controllers WHERE id = $1").bind(id.as_str()).fetch_optional(db).await?;
     row.as_ref().map(controller_row).transpose()
 }
 
 pub(super) async fn change(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     id: ControllerId,
     change: ControllerChange,
 ) -> Result<Option<Controller>, StoreError> {
@@ -83,10 +80,7 @@ pub(super) async fn change(
     Ok(Some(controller))
 }
 
-pub(super) async fn delete(
-    db: &mut SqliteConnection,
-    id: ControllerId,
-) -> Result<ControllerDeletion, StoreError> {
+pub(super) async fn delete(db: &mut Connection, id: ControllerId) -> Result<ControllerDeletion, StoreError> {
     let sessions: i64 = sqlx::query_scalar("SELECT count(*) FROM sessions WHERE controller_id = $1")
         .bind(id.as_str())
         .fetch_one(&mut *db)
@@ -104,7 +98,7 @@ pub(super) async fn delete(
 }
 
 pub(super) async fn record_probe(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     id: ControllerId,
     probe: ProbeRecord,
 ) -> Result<(), StoreError> {
@@ -133,11 +127,7 @@ pub(super) async fn record_probe(
 }
 
 /// Counts a session in or out.
-pub(super) async fn count(
-    db: &mut SqliteConnection,
-    id: &ControllerId,
-    change: i64,
-) -> Result<(), StoreError> {
+pub(super) async fn count(db: &mut Connection, id: &ControllerId, change: i64) -> Result<(), StoreError> {
     sqlx::query("UPDATE controllers SET current_sessions = current_sessions + $2 WHERE id = $1")
         .bind(id.as_str())
         .bind(change)

@@ -1,8 +1,9 @@
 //! Rights to reach one session through the gateway.
 
 use chrono::{DateTime, Utc};
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::Row as _;
 
+use super::Connection;
 use crate::domain::{SessionId, now};
 use crate::store::{AccessGrant, GrantKind, StoreError};
 
@@ -17,7 +18,7 @@ const GOOD: &str = "FROM access_grants g JOIN users u ON u.id = g.user_id JOIN s
      AND (s.user_id = g.user_id OR u.role IN ('admin', 'operator'))";
 
 pub(super) async fn issue(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     token_hash: String,
     kind: GrantKind,
     grant: AccessGrant,
@@ -38,7 +39,7 @@ pub(super) async fn issue(
 }
 
 pub(super) async fn find(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     token_hash: &str,
     kind: GrantKind,
 ) -> Result<Option<AccessGrant>, StoreError> {
@@ -64,7 +65,7 @@ pub(super) async fn find(
 
 /// Takes the ticket and stores the cookie, or does neither.
 pub(super) async fn redeem(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     ticket_hash: String,
     cookie_hash: String,
     expires_at: DateTime<Utc>,
@@ -80,7 +81,7 @@ pub(super) async fn redeem(
 }
 
 pub(super) async fn extend(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     cookie_hash: String,
     expires_at: DateTime<Utc>,
 ) -> Result<(), StoreError> {
@@ -92,7 +93,7 @@ pub(super) async fn extend(
     Ok(())
 }
 
-pub(super) async fn sweep(db: &mut SqliteConnection) -> Result<(), StoreError> {
+pub(super) async fn sweep(db: &mut Connection) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM access_grants WHERE expires_at <= $1").bind(now()).execute(db).await?;
     Ok(())
 }

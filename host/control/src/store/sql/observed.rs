@@ -1,15 +1,14 @@
-//! What was observed at the backends, in SQLite.
+//! What was observed at the backends.
 
 use chrono::{DateTime, Utc};
-use sqlx::SqliteConnection;
 
 use super::rows::{readable, select_sessions};
-use super::{events, operations, sessions};
-use crate::domain::{Condition, ConditionStatus, ControllerId, Happening, SessionId, now};
+use super::{Connection, dialect, events, operations, sessions};
+use crate::domain::{Condition, ConditionStatus, ControllerId, Happening, SessionId};
 use crate::store::{ObservedChange, SessionRecord, StoreError};
 
 pub(super) async fn settled(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     controller: &ControllerId,
     before: DateTime<Utc>,
 ) -> Result<Vec<SessionRecord>, StoreError> {
@@ -25,7 +24,7 @@ pub(super) async fn settled(
 }
 
 pub(super) async fn record(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     changes: Vec<ObservedChange>,
 ) -> Result<Vec<SessionId>, StoreError> {
     let mut changed = Vec::new();
@@ -33,7 +32,7 @@ pub(super) async fn record(
         let found = operations::untouched(db, &change).await?;
         let Some(SessionRecord { mut session, operation: _ }) = found else { continue };
         let before = session.clone();
-        let at = now();
+        let at = dialect::present(db).await?;
         session.phase = change.phase;
         session.conditions = change.conditions;
         if let Some(node_id) = change.node_id {
@@ -52,7 +51,7 @@ pub(super) async fn record(
 }
 
 pub(super) async fn set_condition(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     controller: ControllerId,
     condition: Condition,
 ) -> Result<Vec<SessionId>, StoreError> {
@@ -76,7 +75,7 @@ pub(super) async fn set_condition(
         }
         let before = session.clone();
         session.conditions.set(condition.clone());
-        session.updated_at = now();
+        session.updated_at = dialect::present(db).await?;
         sessions::store_observed(db, &session).await?;
         events::tell(db, &session, Happening::of_change(&before, &session)).await?;
         changed.push(session.id);

@@ -1,19 +1,19 @@
-//! Wishes for sessions that are there, in SQLite.
+//! Wishes for sessions that are there, and signs of their users.
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Row as _};
 
-use super::{controllers, create, events, operations, sessions};
-use crate::domain::{Happening, Requirement, SessionId, WishedState, now};
+use super::{Connection, Database, Row, controllers, create, dialect, events, operations, sessions};
+use crate::domain::{Happening, Requirement, SessionId, WishedState};
 use crate::store::{ActivitySign, Created, NewWish, StoreError, Stray, Wished};
 
 /// Ids in one query.
 const CHUNK: usize = 500;
 
-pub(super) async fn wish(db: &mut SqliteConnection, new: NewWish) -> Result<Wished, StoreError> {
+pub(super) async fn wish(db: &mut Connection, new: NewWish) -> Result<Wished, StoreError> {
     let NewWish { session_id, state, idempotency, render } = new;
-    let at = now();
+    let at = dialect::present(db).await?;
     if let Some(key) = &idempotency {
         match create::earlier_answer(db, key, at).await? {
             Some(Created::Replayed { response, .. }) => return Ok(Wished::Replayed { response }),
@@ -42,10 +42,7 @@ pub(super) async fn wish(db: &mut SqliteConnection, new: NewWish) -> Result<Wish
 }
 
 /// One that has not said what it can do yet is given the benefit of the doubt.
-async fn can_hibernate(
-    db: &mut SqliteConnection,
-    session: &crate::domain::Session,
-) -> Result<bool, StoreError> {
+async fn can_hibernate(db: &mut Connection, session: &crate::domain::Session) -> Result<bool, StoreError> {
     let Some(id) = session.controller_id() else { return Ok(true) };
     let controller = controllers::one(db, id).await?;
     Ok(controller
@@ -53,7 +50,7 @@ async fn can_hibernate(
 }
 
 async fn store(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     record: &mut crate::store::SessionRecord,
     at: DateTime<Utc>,
 ) -> Result<(), StoreError> {
@@ -89,10 +86,7 @@ async fn store(
     Ok(())
 }
 
-pub(super) async fn record_activity(
-    db: &mut SqliteConnection,
-    signs: Vec<ActivitySign>,
-) -> Result<(), StoreError> {
+pub(super) async fn record_activity(db: &mut Connection, signs: Vec<ActivitySign>) -> Result<(), StoreError> {
     for ActivitySign { session_id, at } in signs {
         sqlx::query(
             "UPDATE sessions SET last_activity = $2 \
@@ -107,22 +101,20 @@ pub(super) async fn record_activity(
 }
 
 /// A look that waits for its time is due now.
-pub(super) async fn hasten_look(db: &mut SqliteConnection, id: SessionId) -> Result<bool, StoreError> {
+pub(super) async fn hasten_look(db: &mut Connection, id: SessionId) -> Result<bool, StoreError> {
+    let at = dialect::present(db).await?;
     let done = sqlx::query(
         "UPDATE operations SET next_attempt_at = $2 WHERE session_id = $1 AND next_attempt_at > $2 \
          AND accepted AND length(handle) = 0 AND failures = 0 AND lease_owner IS NULL",
     )
     .bind(id.as_str())
-    .bind(now())
+    .bind(at)
     .execute(db)
     .await?;
     Ok(done.rows_affected() > 0)
 }
 
-pub(super) async fn without_session(
-    db: &mut SqliteConnection,
-    ids: Vec<String>,
-) -> Result<Vec<Stray>, StoreError> {
+pub(super) async fn without_session(db: &mut Connection, ids: Vec<String>) -> Result<Vec<Stray>, StoreError> {
     let mut found = Vec::new();
     for ids in ids.chunks(CHUNK) {
         let known = rows_of(db, "SELECT id FROM sessions WHERE id IN (", ids).await?;
@@ -141,12 +133,8 @@ pub(super) async fn without_session(
     Ok(found)
 }
 
-async fn rows_of(
-    db: &mut SqliteConnection,
-    select: &'static str,
-    ids: &[String],
-) -> Result<Vec<sqlx::sqlite::SqliteRow>, StoreError> {
-    let mut query = QueryBuilder::<Sqlite>::new(select);
+async fn rows_of(db: &mut Connection, select: &'static str, ids: &[String]) -> Result<Vec<Row>, StoreError> {
+    let mut query = QueryBuilder::<Database>::new(select);
     let mut list = query.separated(", ");
     for id in ids {
         list.push_bind(id.clone());

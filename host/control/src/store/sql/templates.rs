@@ -1,20 +1,20 @@
-//! Templates in SQLite.
+//! Templates: reading, writing on a condition, removing.
 
-use sqlx::sqlite::SqliteRow;
+use sqlx::Row as _;
 use sqlx::types::Json;
-use sqlx::{Row as _, SqliteConnection};
 
+use super::{Connection, Row};
 use crate::domain::{Generation, Template, now};
 use crate::store::{Expected, StoreError, TemplateDeletion, TemplateWrite, TemplateWritten};
 
-pub(super) async fn one(db: &mut SqliteConnection, name: &str) -> Result<Option<Template>, StoreError> {
+pub(super) async fn one(db: &mut Connection, name: &str) -> Result<Option<Template>, StoreError> {
     let row = sqlx::query("SELECT * FROM templates WHERE name = $1").bind(name).fetch_optional(db).await?;
     row.as_ref().map(template).transpose()
 }
 
 /// One that cannot be read is left out: it must not take the others with it.
 pub(super) async fn page(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     after: Option<&str>,
     limit: u32,
 ) -> Result<Vec<Template>, StoreError> {
@@ -43,7 +43,7 @@ pub(super) async fn page(
 }
 
 pub(super) async fn write_all(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     writes: Vec<TemplateWrite>,
 ) -> Result<Vec<TemplateWritten>, StoreError> {
     let mut all = Vec::with_capacity(writes.len());
@@ -53,7 +53,7 @@ pub(super) async fn write_all(
     Ok(all)
 }
 
-async fn write(db: &mut SqliteConnection, write: TemplateWrite) -> Result<TemplateWritten, StoreError> {
+async fn write(db: &mut Connection, write: TemplateWrite) -> Result<TemplateWritten, StoreError> {
     let found = one(db, &write.name).await?;
     if !write.expected.met(found.as_ref()) {
         return Ok(TemplateWritten::Unmet(found));
@@ -97,7 +97,7 @@ async fn write(db: &mut SqliteConnection, write: TemplateWrite) -> Result<Templa
 }
 
 pub(super) async fn delete(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     name: String,
     expected: Expected,
 ) -> Result<TemplateDeletion, StoreError> {
@@ -113,7 +113,7 @@ pub(super) async fn delete(
     Ok(if done.rows_affected() > 0 { TemplateDeletion::Deleted } else { TemplateDeletion::NoSuchTemplate })
 }
 
-fn template(row: &SqliteRow) -> Result<Template, StoreError> {
+fn template(row: &Row) -> Result<Template, StoreError> {
     let Json(body) = row.try_get("body")?;
     Ok(Template {
         name: row.try_get("name")?,

@@ -1,29 +1,27 @@
-//! Sessions in SQLite: reading them and wishing them gone.
+//! Sessions: reading them and wishing them gone.
 
+use chrono::{DateTime, Utc};
 use sqlx::types::Json;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Row as _};
 
 use super::rows::{readable, record, select_sessions};
-use super::{controllers, events};
-use crate::domain::{Generation, Happening, Session, SessionId, now};
+use super::{Connection, Database, controllers, dialect, events};
+use crate::domain::{Generation, Happening, Session, SessionId};
 use crate::store::{Deletion, Position, SessionFilter, SessionRecord, StoreError};
 
-pub(super) async fn one(
-    db: &mut SqliteConnection,
-    id: &SessionId,
-) -> Result<Option<SessionRecord>, StoreError> {
+pub(super) async fn one(db: &mut Connection, id: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
     let row = sqlx::query(select_sessions!("WHERE s.id = $1")).bind(id.as_str()).fetch_optional(db).await?;
     row.as_ref().map(record).transpose()
 }
 
 /// Whose a session is: readable even if the rest of the row is not.
-pub(super) async fn owner(db: &mut SqliteConnection, id: &SessionId) -> Result<Option<String>, StoreError> {
+pub(super) async fn owner(db: &mut Connection, id: &SessionId) -> Result<Option<String>, StoreError> {
     let owner = sqlx::query_scalar("SELECT user_id FROM sessions WHERE id = $1").bind(id.as_str());
     Ok(owner.fetch_optional(db).await?)
 }
 
 pub(super) async fn page(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     filter: &SessionFilter,
     after: Option<&Position>,
     limit: u32,
@@ -43,12 +41,12 @@ pub(super) async fn page(
 }
 
 /// Only the conditions that are asked for: with others in it, even ones that hold for every row, no index is used.
-pub(super) fn page_query(
+pub(in crate::store) fn page_query(
     filter: &SessionFilter,
     after: Option<&Position>,
     limit: usize,
     offset: usize,
-) -> QueryBuilder<Sqlite> {
+) -> QueryBuilder<Database> {
     let mut query = QueryBuilder::new(select_sessions!("WHERE TRUE"));
     for (column, value) in [
         ("s.user_id", filter.user_id.as_deref()),
@@ -74,7 +72,7 @@ pub(super) fn page_query(
 
 /// Reads no more than it needs: a session whose row cannot be read can be deleted as well.
 pub(super) async fn request_deletion(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     id: SessionId,
     purge_home: bool,
 ) -> Result<Deletion, StoreError> {
@@ -88,7 +86,7 @@ pub(super) async fn request_deletion(
     let purge_home = purge_home || (deleting && purging);
     let news = !deleting || purge_home != purging;
     if news {
-        let at = now();
+        let at = dialect::present(db).await?;
         let generation = Generation::from_db(row.try_get("generation")?).next();
         sqlx::query(
             "UPDATE sessions SET deleting = TRUE, purge_home = $2, generation = $3, updated_at = $4 \
@@ -123,7 +121,7 @@ pub(super) async fn request_deletion(
 }
 
 /// Stores everything about a session that can change, the wish excepted.
-pub(super) async fn store_observed(db: &mut SqliteConnection, session: &Session) -> Result<(), StoreError> {
+pub(super) async fn store_observed(db: &mut Connection, session: &Session) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE sessions SET phase = $2, node_id = $3, conditions = $4, observed_generation = $5, \
          controller_id = $6, controller_type = $7, updated_at = $8 WHERE id = $1",
@@ -143,11 +141,11 @@ pub(super) async fn store_observed(db: &mut SqliteConnection, session: &Session)
 
 /// Removes a session and leaves its tombstone.
 pub(super) async fn remove(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     session: &Session,
+    at: DateTime<Utc>,
     keep_tombstone: std::time::Duration,
 ) -> Result<(), StoreError> {
-    let at = now();
     let keep = chrono::Duration::from_std(keep_tombstone).unwrap_or(chrono::Duration::days(30));
     sqlx::query(
         "INSERT INTO tombstones (session_id, controller_id, deleted_at, expires_at) VALUES ($1, $2, $3, $4) \

@@ -1,18 +1,18 @@
-//! Users in SQLite.
+//! Users: reading, changing, removing; the last administrator stays.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::Row as _;
 
+use super::{Connection, Row};
 use crate::domain::{Role, User, now};
 use crate::store::{StoreError, UserChange, UserChanged, UserDeletion};
 
-pub(super) async fn one(db: &mut SqliteConnection, id: &str) -> Result<Option<User>, StoreError> {
+pub(super) async fn one(db: &mut Connection, id: &str) -> Result<Option<User>, StoreError> {
     let row = sqlx::query("SELECT * FROM users WHERE id = $1").bind(id).fetch_optional(db).await?;
     row.as_ref().map(user).transpose()
 }
 
 pub(super) async fn page(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     after: Option<&str>,
     limit: u32,
 ) -> Result<Vec<User>, StoreError> {
@@ -24,7 +24,7 @@ pub(super) async fn page(
     rows.iter().map(user).collect()
 }
 
-pub(super) async fn create(db: &mut SqliteConnection, user: User) -> Result<UserChanged, StoreError> {
+pub(super) async fn create(db: &mut Connection, user: User) -> Result<UserChanged, StoreError> {
     let taken: bool =
         sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM users WHERE id = $1 OR username = $2)")
             .bind(&user.id)
@@ -56,7 +56,7 @@ pub(super) async fn create(db: &mut SqliteConnection, user: User) -> Result<User
 }
 
 pub(super) async fn change(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     id: String,
     change: UserChange,
 ) -> Result<UserChanged, StoreError> {
@@ -86,7 +86,7 @@ pub(super) async fn change(
     Ok(UserChanged::Stored(user))
 }
 
-pub(super) async fn delete(db: &mut SqliteConnection, id: String) -> Result<UserDeletion, StoreError> {
+pub(super) async fn delete(db: &mut Connection, id: String) -> Result<UserDeletion, StoreError> {
     if is_last_admin(db, &id).await? {
         return Ok(UserDeletion::LastAdmin);
     }
@@ -104,13 +104,13 @@ pub(super) async fn delete(db: &mut SqliteConnection, id: String) -> Result<User
     Ok(if done.rows_affected() > 0 { UserDeletion::Deleted } else { UserDeletion::NoSuchUser })
 }
 
-async fn email_taken(db: &mut SqliteConnection, user: &User) -> Result<bool, StoreError> {
+async fn email_taken(db: &mut Connection, user: &User) -> Result<bool, StoreError> {
     let taken = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM users WHERE email = $1 AND id <> $2)");
     Ok(taken.bind(&user.email).bind(&user.id).fetch_one(db).await?)
 }
 
 /// Whether nobody but this user can administrate.
-async fn is_last_admin(db: &mut SqliteConnection, id: &str) -> Result<bool, StoreError> {
+async fn is_last_admin(db: &mut Connection, id: &str) -> Result<bool, StoreError> {
     let last = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM users WHERE id = $1 AND active AND role = 'admin') \
          AND NOT EXISTS (SELECT 1 FROM users WHERE id <> $1 AND active AND role = 'admin')",
@@ -118,7 +118,7 @@ async fn is_last_admin(db: &mut SqliteConnection, id: &str) -> Result<bool, Stor
     Ok(last.bind(id).fetch_one(db).await?)
 }
 
-fn user(row: &SqliteRow) -> Result<User, StoreError> {
+fn user(row: &Row) -> Result<User, StoreError> {
     Ok(User {
         id: row.try_get("id")?,
         username: row.try_get("username")?,
