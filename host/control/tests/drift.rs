@@ -254,6 +254,35 @@ async fn a_backend_that_lost_nearly_everything_is_not_believed_at_once() {
 }
 
 #[tokio::test]
+async fn one_that_a_listing_leaves_out_is_asked_for_before_it_is_made_again() {
+    let (_folder, backend, server) = start().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(server.running().await);
+    }
+    let asked = backend.asked(&ids[1]);
+    // Whoever believed the listing would make it anew, and remove it when that is refused.
+    backend.script("create", [Act::Fail(Status::invalid_argument("no such image"))]);
+    backend.with(|state| drop(state.hide.insert(ids[1].clone())));
+    eventually("asked for by name", async || backend.asked(&ids[1]) > asked).await;
+    backend.listed(3).await;
+    assert_eq!((backend.calls("create").len(), backend.calls("delete").len()), (3, 0));
+    assert_eq!(server.session(&ids[1]).await["phase"], "Running");
+
+    // Nothing is known of it while it cannot be asked for either.
+    backend.with(|state| state.fail_status = Some(Status::unavailable("no engine")));
+    backend.by_hand(&ids[1], None);
+    backend.listed(3).await;
+    assert_eq!(server.session(&ids[1]).await["phase"], "Running");
+    backend.with(|state| {
+        state.fail_status = None;
+        state.script.clear();
+    });
+    eventually("made again", async || backend.with(|state| state.made == 4)).await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_controller_that_is_away_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let backend = Backend::default();

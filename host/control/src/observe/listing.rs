@@ -93,6 +93,11 @@ impl Seen {
         self.answers.extend(answers);
     }
 
+    /// Whether what is known of a session is the answer to a question for it.
+    pub(super) fn is_answer(&self, session: &Session) -> bool {
+        self.answers.contains_key(session.id.as_str())
+    }
+
     pub(super) fn of(&self, session: &Session) -> Sight<'_> {
         match (self.answers.get(session.id.as_str()), &self.listing) {
             (Some(Some(observation)), _) => Sight::There(observation),

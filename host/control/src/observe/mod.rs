@@ -39,7 +39,7 @@ const CHUNK: usize = 256;
 const MOST_AT_ONCE: usize = 5;
 /// … or one in so many of those that are known.
 const MOST_AT_ONCE_PART: usize = 5;
-/// More are believed to be gone only when so many complete passes in a row agree, and each one is then asked for.
+/// More are asked for by name only when so many complete passes in a row agree.
 const PASSES_BEFORE_LOSS: u32 = 3;
 /// A backend's word on when a session was last used is written again only after that.
 const ACTIVITY_GRAIN: chrono::Duration = chrono::Duration::seconds(10);
@@ -225,9 +225,9 @@ impl Observer {
         Ok(changed)
     }
 
-    /// Whether too many sessions are missing to be believed. A backend that lost all it had looks like one that was
-    /// started on the wrong disk: nothing is made again until several passes agree and every single session was
-    /// asked for by its name.
+    /// Asks by name for every session that should be there and is not: a listing alone makes nothing gone. Whether
+    /// too many are missing even to ask. A backend that lost all it had looks like one that was started on the wrong
+    /// disk: nothing is made again until several passes agree as well.
     async fn doubt(
         &self,
         id: &ControllerId,
@@ -245,18 +245,19 @@ impl Observer {
             *losses = if too_many { losses.saturating_add(1) } else { 0 };
             *losses
         };
-        if !too_many {
-            return false;
+        if too_many {
+            tracing::error!(
+                missing = lost.len(),
+                known = known.len(),
+                passes,
+                "unexpectedly many sessions are missing"
+            );
+            if passes < PASSES_BEFORE_LOSS {
+                return true;
+            }
         }
-        tracing::error!(
-            missing = lost.len(),
-            known = known.len(),
-            passes,
-            "unexpectedly many sessions are missing"
-        );
-        if passes < PASSES_BEFORE_LOSS {
-            return true;
-        }
+        let lost: Vec<_> =
+            lost.into_iter().filter(|record| !seen.is_answer(&record.session)).collect();
         let answers = self.ask_each(client, &lost).await;
         seen.confirm(lost.iter().map(|record| &record.session), answers);
         false

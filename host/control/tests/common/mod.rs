@@ -4,7 +4,7 @@
 
 pub mod live;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -80,6 +80,10 @@ pub struct State {
     pub fail_second_page: bool,
     /// Listings are empty, whatever there is.
     pub hide_all: bool,
+    /// Listings leave these out, though they are there.
+    pub hide: HashSet<String>,
+    /// No session can be asked for by its name.
+    pub fail_status: Option<Status>,
     /// How often the status of a session was asked for by its name.
     pub statuses: HashMap<String, u32>,
     pub last_activity: HashMap<String, i64>,
@@ -371,6 +375,9 @@ impl ControllerService for Backend {
         let id = request.into_inner().session_id;
         self.with(|state| {
             *state.statuses.entry(id.clone()).or_default() += 1;
+            if let Some(status) = &state.fail_status {
+                return Err(status.clone());
+            }
             state.status(&id).map(Response::new).ok_or_else(|| Status::not_found("no such session"))
         })
     }
@@ -401,7 +408,8 @@ impl ControllerService for Backend {
             if state.fail_second_page && !cursor.is_empty() {
                 return Err(Status::internal("lost the rest"));
             }
-            let mut ids: Vec<_> = state.objects.keys().filter(|id| **id > cursor).cloned().collect();
+            let shown = |id: &&String| **id > cursor && !state.hide.contains(*id);
+            let mut ids: Vec<_> = state.objects.keys().filter(shown).cloned().collect();
             ids.sort();
             let more = ids.len() > 2;
             ids.truncate(2);
