@@ -235,12 +235,14 @@ async fn a_long_creation_does_not_fence_off_the_others() {
 
 #[tokio::test]
 async fn a_session_that_is_only_looked_at_ends_in_time_after_a_restart() {
-    let (folder, backend, server) = start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let backend = Backend::default();
+    let config = ControlConfig { operation_limit: Duration::from_secs(2), ..config(folder.path()) };
+    let server = Server::start_with(config.clone(), Some(&backend)).await;
     backend.script("create", [Act::Accept]);
     let id = server.create().await;
     eventually("accepted", async || backend.with(|state| state.objects.contains_key(&id))).await;
     server.stop().await;
-    let config = ControlConfig { operation_limit: Duration::from_millis(300), ..config(folder.path()) };
     let server = Server::start_with(config, Some(&backend)).await;
     let session = server.phase(&id, "Failed").await;
     assert_eq!(condition(&session, "Ready")["reason"], "DeadlineExceeded");
@@ -482,6 +484,21 @@ async fn nobody_there_stores_nothing() {
 }
 
 #[tokio::test]
+async fn what_gets_there_at_the_last_moment_is_not_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = Backend::default();
+    backend.script("create", [Act::Accept]);
+    backend.with(|state| state.arrives = true);
+    // The time is up before the first look would come.
+    let config = ControlConfig { operation_limit: Duration::from_millis(50), ..config(folder.path()) };
+    let server = Server::start_with(config, Some(&backend)).await;
+    let id = server.create().await;
+    assert_eq!(server.settled(&id).await["phase"], "Running");
+    assert!(backend.calls("delete").is_empty());
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_creation_out_of_time_fails() {
     let folder = tempfile::tempdir().unwrap();
     let backend = Backend::default();
@@ -502,6 +519,39 @@ async fn a_creation_out_of_time_fails() {
     assert!(!backend.calls("delete")[0].purge_home);
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(backend.calls("delete").len(), 1, "once is enough");
+    server.stop().await;
+}
+
+/// The controller answers, and says that its backend does not.
+#[tokio::test]
+async fn a_backend_that_is_away_longer_than_an_operation_may_take_fails_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = Backend::default();
+    let limit = Duration::from_millis(300);
+    let config = ControlConfig { operation_limit: limit, ..config(folder.path()) };
+    let server = Server::start_with(config, Some(&backend)).await;
+    let id = server.running().await;
+    server.verb(&id, "hibernate?wait=30s").await;
+
+    let away = || {
+        let details = ErrorDetails::with_error_info("UNAVAILABLE", "streamspace.controller", []);
+        Status::with_error_details(Code::Unavailable, "dockerd does not answer", details)
+    };
+    backend.with(|state| state.health = Some(away()));
+    eventually("away", async || {
+        condition(&server.session(&id).await, "ControllerReachable")["status"] == "False"
+    })
+    .await;
+    backend.script("wake", std::iter::repeat_n(Act::Fail(away()), 10_000));
+    server.verb(&id, "wake").await;
+    eventually("tried", async || !backend.calls("wake").is_empty()).await;
+    tokio::time::sleep(limit * 3).await;
+    assert_eq!(server.session(&id).await["phase"], "Hibernated");
+    backend.with(|state| {
+        state.script.clear();
+        state.health = None;
+    });
+    server.phase(&id, "Running").await;
     server.stop().await;
 }
 

@@ -17,7 +17,7 @@ pub enum Step {
     Look,
     /// Remove the row without any call: no controller has ever heard of the session.
     Forget,
-    /// The time for the operation is up: record that it failed.
+    /// The time for the operation is up: ask for the status once more, and record that it failed unless it got there.
     GiveUp,
     /// Remove what a creation that failed may have left. The session stays, and stays failed.
     CleanUp,

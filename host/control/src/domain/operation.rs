@@ -117,6 +117,11 @@ impl Operation {
         self.attempt > 0
     }
 
+    /// Time passed in which nobody could do anything for it: it may take so much longer.
+    pub fn excuse(&mut self, idle: chrono::Duration) {
+        self.deadline = self.deadline.map(|deadline| deadline.checked_add_signed(idle).unwrap_or(deadline));
+    }
+
     /// Starts over as a new operation of the same kind, due at once.
     pub fn renew(&mut self, now: DateTime<Utc>) {
         *self = Self {

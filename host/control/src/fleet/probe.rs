@@ -21,6 +21,20 @@ pub(crate) struct ProbeLimits {
     pub(crate) offline_after: u32,
 }
 
+/// What the last probe of a controller found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Health {
+    pub(crate) status: ControllerStatus,
+    /// Why it is not healthy.
+    pub(crate) message: String,
+}
+
+impl Health {
+    pub(crate) fn is_good(&self) -> bool {
+        self.status == ControllerStatus::Healthy
+    }
+}
+
 /// The health of a controller changed, or was found for the first time.
 #[derive(Debug, Clone)]
 pub(crate) struct HealthEvent {
@@ -36,7 +50,8 @@ pub(super) struct Prober {
     pub(super) store: Arc<dyn Store>,
     pub(super) limits: ProbeLimits,
     pub(super) events: mpsc::UnboundedSender<HealthEvent>,
-    pub(super) first: watch::Sender<bool>,
+    /// Absent until the first probe has ended.
+    pub(super) health: watch::Sender<Option<Health>>,
     /// The pause between two probes ends when this is notified.
     pub(super) now: Arc<Notify>,
 }
@@ -44,7 +59,6 @@ pub(super) struct Prober {
 impl Prober {
     #[tracing::instrument(name = "probe", skip_all, fields(controller = %self.id))]
     pub(super) async fn run(self) {
-        let mut known = None;
         // Before the first success a controller was never there, so the first failure already says offline.
         let mut failures = self.limits.offline_after.saturating_sub(1);
         let mut retry = FIRST_RETRY;
@@ -57,10 +71,9 @@ impl Prober {
             if let Err(error) = self.store.record_probe(&self.id, found).await {
                 tracing::error!(%error, "the result of a probe was not stored");
             }
-            let _ = self.first.send(true);
-            if known.as_ref() != Some(&(status, message.clone())) {
+            let health = Some(Health { status, message: message.clone() });
+            if self.health.send_if_modified(|known| std::mem::replace(known, health.clone()) != health) {
                 tracing::info!(status = status.as_str(), message, "controller");
-                known = Some((status, message.clone()));
                 let _ = self.events.send(HealthEvent { id: self.id.clone(), status, message });
             }
             let pause = if status == ControllerStatus::Healthy {

@@ -189,6 +189,7 @@ impl Model {
             jitter: 0.5,
             longest_look_pause: Duration::from_secs(3),
             keep_tombstone: Duration::from_secs(1),
+            controller_healthy: true,
         };
         let record = outcome(&claimed, answer, around);
         self.removed = self.record.apply(record, Epoch::NONE, now()) == Applied::Removed;

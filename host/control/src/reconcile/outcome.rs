@@ -24,8 +24,6 @@ pub(super) enum Answer {
     Error(CallError),
     /// There was no call: no controller knows of the session.
     NeverPlaced,
-    /// There was no call: the time was up.
-    TimeUp,
 }
 
 /// Circumstances of a step that the answer does not tell.
@@ -39,6 +37,20 @@ pub(super) struct Circumstances {
     pub(super) longest_look_pause: Duration,
     /// How long the trace of a removed session is kept.
     pub(super) keep_tombstone: Duration,
+    /// A step does not take longer, unless the whole machine slept.
+    pub(super) longest_step: Duration,
+    /// The last probe of the controller found that its backend answers.
+    pub(super) controller_healthy: bool,
+}
+
+impl Circumstances {
+    /// Whether the backend was not there to do anything. A controller says "unavailable" also for one image that
+    /// cannot be pulled, and some never end a call though they are there: only its probe tells.
+    fn is_away(&self, error: &CallError) -> bool {
+        let nobody = matches!(error.code, Code::Unavailable | Code::DeadlineExceeded);
+        let never_heard = !error.from_controller && error.code != Code::DeadlineExceeded;
+        never_heard || (nobody && !self.controller_healthy)
+    }
 }
 
 /// What is to be stored.
@@ -47,15 +59,14 @@ pub(super) fn outcome(claimed: &Claimed, answer: Answer, around: Circumstances) 
     match answer {
         Answer::Reply(reply) => {
             outcome.reachable();
-            if claimed.step == Step::CleanUp {
-                outcome.cleaning(reply);
-            } else {
-                outcome.reply(reply);
+            match claimed.step {
+                Step::CleanUp => outcome.cleaning(reply),
+                Step::GiveUp => outcome.last_look(reply),
+                _ => outcome.reply(reply),
             }
         }
         Answer::Error(error) => outcome.error(error),
         Answer::NeverPlaced => outcome.record.gone = true,
-        Answer::TimeUp => outcome.time_up(),
     }
     outcome.record
 }
@@ -79,7 +90,16 @@ impl<'a> Outcome<'a> {
             operation: claimed.operation.clone(),
             keep_tombstone: around.keep_tombstone,
         };
-        Self { claimed, around, record }
+        let mut outcome = Self { claimed, around, record };
+        let asleep = around.now - claimed.operation.updated_at - outcome.took();
+        outcome.operation().excuse(asleep.max(chrono::Duration::zero()));
+        outcome
+    }
+
+    /// How long the step took.
+    fn took(&self) -> chrono::Duration {
+        let took = (self.around.now - self.claimed.operation.updated_at).max(chrono::Duration::zero());
+        took.min(signed(self.around.longest_step))
     }
 
     fn operation(&mut self) -> &mut crate::domain::Operation {
@@ -236,11 +256,7 @@ impl<'a> Outcome<'a> {
         }
         self.condition(condition_type::READY, status, &reason, &message);
 
-        let wished = match self.claimed.session.wish {
-            Wish::State(WishedState::Running) => phase == Phase::Running,
-            Wish::State(WishedState::Hibernated) => phase == Phase::Hibernated,
-            Wish::State(WishedState::Terminated) | Wish::Gone { .. } => phase == Phase::Terminated,
-        };
+        let wished = self.is_wished(phase);
         if wished {
             self.undrifted();
             self.operation().established |= phase != Phase::Terminated;
@@ -256,13 +272,35 @@ impl<'a> Outcome<'a> {
         }
     }
 
+    fn is_wished(&self, phase: Phase) -> bool {
+        match self.claimed.session.wish {
+            Wish::State(WishedState::Running) => phase == Phase::Running,
+            Wish::State(WishedState::Hibernated) => phase == Phase::Hibernated,
+            Wish::State(WishedState::Terminated) | Wish::Gone { .. } => phase == Phase::Terminated,
+        }
+    }
+
+    /// The time is up, unless it got there after all, or failed for a reason of its own.
+    fn last_look(&mut self, reply: Reply) {
+        match reply {
+            Reply::Stands(seen) if self.is_wished(seen.phase) || seen.phase == Phase::Failed => {
+                self.stands(seen);
+            }
+            _ => self.time_up(),
+        }
+    }
+
     fn error(&mut self, error: CallError) {
         let spec = &self.claimed.session.spec;
         let (reason, message) = (spec.scrub(&error.reason), spec.scrub(&error.message));
-        if error.from_controller {
-            self.reachable();
-        } else {
+        let away = self.around.is_away(&error);
+        if !error.from_controller {
             self.condition(condition_type::CONTROLLER_REACHABLE, ConditionStatus::False, &reason, &message);
+        } else if !away {
+            self.reachable();
+        }
+        if self.claimed.step == Step::GiveUp && !away {
+            return self.time_up();
         }
         // Only to make a session is no question about one that should be there.
         let create = Step::Call(OperationKind::Create);
@@ -299,18 +337,16 @@ impl<'a> Outcome<'a> {
             return self.fail();
         }
         let pause = backoff::after_failure(failures, error.retry_after, self.around.jitter);
-        // A controller that takes a call and never ends it is there all the same.
-        if !error.from_controller && error.code != Code::DeadlineExceeded {
+        if away {
             self.excuse(pause);
         }
         self.again_in(pause);
     }
 
-    /// The controller was not there to do anything: the call and the pause after it do not count.
+    /// Nobody was there to do anything: the call and the pause after it do not count.
     fn excuse(&mut self, pause: Duration) {
-        let call = (self.around.now - self.claimed.operation.updated_at).max(chrono::Duration::zero());
-        let operation = self.operation();
-        operation.deadline = operation.deadline.map(|deadline| deadline + call + signed(pause));
+        let idle = self.took() + signed(pause);
+        self.operation().excuse(idle);
     }
 
     /// The backend itself says that there is nothing.

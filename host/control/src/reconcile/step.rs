@@ -103,11 +103,16 @@ impl Reconciler {
     }
 
     async fn record(&self, claimed: &Claimed, answer: Answer) -> Result<Recorded, StoreError> {
+        let controller = claimed.session.controller_id();
         let around = Circumstances {
             now: now(),
             jitter: rand::random::<f64>(),
             longest_look_pause: self.config.longest_look_pause,
             keep_tombstone: self.config.keep_tombstones,
+            longest_step: self.config.call_timeout + super::LEASE_MARGIN,
+            controller_healthy: controller
+                .and_then(|id| self.fleet.health(id))
+                .is_some_and(|health| health.is_good()),
         };
         let record = outcome(claimed, answer, around);
         let mut tries = 1;
@@ -126,11 +131,10 @@ impl Reconciler {
     async fn answer(&self, claimed: &Claimed) -> Answer {
         let kind = match claimed.step {
             Step::Forget => return Answer::NeverPlaced,
-            Step::GiveUp => return Answer::TimeUp,
             Step::Call(kind) => Some(kind),
             Step::CleanUp => Some(OperationKind::Delete),
             // Rest and Place are never called; to look is the harmless reading.
-            Step::Look | Step::Rest | Step::Place => None,
+            Step::Look | Step::GiveUp | Step::Rest | Step::Place => None,
         };
         let client = claimed.session.controller_id().and_then(|id| self.fleet.client(id));
         let Some(client) = client else { return Answer::Error(CallError::unattached()) };

@@ -1,5 +1,7 @@
 //! How a session and its operation change, whatever the database: the rules behind the transactions.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 
 use super::{SessionRecord, StepRecord};
@@ -56,6 +58,31 @@ impl SessionRecord {
         operation.attempt = 0;
         operation.updated_at = at;
         true
+    }
+
+    /// Begins the next step, and says which; none if the wish holds without any. `leased_until` is the end of the
+    /// claim before this one, if there still is one. To be asked only when it is due and nobody works on it.
+    pub(crate) fn claim(
+        &mut self,
+        leased_until: Option<DateTime<Utc>>,
+        limit: Duration,
+        at: DateTime<Utc>,
+    ) -> Option<Step> {
+        if self.rest_if_fulfilled(at) {
+            return None;
+        }
+        let Self { session, operation } = self;
+        // It could have been claimed since then, but others were before it, or no server ran: time in which nobody
+        // works on it is not time that it takes.
+        if let Some(since) = operation.next_attempt_at.max(leased_until) {
+            operation.excuse(at - since);
+        }
+        operation.next_attempt_at = Some(at);
+        let step = decide(session, operation, at);
+        operation.prepare(&step, session, limit, at);
+        operation.epoch = operation.epoch.next();
+        operation.updated_at = at;
+        Some(step)
     }
 
     /// Applies the outcome of a step that was claimed under `epoch`.

@@ -84,6 +84,8 @@ pub struct State {
     pub hide: HashSet<String>,
     /// No session can be asked for by its name.
     pub fail_status: Option<Status>,
+    /// What is on its way has arrived by the time it is asked for.
+    pub arrives: bool,
     /// How often the status of a session was asked for by its name.
     pub statuses: HashMap<String, u32>,
     pub last_activity: HashMap<String, i64>,
@@ -377,6 +379,9 @@ impl ControllerService for Backend {
             *state.statuses.entry(id.clone()).or_default() += 1;
             if let Some(status) = &state.fail_status {
                 return Err(status.clone());
+            }
+            if let Some(object) = state.objects.get_mut(&id).filter(|_| state.arrives) {
+                *object = "Running".into();
             }
             state.status(&id).map(Response::new).ok_or_else(|| Status::not_found("no such session"))
         })

@@ -1,5 +1,7 @@
 //! What answers amount to.
 
+use tonic_types::{ErrorDetails, StatusExt as _};
+
 use super::*;
 use crate::domain::{EnvVar, Operation, decide, now, test_session};
 use crate::store::Lease;
@@ -18,6 +20,8 @@ fn around() -> Circumstances {
         jitter: 1.0,
         longest_look_pause: Duration::from_secs(3),
         keep_tombstone: Duration::from_secs(1),
+        longest_step: Duration::from_secs(80),
+        controller_healthy: true,
     }
 }
 
@@ -39,6 +43,12 @@ fn progress(handle: &str) -> Reply {
 
 fn ready(record: &StepRecord) -> &Condition {
     record.conditions.iter().find(|condition| condition.kind == condition_type::READY).unwrap()
+}
+
+/// The time for it is up, and the last look finds nothing.
+fn time_up(claimed: &Claimed) -> StepRecord {
+    let last = Claimed { step: Step::GiveUp, ..claimed.clone() };
+    outcome(&last, error(Code::NotFound), around())
 }
 
 fn stands(phase: Phase) -> Answer {
@@ -150,11 +160,7 @@ fn internal_errors_are_retried_five_times() {
 
 #[test]
 fn a_failed_creation_leaves_nothing() {
-    let mut late = create();
-    late.step = Step::GiveUp;
-    for record in
-        [outcome(&create(), error(Code::InvalidArgument), around()), outcome(&late, Answer::TimeUp, around())]
-    {
+    for record in [outcome(&create(), error(Code::InvalidArgument), around()), time_up(&create())] {
         let why = ready(&record).clone();
         assert!(record.wish_answered && !record.operation.is_settled());
         let mut session = create().session;
@@ -187,8 +193,36 @@ fn a_failed_creation_leaves_nothing() {
         }
     }
     // What was never asked for has left nothing.
+    let mut late = create();
     late.operation.attempt = 0;
-    assert!(outcome(&late, Answer::TimeUp, around()).operation.is_settled());
+    assert!(time_up(&late).operation.is_settled());
+}
+
+#[test]
+fn before_it_is_given_up_it_is_looked_at() {
+    let late = Claimed { step: Step::GiveUp, ..create() };
+    let record = outcome(&late, stands(Phase::Running), around());
+    assert_eq!((record.phase, record.operation.is_settled()), (Some(Phase::Running), true));
+    assert!(record.operation.established);
+    for answer in [stands(Phase::Pending), stands(Phase::Hibernated), error(Code::Unavailable)] {
+        let record = outcome(&late, answer, around());
+        assert_eq!(record.phase, Some(Phase::Failed));
+        assert_eq!(ready(&record).reason, "DeadlineExceeded");
+    }
+    // Not to be reached is no reason to give up.
+    let record = outcome(&late, Answer::Error(CallError::unattached()), around());
+    assert_eq!((record.phase, record.operation.is_settled()), (None, false));
+    assert!(record.operation.deadline > late.operation.deadline);
+}
+
+#[test]
+fn time_in_which_the_machine_slept_does_not_count() {
+    let claimed = create();
+    let deadline = claimed.operation.deadline.unwrap();
+    let hour = chrono::Duration::hours(1);
+    let around = Circumstances { now: claimed.operation.updated_at + hour, ..around() };
+    let record = outcome(&claimed, error(Code::ResourceExhausted), around);
+    assert_eq!(record.operation.deadline, Some(deadline + hour - chrono::Duration::seconds(80)));
 }
 
 #[test]
@@ -204,6 +238,27 @@ fn time_without_a_controller_does_not_count() {
     let hangs = CallError { code: Code::DeadlineExceeded, ..CallError::unattached() };
     let record = outcome(&claimed, Answer::Error(hangs), around);
     assert_eq!(record.operation.deadline, Some(deadline), "a controller that hangs is there");
+}
+
+#[test]
+fn time_without_a_backend_does_not_count_either() {
+    let claimed = create();
+    let deadline = claimed.operation.deadline.unwrap();
+    for code in [Code::Unavailable, Code::DeadlineExceeded] {
+        let said = || {
+            let details = ErrorDetails::with_error_info("UNAVAILABLE", "streamspace.controller", []);
+            Answer::Error(tonic::Status::with_error_details(code, "no engine", details).into())
+        };
+        let record = outcome(&claimed, said(), around());
+        assert_eq!(record.operation.deadline, Some(deadline), "a registry that is away under a healthy engine");
+        let around = Circumstances { controller_healthy: false, ..around() };
+        let record = outcome(&claimed, said(), around);
+        assert!(record.operation.deadline.unwrap() > deadline, "{code:?}");
+        assert!(record.conditions.iter().all(|one| one.kind != condition_type::CONTROLLER_REACHABLE));
+    }
+    let around = Circumstances { controller_healthy: false, ..around() };
+    let record = outcome(&claimed, error(Code::ResourceExhausted), around);
+    assert_eq!(record.operation.deadline, Some(deadline), "whoever says that has a backend");
 }
 
 #[test]
@@ -278,7 +333,7 @@ fn progress_does_not_forgive_failures() {
         claimed.operation = outcome(&claimed, Answer::Reply(progress("job")), around()).operation;
     }
     assert_eq!((claimed.operation.failures, claimed.operation.internal_failures), (5, 5));
-    let late = outcome(&claimed, Answer::TimeUp, around());
+    let late = time_up(&claimed);
     assert!(ready(&late).message.contains("the backend said so"), "{}", ready(&late).message);
     let record = outcome(&claimed, error(Code::Internal), around());
     assert_eq!(record.phase, Some(Phase::Failed));
@@ -313,7 +368,7 @@ fn unreachable_is_a_condition_and_not_a_phase() {
 fn the_end_of_the_time_says_what_was_last() {
     let mut claimed = create();
     claimed.operation.message = "pulling".into();
-    let record = outcome(&claimed, Answer::TimeUp, around());
+    let record = time_up(&claimed);
     assert_eq!(record.phase, Some(Phase::Failed));
     assert!(ready(&record).message.contains("pulling"));
 }

@@ -5,7 +5,7 @@ use sqlx::{Row as _, SqliteConnection};
 
 use super::rows::{record, select_sessions};
 use super::{events, sessions};
-use crate::domain::{ControllerId, Happening, Operation, Session, decide, now};
+use crate::domain::{ControllerId, Happening, Operation, Session, now};
 use crate::store::{
     Applied, ClaimRequest, Claimed, Lease, ObservedChange, Recorded, SessionRecord, StepRecord, StoreError,
 };
@@ -18,16 +18,9 @@ fn queue(controller: Option<&ControllerId>) -> &str {
     controller.map_or("", |id| id.as_str())
 }
 
-/// One process uses the database at a time, so whatever was claimed belongs to one that is no more. What it was
-/// doing gets a fresh deadline: the time nobody was there to do it does not count.
+/// One process uses the database at a time, so whatever was claimed belongs to one that is no more. It is due since it
+/// was claimed: that nobody was there to end it is made up for by the next claim.
 pub(super) async fn forget_earlier_process(db: &mut SqliteConnection) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE operations SET lease_owner = NULL, lease_expires_at = NULL, deadline = NULL, \
-         next_attempt_at = min(next_attempt_at, $1) WHERE next_attempt_at IS NOT NULL",
-    )
-    .bind(now())
-    .execute(&mut *db)
-    .await?;
     sqlx::query(
         "UPDATE operations SET lease_owner = NULL, lease_expires_at = NULL WHERE lease_owner IS NOT NULL",
     )
@@ -134,7 +127,10 @@ pub(super) async fn claim_due(
         .await?;
         for row in &rows {
             match record(row) {
-                Ok(found) => all.extend(claim_one(db, found, &request).await?),
+                Ok(found) => {
+                    let leased_until = row.try_get("op_leased_until")?;
+                    all.extend(claim_one(db, found, leased_until, &request).await?);
+                }
                 Err(error) => {
                     let id: String = row.try_get("id")?;
                     tracing::error!(session = %id, %error, "a session cannot be worked on");
@@ -179,21 +175,18 @@ async fn renew(db: &mut SqliteConnection, queue: &str, request: &ClaimRequest) -
 async fn claim_one(
     db: &mut SqliteConnection,
     found: SessionRecord,
+    leased_until: Option<DateTime<Utc>>,
     request: &ClaimRequest,
 ) -> Result<Option<Claimed>, StoreError> {
     let mut found = found;
     let before = found.session.clone();
-    if found.rest_if_fulfilled(request.now) {
+    let Some(step) = found.claim(leased_until, request.operation_limit, request.now) else {
         sessions::store_observed(db, &found.session).await?;
         store(db, &found.session, &found.operation, None).await?;
         events::tell(db, &found.session, Happening::of_change(&before, &found.session)).await?;
         return Ok(None);
-    }
-    let SessionRecord { session, mut operation } = found;
-    let step = decide(&session, &operation, request.now);
-    operation.updated_at = request.now;
-    operation.prepare(&step, &session, request.operation_limit, request.now);
-    operation.epoch = operation.epoch.next();
+    };
+    let SessionRecord { session, operation } = found;
     store(db, &session, &operation, Some((&request.owner, request.lease_end()))).await?;
     let lease =
         Lease { session_id: session.id.clone(), owner: request.owner.clone(), epoch: operation.epoch };

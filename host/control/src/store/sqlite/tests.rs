@@ -323,6 +323,31 @@ async fn claims_of_an_earlier_process_are_void() {
 }
 
 #[tokio::test]
+async fn time_in_which_nobody_could_work_does_not_count() {
+    let (folder, store) = open().await;
+    let controller = register(&store, "a").await;
+    stored(&store, new_session()).await;
+    let first = store.claim_due(claim("old", &controller, Duration::from_secs(60))).await.unwrap();
+    // What was begun is not ended, and the server is away for longer than everything may take.
+    store.close().await;
+    let store = SqliteStore::open(&folder.path().join("test.db")).await.unwrap();
+    let mut later = claim("new", &controller, Duration::from_secs(60));
+    later.now += chrono::Duration::minutes(11);
+    let claimed = store.claim_due(later.clone()).await.unwrap();
+    assert_eq!(claimed[0].step, Step::Call(OperationKind::Create));
+    let away = later.now - first[0].operation.updated_at;
+    assert_eq!(claimed[0].operation.deadline, first[0].operation.deadline.map(|deadline| deadline + away));
+
+    // Time in which somebody worked on it does, and so does the pause after it.
+    let mut operation = claimed[0].operation.clone();
+    operation.next_attempt_at = operation.deadline;
+    let record = StepRecord { operation, wish_answered: false, phase: None, ..running(&claimed[0]) };
+    store.record_step(&claimed[0].lease, record).await.unwrap();
+    later.now = claimed[0].operation.deadline.unwrap() + chrono::Duration::minutes(20);
+    assert_eq!(store.claim_due(later).await.unwrap()[0].step, Step::GiveUp);
+}
+
+#[tokio::test]
 async fn an_observation_that_was_overtaken_is_void() {
     let (_folder, store) = open().await;
     let controller = register(&store, "a").await;
