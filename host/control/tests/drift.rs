@@ -110,6 +110,26 @@ async fn what_fails_at_the_backend_has_failed_until_it_is_wished_again() {
 }
 
 #[tokio::test]
+async fn what_is_made_after_its_creation_has_failed_is_removed() {
+    let (_folder, backend, server) = start().await;
+    backend.script("create", [Act::Fail(Status::invalid_argument("no such image"))]);
+    let id = server.create().await;
+    server.phase(&id, "Failed").await;
+    server.settled(&id).await;
+    let deletions = backend.calls("delete").len();
+    backend.by_hand(&id, Some("Running"));
+    eventually("removed", async || backend.phase_of(&id).is_none()).await;
+    let session = server.settled(&id).await;
+    assert_eq!((&session["phase"], backend.calls("delete").len()), (&json!("Failed"), deletions + 1));
+    assert_eq!(condition(&session, "Ready")["message"], "no such image", "why it failed stays");
+    let drifted = condition(&session, "Drifted");
+    assert_eq!((&drifted["status"], &drifted["reason"]), (&json!("False"), &json!("Repaired")));
+    backend.listed(3).await;
+    assert_eq!(backend.calls("delete").len(), deletions + 1);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_paused_by_hand_is_said_and_left() {
     let folder = tempfile::tempdir().unwrap();
     let backend = Backend::default();

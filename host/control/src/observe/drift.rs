@@ -8,6 +8,7 @@
 //! | ended | running, hibernated | `Drifted`, `Ended`; made again |
 //! | anything | terminated | `Drifted`, `Found`; removed |
 //! | failed | running, hibernated | phase `Failed` with the backend's reason; nothing without a new wish |
+//! | anything, though its creation failed | running, hibernated | `Drifted`, `Found`; removed |
 //! | on its way, paused | running, hibernated | phase `Pending` with the backend's reason; nothing |
 //!
 //! Whatever drifts again and again is set right after longer and longer pauses, and the condition says so.
@@ -17,7 +18,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::domain::{
-    Condition, ConditionStatus, Operation, Phase, Session, Step, Wish, WishedState, condition_type, decide,
+    Condition, ConditionStatus, Operation, OperationKind, Phase, Session, Step, Wish, WishedState,
+    condition_type, decide,
 };
 use crate::fleet::{Observation, Readiness};
 use crate::store::{ObservedChange, SessionRecord};
@@ -58,7 +60,7 @@ pub(super) fn change(
     reachable(&mut after, at);
     let anew = settled_anew(operation);
     let wait = sight == Sight::Doubtful || is_on_its_way(&after, sight);
-    let act = !wait && decide(&after, &anew, at) != Step::Rest;
+    let act = is_left_over(session, operation, sight) || (!wait && decide(&after, &anew, at) != Step::Rest);
     let repair = act.then(|| repair(&mut after, &anew, sight, pause, at));
     if !act && !wait && after.conditions.holds(condition_type::DRIFTED) {
         set(&mut after, condition_type::DRIFTED, ConditionStatus::False, "Resolved", String::new(), at);
@@ -87,6 +89,15 @@ fn settled_anew(operation: &Operation) -> Operation {
     Operation { deadline: None, accepted: false, handle: Vec::new(), attempt: 0, ..operation.clone() }
 }
 
+/// A creation that was given up, and whose remains were removed, has taken effect after all. Nobody has worked in what
+/// it made: no controller ever took the session over.
+fn is_left_over(session: &Session, operation: &Operation, sight: Sight<'_>) -> bool {
+    let kept = matches!(session.wish, Wish::State(WishedState::Running | WishedState::Hibernated));
+    let never_there = operation.kind == OperationKind::Create && !operation.accepted && !operation.established;
+    let there = matches!(sight, Sight::There(seen) if seen.phase != Phase::Terminated);
+    kept && session.phase == Phase::Failed && never_there && there
+}
+
 /// The backend has it, and sees to it by itself or was told by somebody to hold it. To ask again would change
 /// nothing, and the end of the time for it would count as a failure.
 fn is_on_its_way(session: &Session, sight: Sight<'_>) -> bool {
@@ -105,8 +116,12 @@ fn repair(
     let mut operation = operation.clone();
     operation.renew(at);
     let Wish::State(wished) = session.wish else { return operation };
+    if wished != WishedState::Terminated && session.phase == Phase::Failed {
+        operation.begin_clean_up(at);
+    }
     let (reason, found, remedy) = match (sight, wished, session.phase) {
         (_, WishedState::Terminated, _) => ("Found", "the backend has it again", "it is removed"),
+        (_, _, Phase::Failed) => ("Found", "it was made after its creation had failed", "it is removed"),
         (Sight::There(_), WishedState::Running, Phase::Hibernated) => {
             ("Stopped", "it was stopped at the backend", "it is woken")
         }
@@ -317,10 +332,34 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_session_stays_failed() {
+    fn what_was_made_after_its_creation_had_failed_is_removed() {
+        let refused = record(RUN, Phase::Failed);
+        for phase in [Phase::Running, Phase::Pending, Phase::Hibernated, Phase::Failed] {
+            let change = change(&refused, Sight::There(&seen(phase)), PAUSE, now()).unwrap();
+            assert_eq!(change.phase, Phase::Failed);
+            let mut after = refused.session.clone();
+            after.phase = change.phase;
+            assert_eq!(decide(&after, &change.repair.unwrap(), now()), Step::CleanUp, "{phase:?}");
+        }
+        let mut refused = refused;
+        refused.session.node_id = "n".into();
+        assert!(change(&refused, Sight::There(&seen(Phase::Terminated)), PAUSE, now()).is_none());
+        // What somebody may have worked in, or look for the reason of its failure in, stays.
+        let settled = refused.operation.clone();
+        for operation in [
+            Operation { accepted: true, ..settled.clone() },
+            Operation { established: true, ..settled.clone() },
+            Operation { kind: OperationKind::Wake, ..settled },
+        ] {
+            refused.operation = operation;
+            assert!(change(&refused, Sight::There(&seen(Phase::Failed)), PAUSE, now()).is_none());
+        }
+    }
+
+    #[test]
+    fn one_that_was_given_up_and_got_there_is_back() {
         let mut refused = record(RUN, Phase::Failed);
         refused.session.node_id = "n".into();
-        assert!(change(&refused, Sight::There(&seen(Phase::Running)), PAUSE, now()).is_none());
         refused.operation.accepted = true;
         let change = change(&refused, Sight::There(&seen(Phase::Running)), PAUSE, now()).unwrap();
         assert_eq!((change.phase, change.repair.is_some()), (Phase::Running, false));

@@ -189,6 +189,7 @@ impl Model {
             jitter: 0.5,
             longest_look_pause: Duration::from_secs(3),
             keep_tombstone: Duration::from_secs(1),
+            longest_step: Duration::from_secs(80),
             controller_healthy: true,
         };
         let record = outcome(&claimed, answer, around);

@@ -187,6 +187,7 @@ impl<'a> Outcome<'a> {
             Reply::Gone => {
                 self.settle();
                 self.operation().end_clean_up();
+                self.undrifted();
             }
             Reply::InProgress(Progress { handle, poll_after, .. }) => {
                 self.operation().handle = handle;
