@@ -19,8 +19,6 @@ pub enum Step {
     Forget,
     /// The time for the operation is up: ask for the status once more, and record that it failed unless it got there.
     GiveUp,
-    /// Remove what a creation that failed may have left. The session stays, and stays failed.
-    CleanUp,
 }
 
 /// Decides from the wish, from what was observed and from the operation, and from nothing else.
@@ -40,9 +38,8 @@ pub fn decide(session: &Session, operation: &Operation, now: DateTime<Utc>) -> S
         (Wish::State(Terminated), true, Phase::Terminated) if !open => Step::Rest,
         (Wish::State(Terminated), true, _) => Step::Call(OperationKind::Delete),
 
-        // A deletion that nobody wished for: see `Operation::begin_clean_up`.
-        (Wish::State(_), true, Phase::Failed) if current && operation.kind == OperationKind::Delete => {
-            Step::CleanUp
+        (Wish::State(_), true, Phase::Failed) if current && operation.kind == OperationKind::CleanUp => {
+            Step::Call(OperationKind::CleanUp)
         }
         (Wish::State(_), _, Phase::Failed) if current => Step::Rest,
         (Wish::State(_), false, _) => Step::Place,
@@ -51,7 +48,7 @@ pub fn decide(session: &Session, operation: &Operation, now: DateTime<Utc>) -> S
         (Wish::State(Hibernated), true, Phase::Hibernated) if !open => Step::Rest,
         // What may be about to go has to be made sure of before it is started or stopped.
         (Wish::State(Running), true, Phase::Running) | (Wish::State(Hibernated), true, Phase::Hibernated)
-            if matches!(operation.kind, OperationKind::Create | OperationKind::Delete) =>
+            if operation.kind == OperationKind::Create || operation.kind.is_removal() =>
         {
             Step::Call(OperationKind::Create)
         }
@@ -69,7 +66,7 @@ pub fn decide(session: &Session, operation: &Operation, now: DateTime<Utc>) -> S
     };
 
     match step {
-        Step::Call(kind) if kind != OperationKind::Delete && current && kind == operation.kind => {
+        Step::Call(kind) if !kind.is_removal() && current && kind == operation.kind => {
             if operation.deadline.is_some_and(|deadline| deadline <= now) {
                 Step::GiveUp
             } else if operation.accepted && operation.handle.is_empty() {
@@ -190,6 +187,22 @@ pub(crate) mod tests {
         assert_eq!(decide(&session, &operation, now()), Step::GiveUp);
         session.wish = GONE;
         assert_eq!(decide(&session, &operation, now()), Step::Call(OperationKind::Delete));
+    }
+
+    #[test]
+    fn only_a_failed_creation_is_cleaned_up() {
+        let mut session = session(RUN, true, Phase::Failed);
+        let mut operation = Operation::first(session.id.clone(), now());
+        operation.kind = OperationKind::Delete;
+        assert_eq!(decide(&session, &operation, now()), Step::Rest);
+        operation.begin_clean_up(now());
+        operation.deadline = Some(now());
+        let clean_up = Step::Call(OperationKind::CleanUp);
+        assert_eq!(decide(&session, &operation, now()), clean_up, "it never gives up");
+        operation.prepare(&clean_up, &session, std::time::Duration::from_secs(600), now());
+        assert_eq!(decide(&session, &operation, now()), clean_up);
+        session.generation = session.generation.next();
+        assert_eq!(decide(&session, &operation, now()), Step::Call(OperationKind::Create));
     }
 
     #[test]

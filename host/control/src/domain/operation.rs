@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Epoch, Generation, OperationId, Session, SessionId, Step};
 
-/// The mutations that a controller knows.
+/// What is done to a session at its controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OperationKind {
     /// Make the session's objects.
@@ -17,6 +17,8 @@ pub enum OperationKind {
     Hibernate,
     /// Start it again.
     Wake,
+    /// Remove what a creation that failed may have left. Nobody wished it, and the session stays, and stays failed.
+    CleanUp,
 }
 
 impl OperationKind {
@@ -27,12 +29,18 @@ impl OperationKind {
             Self::Delete => "delete",
             Self::Hibernate => "hibernate",
             Self::Wake => "wake",
+            Self::CleanUp => "clean_up",
         }
+    }
+
+    /// Whether it removes the session's objects. Such an operation never gives up: what was made is not forgotten.
+    pub fn is_removal(self) -> bool {
+        matches!(self, Self::Delete | Self::CleanUp)
     }
 
     /// Reads a name.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Create, Self::Delete, Self::Hibernate, Self::Wake]
+        [Self::Create, Self::Delete, Self::Hibernate, Self::Wake, Self::CleanUp]
             .into_iter()
             .find(|kind| kind.as_str() == text)
     }
@@ -138,12 +146,27 @@ impl Operation {
     /// Starts to remove what a failed creation may have left.
     pub fn begin_clean_up(&mut self, now: DateTime<Utc>) {
         self.renew(now);
-        self.kind = OperationKind::Delete;
+        self.kind = OperationKind::CleanUp;
     }
 
     /// It is removed. The operation is a creation again, which failed and is over.
     pub fn end_clean_up(&mut self) {
         self.kind = OperationKind::Create;
+    }
+
+    /// Nothing is left to do for the present wish, and nobody had to do anything. `there` says whether the session's
+    /// object is there as wished: then it stands as if it had just been made so.
+    pub fn rest(&mut self, generation: Generation, there: bool, now: DateTime<Utc>) {
+        self.generation = generation;
+        self.next_attempt_at = None;
+        self.attempt = 0;
+        self.updated_at = now;
+        if there {
+            (self.accepted, self.established) = (true, true);
+            if self.kind.is_removal() {
+                self.kind = OperationKind::Create;
+            }
+        }
     }
 
     /// Makes the row say what is about to be called, before it is called: a new operation where the step is
@@ -153,7 +176,6 @@ impl Operation {
         let kind = match *step {
             Step::Call(kind) => kind,
             Step::Look => self.kind,
-            Step::CleanUp => OperationKind::Delete,
             Step::Rest | Step::Place | Step::Forget | Step::GiveUp => return,
         };
         if kind != self.kind || session.generation != self.generation {
@@ -165,8 +187,7 @@ impl Operation {
             self.kind = kind;
             self.generation = session.generation;
         }
-        // A deletion never gives up.
-        if self.deadline.is_none() && kind != OperationKind::Delete {
+        if self.deadline.is_none() && !kind.is_removal() {
             self.deadline =
                 chrono::Duration::from_std(limit).ok().and_then(|limit| now.checked_add_signed(limit));
         }

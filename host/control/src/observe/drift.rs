@@ -339,7 +339,7 @@ mod tests {
             assert_eq!(change.phase, Phase::Failed);
             let mut after = refused.session.clone();
             after.phase = change.phase;
-            assert_eq!(decide(&after, &change.repair.unwrap(), now()), Step::CleanUp, "{phase:?}");
+            assert_eq!(decide(&after, &change.repair.unwrap(), now()), Step::Call(OperationKind::CleanUp), "{phase:?}");
         }
         let mut refused = refused;
         refused.session.node_id = "n".into();

@@ -173,7 +173,6 @@ impl Model {
             }
             Step::Forget => Answer::NeverPlaced,
             Step::Call(kind) => self.backend.call(Some(kind), course),
-            Step::CleanUp => self.backend.call(Some(OperationKind::Delete), course),
             Step::Look => self.backend.call(None, course),
             Step::GiveUp | Step::Rest => panic!("{step:?}"),
         };

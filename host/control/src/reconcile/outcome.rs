@@ -15,6 +15,8 @@ use crate::store::{Claimed, StepRecord};
 /// A controller's own faults are retried so often.
 const INTERNAL_RETRIES: u32 = 5;
 
+const CLEAN_UP: Step = Step::Call(OperationKind::CleanUp);
+
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Answer {
@@ -60,7 +62,7 @@ pub(super) fn outcome(claimed: &Claimed, answer: Answer, around: Circumstances) 
         Answer::Reply(reply) => {
             outcome.reachable();
             match claimed.step {
-                Step::CleanUp => outcome.cleaning(reply),
+                CLEAN_UP => outcome.cleaning(reply),
                 Step::GiveUp => outcome.last_look(reply),
                 _ => outcome.reply(reply),
             }
@@ -308,7 +310,7 @@ impl<'a> Outcome<'a> {
         if error.from_controller && error.code == Code::NotFound && self.claimed.step != create {
             return self.not_found();
         }
-        let cleaning = self.claimed.step == Step::CleanUp;
+        let cleaning = self.claimed.step == CLEAN_UP;
         let internal =
             error.from_controller && matches!(error.code, Code::Internal | Code::Unknown | Code::DataLoss);
         let operation = self.operation();
@@ -352,7 +354,7 @@ impl<'a> Outcome<'a> {
 
     /// The backend itself says that there is nothing.
     fn not_found(&mut self) {
-        if self.claimed.step == Step::CleanUp {
+        if self.claimed.step == CLEAN_UP {
             return self.cleaning(Reply::Gone);
         }
         if self.is_deletion() {

@@ -132,7 +132,6 @@ impl Reconciler {
         let kind = match claimed.step {
             Step::Forget => return Answer::NeverPlaced,
             Step::Call(kind) => Some(kind),
-            Step::CleanUp => Some(OperationKind::Delete),
             // Rest and Place are never called; to look is the harmless reading.
             Step::Look | Step::GiveUp | Step::Rest | Step::Place => None,
         };
@@ -141,7 +140,7 @@ impl Reconciler {
         let call = Call { claimed, client, timeout: self.config.call_timeout };
         let reply = match kind {
             Some(OperationKind::Create) => call.create().await,
-            Some(OperationKind::Delete) => call.delete().await,
+            Some(OperationKind::Delete | OperationKind::CleanUp) => call.delete().await,
             Some(OperationKind::Hibernate) => call.hibernate().await,
             Some(OperationKind::Wake) => call.wake().await,
             None => call.look().await,
@@ -160,6 +159,7 @@ fn instant(step: Step, names: [&'static str; 4]) {
         OperationKind::Delete => delete,
         OperationKind::Hibernate => hibernate,
         OperationKind::Wake => wake,
+        OperationKind::CleanUp => return,
     });
 }
 

@@ -11,6 +11,7 @@ const SQLITE: &[(i64, &str, &str)] = &[
     (3, "events", include_str!("../../../../migrations/sqlite/0003_events.sql")),
     (4, "accounts", include_str!("../../../../migrations/sqlite/0004_accounts.sql")),
     (5, "access_grants", include_str!("../../../../migrations/sqlite/0005_access_grants.sql")),
+    (6, "clean_up", include_str!("../../../../migrations/sqlite/0006_clean_up.sql")),
 ];
 
 /// The highest schema version that this build knows.

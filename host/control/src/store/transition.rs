@@ -53,10 +53,12 @@ impl SessionRecord {
         }
         session.observed_generation = Some(session.generation);
         session.updated_at = at;
-        operation.generation = session.generation;
-        operation.next_attempt_at = None;
-        operation.attempt = 0;
-        operation.updated_at = at;
+        let there = matches!(
+            (session.wish, session.phase),
+            (Wish::State(WishedState::Running), Phase::Running)
+                | (Wish::State(WishedState::Hibernated), Phase::Hibernated)
+        );
+        operation.rest(session.generation, there, at);
         true
     }
 
@@ -117,5 +119,27 @@ impl SessionRecord {
             self.rest_if_fulfilled(at);
         }
         Applied::Changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Operation, OperationKind, now, test_session};
+
+    #[test]
+    fn what_is_there_as_wished_stands_as_if_it_had_been_made_so() {
+        // It was terminated, found again, and wished before it was removed.
+        let session = test_session(Wish::State(WishedState::Running), true, Phase::Running);
+        let mut operation = Operation::first(session.id.clone(), now());
+        operation.kind = OperationKind::Delete;
+        let mut record = SessionRecord { session, operation };
+        record.session.generation = record.session.generation.next();
+        assert!(record.rest_if_fulfilled(now()));
+        let SessionRecord { session, operation } = &mut record;
+        assert_eq!((operation.kind, operation.generation), (OperationKind::Create, session.generation));
+        assert!(operation.established && operation.accepted && operation.is_settled());
+        session.phase = Phase::Failed;
+        assert_eq!(decide(session, operation, now()), Step::Rest, "it is nobody's to remove");
     }
 }

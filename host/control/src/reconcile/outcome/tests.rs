@@ -167,7 +167,7 @@ fn a_failed_creation_leaves_nothing() {
         session.phase = Phase::Failed;
         session.conditions.set(why);
         let step = decide(&session, &record.operation, now());
-        assert_eq!(step, Step::CleanUp);
+        assert_eq!(step, CLEAN_UP);
         let mut operation = record.operation;
         operation.prepare(&step, &session, Duration::from_secs(600), now());
         assert_eq!(operation.deadline, None, "like a deletion it never gives up");
@@ -180,7 +180,7 @@ fn a_failed_creation_leaves_nothing() {
             Answer::Reply(progress("h")),
         ] {
             let record = outcome(&claimed, answer, around());
-            assert_eq!(decide(&claimed.session, &record.operation, now()), Step::CleanUp);
+            assert_eq!(decide(&claimed.session, &record.operation, now()), CLEAN_UP);
             assert!(record.phase.is_none() && record.conditions.is_empty() && !record.operation.is_settled());
             claimed.operation = record.operation;
         }
