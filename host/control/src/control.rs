@@ -11,7 +11,7 @@ use crate::changes::Changes;
 use crate::data_dir::DataDir;
 use crate::domain::{ControllerId, MAX_ID_BYTES, Registration};
 use crate::events::Feed;
-use crate::fleet::{ControllerTransport, Fleet, HealthEvent, ProbeLimits};
+use crate::fleet::{ControllerTransport, Fleet, ProbeLimits};
 use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::plugins::PluginDirectory;
@@ -55,7 +55,7 @@ pub(crate) struct Shared {
 /// The API server. Dropping it stops the probes; [`Control::close`] also waits for everything to be written.
 pub struct Control {
     shared: Arc<Shared>,
-    health: Mutex<mpsc::UnboundedReceiver<HealthEvent>>,
+    health: Mutex<mpsc::UnboundedReceiver<ControllerId>>,
     _stop_probes: DropGuard,
     _data_dir: DataDir,
 }
@@ -170,6 +170,7 @@ impl Control {
             limit: shared.config.observe_limit,
             repair_pause: shared.config.repair_pause,
             asked: Default::default(),
+            noted: Default::default(),
             oddities: Default::default(),
         });
         let requests = async {
@@ -184,8 +185,8 @@ impl Control {
     async fn watch(&self, observer: Arc<Observer>) {
         let health = async {
             let mut events = self.health.lock().await;
-            while let Some(event) = events.recv().await {
-                observer.health_changed(event).await;
+            while let Some(id) = events.recv().await {
+                observer.health_changed(id).await;
             }
         };
         let sweep = async {

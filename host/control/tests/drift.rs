@@ -7,7 +7,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Act, Backend, Server, condition, config, eventually};
+use common::{Act, Backend, Server, condition, config, eventually, register};
 use serde_json::{Value, json};
 use streamspace_control::ControlConfig;
 use streamspace_proto::controller::v1::{Condition, SessionEvent, SessionStatusResponse};
@@ -326,6 +326,28 @@ async fn a_controller_that_is_away_loses_nothing() {
     let session = server.settled(&other).await;
     assert_eq!(condition(&session, "ControllerReachable")["status"], "True");
     assert_eq!(backend.calls("create").iter().filter(|call| call.session == id).count(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_controller_that_does_not_come_back_with_the_server_is_said() {
+    let (folder, backend, server) = start().await;
+    let id = server.running().await;
+    server.stop().await;
+    let server = Server::start_with(config(folder.path()), None).await;
+    let mut session = Value::Null;
+    eventually("noted", async || {
+        session = server.session(&id).await;
+        condition(&session, "ControllerReachable")["status"] == "False"
+    })
+    .await;
+    assert_eq!(condition(&session, "ControllerReachable")["reason"], "ControllerNotConnected");
+    assert_eq!(session["phase"], "Running");
+    register(server.control(), "one", &backend).await;
+    eventually("noted", async || {
+        condition(&server.session(&id).await, "ControllerReachable")["status"] == "True"
+    })
+    .await;
     server.stop().await;
 }
 

@@ -19,7 +19,7 @@ use crate::store::Store;
 
 pub(crate) use call::{CallError, ControllerClient};
 pub(crate) use metrics::CallMetrics;
-pub(crate) use probe::{Health, HealthEvent, ProbeLimits};
+pub(crate) use probe::{Health, ProbeLimits};
 pub(crate) use reply::{Observation, Progress, Readiness, Reply};
 
 /// How control calls a controller: any HTTP service that speaks gRPC. The generated server itself is one (in
@@ -42,7 +42,7 @@ pub(crate) struct Fleet {
     limits: ProbeLimits,
     tasks: TaskTracker,
     stop: CancellationToken,
-    events: tokio::sync::mpsc::UnboundedSender<HealthEvent>,
+    events: tokio::sync::mpsc::UnboundedSender<ControllerId>,
     metrics: CallMetrics,
 }
 
@@ -50,7 +50,7 @@ impl Fleet {
     pub(crate) fn new(
         limits: ProbeLimits,
         stop: CancellationToken,
-        events: tokio::sync::mpsc::UnboundedSender<HealthEvent>,
+        events: tokio::sync::mpsc::UnboundedSender<ControllerId>,
         metrics: CallMetrics,
     ) -> Self {
         Self { attached: RwLock::default(), limits, tasks: TaskTracker::new(), stop, events, metrics }

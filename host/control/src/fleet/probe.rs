@@ -35,21 +35,14 @@ impl Health {
     }
 }
 
-/// The health of a controller changed, or was found for the first time.
-#[derive(Debug, Clone)]
-pub(crate) struct HealthEvent {
-    pub(crate) id: ControllerId,
-    pub(crate) status: ControllerStatus,
-    pub(crate) message: String,
-}
-
 pub(super) struct Prober {
     pub(super) id: ControllerId,
     pub(super) controller_type: String,
     pub(super) client: ControllerClient,
     pub(super) store: Arc<dyn Store>,
     pub(super) limits: ProbeLimits,
-    pub(super) events: mpsc::UnboundedSender<HealthEvent>,
+    /// Hears of every change of status, and of the first one.
+    pub(super) events: mpsc::UnboundedSender<ControllerId>,
     /// Absent until the first probe has ended.
     pub(super) health: watch::Sender<Option<Health>>,
     /// The pause between two probes ends when this is notified.
@@ -71,10 +64,12 @@ impl Prober {
             if let Err(error) = self.store.record_probe(&self.id, found).await {
                 tracing::error!(%error, "the result of a probe was not stored");
             }
-            let health = Some(Health { status, message: message.clone() });
-            if self.health.send_if_modified(|known| std::mem::replace(known, health.clone()) != health) {
+            let known = self.health.send_replace(Some(Health { status, message: message.clone() }));
+            if known.as_ref().map(|known| known.status) != Some(status) {
                 tracing::info!(status = status.as_str(), message, "controller");
-                let _ = self.events.send(HealthEvent { id: self.id.clone(), status, message });
+                let _ = self.events.send(self.id.clone());
+            } else if known.is_some_and(|known| known.message != message) {
+                tracing::info!(message, "controller");
             }
             let pause = if status == ControllerStatus::Healthy {
                 retry = FIRST_RETRY;

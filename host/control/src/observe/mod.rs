@@ -1,6 +1,7 @@
 //! Looks at what the backends really have, and lets the reconciler see to what is amiss.
 
 mod drift;
+mod health;
 mod listing;
 mod strays;
 mod watch;
@@ -18,13 +19,15 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use crate::changes::Changes;
-use crate::domain::{
-    Condition, ConditionStatus, Controller, ControllerId, ControllerStatus, Session, condition_type, now,
-    shortened,
-};
-use crate::fleet::{CallError, ControllerClient, Fleet, HealthEvent, Observation};
+use crate::domain::{Controller, ControllerId, ControllerStatus, Session, now, shortened};
+use crate::fleet::{CallError, ControllerClient, Fleet, Observation};
 use crate::store::{ActivitySign, SessionRecord, Store, StoreError};
-use drift::{Sight, change, is_expected};
+#[cfg(test)]
+pub(crate) use drift::{Sight, change};
+#[cfg(not(test))]
+use drift::{Sight, change};
+use drift::is_expected;
+use health::Noted;
 use listing::{Answers, Listing, Seen};
 
 /// Entries asked for at once.
@@ -57,6 +60,8 @@ pub(crate) struct Observer {
     pub(crate) repair_pause: Duration,
     /// Controllers to be looked at before the interval is over.
     pub(crate) asked: Asked,
+    /// What sessions were told about their controllers.
+    pub(crate) noted: Noted,
     /// What is strange about controllers.
     pub(crate) oddities: Mutex<HashMap<ControllerId, Oddities>>,
 }
@@ -102,49 +107,13 @@ enum Unobserved {
 }
 
 impl Observer {
-    /// The controllers that are worth a look.
-    async fn healthy(&self) -> Vec<Controller> {
+    async fn controllers(&self) -> Vec<Controller> {
         match self.store.controllers().await {
-            Ok(mut controllers) => {
-                controllers.retain(|one| one.status == ControllerStatus::Healthy);
-                controllers
-            }
+            Ok(controllers) => controllers,
             Err(error) => {
                 tracing::error!(%error, "controllers cannot be read");
                 Vec::new()
             }
-        }
-    }
-
-    /// Acts on a change of health.
-    pub(crate) async fn health_changed(&self, event: HealthEvent) {
-        let healthy = event.status == ControllerStatus::Healthy;
-        let condition = Condition {
-            kind: condition_type::CONTROLLER_REACHABLE.to_owned(),
-            status: if healthy { ConditionStatus::True } else { ConditionStatus::False },
-            reason: match event.status {
-                ControllerStatus::Healthy => "Answers",
-                ControllerStatus::Unhealthy => "ControllerUnhealthy",
-                ControllerStatus::Offline => "ControllerOffline",
-            }
-            .to_owned(),
-            message: if healthy { String::new() } else { event.message },
-            since: now(),
-        };
-        match self.store.set_controller_condition(&event.id, condition).await {
-            Ok(changed) => changed.iter().for_each(|id| self.changes.changed(id)),
-            Err(error) => tracing::error!(%error, "the health of a controller was not noted at its sessions"),
-        }
-        if healthy {
-            let woken = async {
-                self.store.retry_failing(&event.id).await?;
-                self.store.retry_unplaced(u32::MAX).await
-            };
-            if let Err(error) = woken.await {
-                tracing::error!(%error, "waiting sessions were not woken");
-            }
-            self.wake.notify_one();
-            self.asked.put(event.id);
         }
     }
 
@@ -157,13 +126,20 @@ impl Observer {
         // Asked for while they were being looked at: what the look saw first may be old.
         let mut again = HashSet::new();
         let mut next = Instant::now();
+        let mut early = true;
         loop {
             let everybody = Instant::now() >= next;
             if everybody {
                 next = Instant::now() + interval;
             }
             let asked = self.asked.take();
-            let healthy = self.healthy().await;
+            let mut healthy = self.controllers().await;
+            if everybody {
+                self.note_all(&healthy, early).await;
+                early = false;
+            }
+            // Only they are worth a look.
+            healthy.retain(|one| one.status == ControllerStatus::Healthy);
             watchers.keep(&self, &healthy);
             for id in healthy.into_iter().map(|controller| controller.id) {
                 let asked = asked.contains(&id);
