@@ -371,3 +371,24 @@ async fn the_last_sign_of_a_user_is_kept() {
     assert_eq!(last(&server).await, beat);
     server.stop().await;
 }
+
+/// Each step succeeds or has a good reason not to; only together they lead nowhere.
+#[tokio::test]
+async fn a_backend_that_loses_what_it_stops_ends_in_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = Backend::default();
+    let config = ControlConfig {
+        operation_limit: Duration::from_millis(1500),
+        repair_pause: Duration::from_millis(50),
+        ..config(folder.path())
+    };
+    let server = Server::start_with(config, Some(&backend)).await;
+    let id = server.running().await;
+    backend.with(|state| state.loses = true);
+    server.verb(&id, "hibernate").await;
+    let session = server.phase(&id, "Failed").await;
+    assert_eq!(condition(&session, "Ready")["reason"], "DeadlineExceeded");
+    let made = backend.with(|state| state.made);
+    assert!((2..=10).contains(&made), "{made}");
+    server.stop().await;
+}

@@ -66,10 +66,11 @@ pub fn decide(session: &Session, operation: &Operation, now: DateTime<Utc>) -> S
     };
 
     match step {
-        Step::Call(kind) if !kind.is_removal() && current && kind == operation.kind => {
+        Step::Call(kind) if !kind.is_removal() && current => {
+            // Whatever is next on the way: there is one limit for all of it.
             if operation.deadline.is_some_and(|deadline| deadline <= now) {
                 Step::GiveUp
-            } else if operation.accepted && operation.handle.is_empty() {
+            } else if kind == operation.kind && operation.accepted && operation.handle.is_empty() {
                 Step::Look
             } else {
                 step
@@ -262,6 +263,30 @@ pub(crate) mod tests {
         }
         let deadline = operation.deadline.unwrap();
         assert_eq!(decide(&session, &operation, deadline), Step::GiveUp);
+    }
+
+    #[test]
+    fn all_steps_to_one_end_have_one_deadline() {
+        let limit = std::time::Duration::from_secs(600);
+        let mut session = session(HIBERNATE, true, Phase::Pending);
+        let begun = now();
+        let mut operation = Operation::first(session.id.clone(), begun);
+        operation.prepare(&Step::Call(OperationKind::Create), &session, limit, begun);
+        (operation.failures, operation.internal_failures) = (3, 2);
+        session.phase = Phase::Running;
+        let step = decide(&session, &operation, begun);
+        assert_eq!(step, Step::Call(OperationKind::Hibernate));
+        let (id, deadline) = (operation.id.clone(), operation.deadline.unwrap());
+        operation.prepare(&step, &session, limit, begun + chrono::Duration::minutes(1));
+        assert_eq!((operation.kind, operation.attempt), (OperationKind::Hibernate, 1));
+        assert_ne!(operation.id, id);
+        assert_eq!((operation.deadline, operation.failures, operation.internal_failures), (Some(deadline), 3, 2));
+        session.phase = Phase::Pending;
+        assert_eq!(decide(&session, &operation, deadline), Step::GiveUp, "whatever is next");
+        // Another wish has time of its own.
+        session.generation = session.generation.next();
+        operation.prepare(&Step::Call(OperationKind::Create), &session, limit, deadline);
+        assert!(operation.deadline.unwrap() > deadline && operation.failures == 0);
     }
 
     #[test]

@@ -6,6 +6,11 @@ use chrono::{DateTime, Utc};
 
 use super::{Epoch, Generation, OperationId, Session, SessionId, Step};
 
+/// Pauses before repairs grow up to so many times the first one.
+const LONGEST_PAUSE: u32 = 64;
+/// What has to be repaired no sooner than after so many of the longest pauses is repaired for the first time.
+const MEMORY: u32 = 3;
+
 /// What is done to a session at its controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OperationKind {
@@ -143,6 +148,18 @@ impl Operation {
         };
     }
 
+    /// The session was not as it had been left: when it may be set right, which is later and later if that happens
+    /// again and again. `pause` comes before the second time in a row.
+    pub fn count_repair(&mut self, pause: Duration, at: DateTime<Utc>) -> DateTime<Utc> {
+        let longest = pause.saturating_mul(LONGEST_PAUSE);
+        let memory = delta(longest.saturating_mul(MEMORY));
+        let again = self.repaired_at.is_some_and(|last| at - last < memory);
+        self.repairs = if again { self.repairs.saturating_add(1) } else { 1 };
+        self.repaired_at = Some(at);
+        let Some(doublings) = self.repairs.checked_sub(2) else { return at };
+        at + delta(pause.saturating_mul(2u32.saturating_pow(doublings.min(31))).min(longest))
+    }
+
     /// Starts to remove what a failed creation may have left.
     pub fn begin_clean_up(&mut self, now: DateTime<Utc>) {
         self.renew(now);
@@ -154,12 +171,19 @@ impl Operation {
         self.kind = OperationKind::Create;
     }
 
+    /// Nothing is left to do.
+    pub fn settle(&mut self) {
+        self.next_attempt_at = None;
+        self.deadline = None;
+        self.attempt = 0;
+        self.handle.clear();
+    }
+
     /// Nothing is left to do for the present wish, and nobody had to do anything. `there` says whether the session's
     /// object is there as wished: then it stands as if it had just been made so.
     pub fn rest(&mut self, generation: Generation, there: bool, now: DateTime<Utc>) {
         self.generation = generation;
-        self.next_attempt_at = None;
-        self.attempt = 0;
+        self.settle();
         self.updated_at = now;
         if there {
             (self.accepted, self.established) = (true, true);
@@ -178,19 +202,27 @@ impl Operation {
             Step::Look => self.kind,
             Step::Rest | Step::Place | Step::Forget | Step::GiveUp => return,
         };
-        if kind != self.kind || session.generation != self.generation {
+        if session.generation != self.generation {
             self.renew(now);
-            if session.generation != self.generation {
-                // Whoever wishes anew wants it tried at once again.
-                (self.repairs, self.repaired_at) = (0, None);
-            }
-            self.kind = kind;
+            // Whoever wishes anew wants it tried at once again.
+            (self.repairs, self.repaired_at) = (0, None);
             self.generation = session.generation;
+        } else if kind != self.kind {
+            // Another step on the way to the same end: without a common limit two of them could alternate for ever.
+            let Self { deadline, failures, internal_failures, .. } = *self;
+            let last_error = std::mem::take(&mut self.last_error);
+            self.renew(now);
+            *self = Self { deadline, failures, internal_failures, last_error, ..self.clone() };
         }
+        self.kind = kind;
         if self.deadline.is_none() && !kind.is_removal() {
             self.deadline =
                 chrono::Duration::from_std(limit).ok().and_then(|limit| now.checked_add_signed(limit));
         }
         self.attempt = self.attempt.saturating_add(1);
     }
+}
+
+fn delta(pause: Duration) -> chrono::Duration {
+    chrono::Duration::from_std(pause).unwrap_or(chrono::Duration::days(1))
 }

@@ -24,14 +24,9 @@ use crate::domain::{
 use crate::fleet::{Observation, Readiness};
 use crate::store::{ObservedChange, SessionRecord};
 
-/// Pauses before repairs grow up to so many times the first one.
-const LONGEST_PAUSE: u32 = 64;
-/// What drifts no sooner than after so many of the longest pauses drifts for the first time.
-const MEMORY: u32 = 3;
-
 /// What was seen of one session.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Sight<'a> {
+pub(crate) enum Sight<'a> {
     /// It is there.
     There(&'a Observation),
     /// The backend says that it is not there.
@@ -43,7 +38,7 @@ pub(super) enum Sight<'a> {
 }
 
 /// What a sight of a settled session changes, if anything. `pause` comes before the second repair in a row.
-pub(super) fn change(
+pub(crate) fn change(
     record: &SessionRecord,
     sight: Sight<'_>,
     pause: Duration,
@@ -134,15 +129,9 @@ fn repair(
     // Nobody has worked in what is made anew: if that fails, it may be removed.
     operation.established &= matches!(sight, Sight::There(_));
 
-    let longest = pause.saturating_mul(LONGEST_PAUSE);
-    let memory = delta(longest.saturating_mul(MEMORY));
-    let again = operation.repaired_at.is_some_and(|last| at - last < memory);
-    operation.repairs = if again { operation.repairs.saturating_add(1) } else { 1 };
-    operation.repaired_at = Some(at);
+    let due = operation.count_repair(pause, at);
     let mut message = format!("{found}; {remedy}");
     if operation.repairs > 1 {
-        let doublings = operation.repairs.saturating_sub(2).min(31);
-        let due = at + delta(pause.saturating_mul(2u32.saturating_pow(doublings)).min(longest));
         operation.next_attempt_at = Some(due);
         message = format!(
             "{found}, for the {}. time in a row; {remedy} not before {}",
@@ -153,10 +142,6 @@ fn repair(
     operation.message.clone_from(&message);
     set(session, condition_type::DRIFTED, ConditionStatus::True, reason, message, at);
     operation
-}
-
-fn delta(pause: Duration) -> chrono::Duration {
-    chrono::Duration::from_std(pause).unwrap_or(chrono::Duration::days(1))
 }
 
 fn set(

@@ -39,6 +39,8 @@ pub(super) struct Circumstances {
     pub(super) longest_look_pause: Duration,
     /// How long the trace of a removed session is kept.
     pub(super) keep_tombstone: Duration,
+    /// How long it waits before a session that the backend lost a second time is made again.
+    pub(super) repair_pause: Duration,
     /// A step does not take longer, unless the whole machine slept.
     pub(super) longest_step: Duration,
     /// The last probe of the controller found that its backend answers.
@@ -164,10 +166,7 @@ impl<'a> Outcome<'a> {
 
     /// Nothing more to do for this wish.
     fn settle(&mut self) {
-        let operation = self.operation();
-        operation.next_attempt_at = None;
-        operation.handle.clear();
-        operation.attempt = 0;
+        self.operation().settle();
         self.record.wish_answered = true;
     }
 
@@ -371,7 +370,13 @@ impl<'a> Outcome<'a> {
             "NotFound",
             "the backend does not have the session; it is made again",
         );
-        self.look_again();
+        // A backend that loses what it is told to stop would be made to make it again at once, without end.
+        let (now, pause) = (self.around.now, self.around.repair_pause);
+        let due = self.operation().count_repair(pause, now);
+        match (due - now).to_std() {
+            Ok(pause) if !pause.is_zero() => self.again_in(pause),
+            _ => self.look_again(),
+        }
     }
 
     fn time_up(&mut self) {

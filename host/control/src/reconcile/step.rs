@@ -109,6 +109,7 @@ impl Reconciler {
             jitter: rand::random::<f64>(),
             longest_look_pause: self.config.longest_look_pause,
             keep_tombstone: self.config.keep_tombstones,
+            repair_pause: self.config.repair_pause,
             longest_step: self.config.call_timeout + super::LEASE_MARGIN,
             controller_healthy: controller
                 .and_then(|id| self.fleet.health(id))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::{SessionRecord, StepRecord};
+use super::{ObservedChange, SessionRecord, StepRecord};
 use crate::domain::{Epoch, Phase, Step, Wish, WishedState, decide};
 
 /// What becomes of a row.
@@ -85,6 +85,21 @@ impl SessionRecord {
         operation.epoch = operation.epoch.next();
         operation.updated_at = at;
         Some(step)
+    }
+
+    /// Takes over what was observed of it while it was settled.
+    pub(crate) fn observe(&mut self, change: ObservedChange, at: DateTime<Utc>) {
+        let Self { session, operation } = self;
+        session.phase = change.phase;
+        session.conditions = change.conditions;
+        if let Some(node_id) = change.node_id {
+            session.node_id = node_id;
+        }
+        session.updated_at = at;
+        if let Some(repair) = change.repair {
+            *operation = repair;
+            operation.updated_at = at;
+        }
     }
 
     /// Applies the outcome of a step that was claimed under `epoch`.

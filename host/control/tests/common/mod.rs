@@ -93,6 +93,8 @@ pub struct State {
     pub progress: Vec<Condition>,
     pub poll_after: Option<Duration>,
     pub no_hibernation: bool,
+    /// What is told to stop is lost.
+    pub loses: bool,
     /// Watching is offered among the capabilities …
     pub watchable: bool,
     /// … and refused all the same.
@@ -214,6 +216,10 @@ impl Backend {
         let id = seen.session.clone();
         let mut there = true;
         let turn = |state: &mut State| match state.objects.get_mut(&id) {
+            Some(_) if state.loses && phase == "Hibernated" => {
+                state.objects.remove(&id);
+                there = false;
+            }
             Some(object) => *object = phase.into(),
             None => there = false,
         };

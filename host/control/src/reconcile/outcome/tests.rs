@@ -20,6 +20,7 @@ fn around() -> Circumstances {
         jitter: 1.0,
         longest_look_pause: Duration::from_secs(3),
         keep_tombstone: Duration::from_secs(1),
+        repair_pause: Duration::from_secs(10),
         longest_step: Duration::from_secs(80),
         controller_healthy: true,
     }

@@ -31,19 +31,14 @@ pub(super) async fn record(
     let mut changed = Vec::new();
     for change in changes {
         let found = operations::untouched(db, &change).await?;
-        let Some(SessionRecord { mut session, operation: _ }) = found else { continue };
-        let before = session.clone();
-        let at = now();
-        session.phase = change.phase;
-        session.conditions = change.conditions;
-        if let Some(node_id) = change.node_id {
-            session.node_id = node_id;
-        }
-        session.updated_at = at;
+        let Some(mut record) = found else { continue };
+        let before = record.session.clone();
+        let repaired = change.repair.is_some();
+        record.observe(change, now());
+        let SessionRecord { session, operation } = record;
         sessions::store_observed(db, &session).await?;
         events::tell(db, &session, Happening::of_change(&before, &session)).await?;
-        if let Some(mut operation) = change.repair {
-            operation.updated_at = at;
+        if repaired {
             operations::store(db, &session, &operation, None).await?;
         }
         changed.push(session.id);
