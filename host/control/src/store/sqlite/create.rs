@@ -22,11 +22,10 @@ const FIRST_RETRY: chrono::Duration = chrono::Duration::seconds(1);
 pub(super) async fn create(db: &mut SqliteConnection, new: NewSession) -> Result<Created, StoreError> {
     let NewSession { mut session, placer, idempotency, render } = new;
     let at = now();
-    if let Some(key) = &idempotency {
-        if let Some(answer) = earlier_answer(db, key, at).await? {
-            return Ok(answer);
-        }
-        forget_expired(db, key, at).await?;
+    if let Some(key) = &idempotency
+        && let Some(answer) = earlier_answer(db, key, at).await?
+    {
+        return Ok(answer);
     }
 
     let mut operation = Operation::first(session.id.clone(), at);
@@ -215,6 +214,7 @@ pub(super) async fn store_answer(
     response: String,
     at: DateTime<Utc>,
 ) -> Result<(), StoreError> {
+    forget_expired(db, key, at).await?;
     let keep = chrono::Duration::from_std(key.keep).unwrap_or(chrono::Duration::days(1));
     sqlx::query(
         "INSERT INTO idempotency_keys (caller, key, body_hash, session_id, response, created_at, expires_at) \

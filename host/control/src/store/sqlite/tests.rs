@@ -186,6 +186,11 @@ async fn a_key_gives_the_same_answer() {
     let one = stored(&store, with(gone.clone())).await;
     let two = stored(&store, with(gone)).await;
     assert_ne!(one.session.id, two.session.id, "an expired key binds nothing");
+    for state in [WishedState::Hibernated, WishedState::Running] {
+        let idempotency = Some(IdempotencyKey { keep: Duration::ZERO, ..key("late", "wish") });
+        let wish = NewWish { session_id: one.session.id.clone(), state, idempotency, render: |_| "wish".into() };
+        assert!(matches!(store.wish(wish).await.unwrap(), Wished::Stored(_)), "{state:?}");
+    }
 }
 
 #[tokio::test]
