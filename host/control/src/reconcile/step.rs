@@ -99,7 +99,8 @@ impl Reconciler {
             super::backoff::after_failure(claimed.operation.failures + 3, None, rand::random::<f64>());
         let pause = pause.max(Duration::from_secs(1));
         let retry_at = now() + chrono::Duration::from_std(pause).unwrap_or(chrono::Duration::seconds(30));
-        self.store.place_session(&claimed.lease, std::sync::Arc::new(placer), retry_at).await
+        let served = claimed.session.generation;
+        self.store.place_session(&claimed.lease, served, std::sync::Arc::new(placer), retry_at).await
     }
 
     async fn record(&self, claimed: &Claimed, answer: Answer) -> Result<Recorded, StoreError> {

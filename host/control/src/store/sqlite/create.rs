@@ -8,8 +8,8 @@ use sqlx::{Row as _, SqliteConnection};
 
 use super::{controllers, events, operations, sessions};
 use crate::domain::{
-    Condition, ConditionStatus, ControllerId, Happening, Operation, Session, SessionId, Wish, condition_type,
-    now,
+    Condition, ConditionStatus, ControllerId, Generation, Happening, Operation, Session, SessionId,
+    condition_type, now,
 };
 use crate::store::{
     Created, IdempotencyKey, Lease, NewSession, PlacementDecision, Placer, Recorded, SessionRecord,
@@ -62,6 +62,7 @@ pub(super) async fn create(db: &mut SqliteConnection, new: NewSession) -> Result
 pub(super) async fn place(
     db: &mut SqliteConnection,
     lease: Lease,
+    served: Generation,
     placer: Arc<dyn Placer>,
     retry_at: DateTime<Utc>,
 ) -> Result<Recorded, StoreError> {
@@ -73,8 +74,8 @@ pub(super) async fn place(
     operation.next_attempt_at = Some(at);
     operation.updated_at = at;
     session.updated_at = at;
-    // The wish may have changed since the claim; then there is nothing to place.
-    if matches!(session.wish, Wish::State(_)) && session.placed.is_none() {
+    // The wish may have changed since the claim; then what is next is decided anew.
+    if session.generation == served && session.placed.is_none() {
         match placer.place(&controllers::all(db).await?) {
             PlacementDecision::On(id, controller_type) => {
                 controllers::count(db, &id, 1).await?;

@@ -166,7 +166,7 @@ impl Store for SqliteStore {
         self.writer.run(move |db| Box::pin(wishes::record_activity(db, signs))).await
     }
 
-    async fn claim_due(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
+    async fn claim_due(&self, request: ClaimRequest) -> Result<Claims, StoreError> {
         self.writer.run(move |db| Box::pin(operations::claim_due(db, request))).await
     }
 
@@ -182,11 +182,12 @@ impl Store for SqliteStore {
     async fn place_session(
         &self,
         lease: &Lease,
+        served: Generation,
         placer: Arc<dyn Placer>,
         retry_at: DateTime<Utc>,
     ) -> Result<Recorded, StoreError> {
         let lease = lease.clone();
-        self.writer.run(move |db| Box::pin(create::place(db, lease, placer, retry_at))).await
+        self.writer.run(move |db| Box::pin(create::place(db, lease, served, placer, retry_at))).await
     }
 
     async fn retry_unplaced(&self, limit: u32) -> Result<u64, StoreError> {

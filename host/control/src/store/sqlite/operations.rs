@@ -7,7 +7,8 @@ use super::rows::{record, select_sessions};
 use super::{events, sessions};
 use crate::domain::{ControllerId, Happening, Operation, Session, now};
 use crate::store::{
-    Applied, ClaimRequest, Claimed, Lease, ObservedChange, Recorded, SessionRecord, StepRecord, StoreError,
+    Applied, ClaimRequest, Claimed, Claims, Lease, ObservedChange, Recorded, SessionRecord, StepRecord,
+    StoreError,
 };
 
 /// A row that cannot be read is looked at again after so long, so that it does not hold up the others.
@@ -112,8 +113,8 @@ pub(super) async fn claimed(
 pub(super) async fn claim_due(
     db: &mut SqliteConnection,
     request: ClaimRequest,
-) -> Result<Vec<Claimed>, StoreError> {
-    let mut all = Vec::new();
+) -> Result<Claims, StoreError> {
+    let mut all = Claims::default();
     for (controller, room) in &request.queues {
         renew(db, queue(controller.as_ref()), &request).await?;
         let rows = sqlx::query(select_sessions!(
@@ -129,7 +130,11 @@ pub(super) async fn claim_due(
             match record(row) {
                 Ok(found) => {
                     let leased_until = row.try_get("op_leased_until")?;
-                    all.extend(claim_one(db, found, leased_until, &request).await?);
+                    let id = found.session.id.clone();
+                    match claim_one(db, found, leased_until, &request).await? {
+                        Some(claimed) => all.work.push(claimed),
+                        None => all.rested.push(id),
+                    }
                 }
                 Err(error) => {
                     let id: String = row.try_get("id")?;
