@@ -392,3 +392,22 @@ async fn a_backend_that_loses_what_it_stops_ends_in_failure() {
     assert!((2..=10).contains(&made), "{made}");
     server.stop().await;
 }
+
+/// A backend that restarts may forget what it has taken.
+#[tokio::test]
+async fn what_was_taken_and_forgotten_is_wished_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = Backend::default();
+    let config = ControlConfig { longest_look_pause: Duration::from_millis(5), ..config(folder.path()) };
+    let server = Server::start_with(config, Some(&backend)).await;
+    let id = server.running().await;
+    server.verb(&id, "hibernate?wait=30s").await;
+    backend.script("wake", [Act::Accept]);
+    server.verb(&id, "wake").await;
+    eventually("taken", async || backend.phase_of(&id).unwrap() == "Pending").await;
+    backend.by_hand(&id, Some("Hibernated"));
+    server.phase(&id, "Running").await;
+    let wakes = backend.calls("wake");
+    assert_eq!((wakes.len(), &wakes[0].operation), (2, &wakes[1].operation));
+    server.stop().await;
+}

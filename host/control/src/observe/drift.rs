@@ -58,7 +58,12 @@ pub(crate) fn change(
     let act = is_left_over(session, operation, sight) || (!wait && decide(&after, &anew, at) != Step::Rest);
     let repair = act.then(|| repair(&mut after, &anew, sight, pause, at));
     if !act && !wait && after.conditions.holds(condition_type::DRIFTED) {
-        set(&mut after, condition_type::DRIFTED, ConditionStatus::False, "Resolved", String::new(), at);
+        let (reason, message) = if after.wish.is_fulfilled_by(after.phase) {
+            ("Resolved", "")
+        } else {
+            ("GivenUp", "it could not be set right")
+        };
+        set(&mut after, condition_type::DRIFTED, ConditionStatus::False, reason, message.to_owned(), at);
     }
     if after == *session && repair.is_none() {
         return None;
@@ -171,16 +176,17 @@ fn reachable(session: &mut Session, at: DateTime<Utc>) {
 
 /// The backend has nothing under this id.
 fn missing(session: &mut Session, at: DateTime<Utc>) {
-    if !is_expected(session) {
-        // That is as it should be, or as it is known.
-        return;
+    let expected = is_expected(session);
+    let known = session.conditions.get(condition_type::OBJECT_PRESENT);
+    if expected || known.is_some_and(|known| known.status != ConditionStatus::False) {
+        let message = "the backend does not have the session any more".to_owned();
+        set(session, condition_type::OBJECT_PRESENT, ConditionStatus::False, "Missing", message, at);
     }
-    session.phase = Phase::Pending;
-    for (kind, reason, message) in [
-        (condition_type::OBJECT_PRESENT, "Missing", "the backend does not have the session any more"),
-        (condition_type::READY, "ObjectMissing", "the session is made again"),
-    ] {
-        set(session, kind, ConditionStatus::False, reason, message.to_owned(), at);
+    // Otherwise it is as it should be, or as it is known.
+    if expected {
+        session.phase = Phase::Pending;
+        let message = "the session is made again".to_owned();
+        set(session, condition_type::READY, ConditionStatus::False, "ObjectMissing", message, at);
     }
 }
 
@@ -197,11 +203,7 @@ fn doubtful(session: &mut Session, at: DateTime<Utc>) {
 fn there(session: &mut Session, operation: &Operation, seen: &Observation, at: DateTime<Utc>) {
     // A session that failed before its backend ever took it is not saved by an object of the same name. One that
     // was given up later is, if it got there after all; anything else would only be given up again, without end.
-    let got_there = matches!(
-        (session.wish, seen.phase),
-        (Wish::State(WishedState::Running), Phase::Running)
-            | (Wish::State(WishedState::Hibernated), Phase::Hibernated)
-    );
+    let got_there = seen.phase != Phase::Terminated && session.wish.is_fulfilled_by(seen.phase);
     if session.phase != Phase::Failed || (operation.accepted && got_there) {
         ready(session, seen, at);
         session.phase = seen.phase;
@@ -305,6 +307,19 @@ mod tests {
         assert_eq!(going.map(|change| (change.phase, change.repair.is_some())), Some((Phase::Running, true)));
         let ended = record(Wish::State(WishedState::Terminated), Phase::Terminated);
         assert!(change(&ended, Sight::Missing, PAUSE, now()).is_none());
+    }
+
+    #[test]
+    fn what_is_said_of_one_that_failed_stays_true() {
+        let mut failed = record(RUN, Phase::Failed);
+        for (kind, reason) in [(condition_type::OBJECT_PRESENT, "Present"), (condition_type::DRIFTED, "ObjectGone")] {
+            set(&mut failed.session, kind, ConditionStatus::True, reason, String::new(), now());
+        }
+        let change = change(&failed, Sight::Missing, PAUSE, now()).unwrap();
+        assert!(change.repair.is_none() && change.phase == Phase::Failed);
+        let said = |kind| change.conditions.get(kind).map(|one| (one.status, one.reason.as_str()));
+        assert_eq!(said(condition_type::OBJECT_PRESENT), Some((ConditionStatus::False, "Missing")));
+        assert_eq!(said(condition_type::DRIFTED), Some((ConditionStatus::False, "GivenUp")));
     }
 
     #[test]

@@ -208,7 +208,7 @@ impl Model {
         let SessionRecord { session, operation } = &self.record;
         let kept = matches!(session.wish, Wish::State(WishedState::Running | WishedState::Hibernated));
         let there = self.backend.object.is_some() && kept;
-        let usable = operation.is_settled() && is_wished(&self.record, session.phase);
+        let usable = operation.is_settled() && session.wish.is_fulfilled_by(session.phase);
         self.precious = there && (self.precious || usable);
     }
 
@@ -258,7 +258,7 @@ impl Model {
             controller_healthy: true,
         };
         let fulfilled = match &answer {
-            Answer::Reply(Reply::Stands(seen)) => is_wished(&self.record, seen.phase),
+            Answer::Reply(Reply::Stands(seen)) => self.record.session.wish.is_fulfilled_by(seen.phase),
             _ => false,
         };
         let record = outcome(&claimed, answer, around);
@@ -302,14 +302,6 @@ impl Model {
             self.happen(event);
             self.settle();
         }
-    }
-}
-
-fn is_wished(record: &SessionRecord, phase: Phase) -> bool {
-    match record.session.wish {
-        Wish::State(WishedState::Running) => phase == Phase::Running,
-        Wish::State(WishedState::Hibernated) => phase == Phase::Hibernated,
-        Wish::State(WishedState::Terminated) | Wish::Gone { .. } => phase == Phase::Terminated,
     }
 }
 

@@ -7,13 +7,16 @@ use tonic::Code;
 
 use super::backoff;
 use crate::domain::{
-    Condition, ConditionStatus, OperationKind, Phase, Step, Wish, WishedState, condition_type,
+    Condition, ConditionStatus, Operation, OperationKind, Phase, Step, condition_type,
 };
 use crate::fleet::{CallError, Observation, Progress, Readiness, Reply};
 use crate::store::{Claimed, StepRecord};
 
 /// A controller's own faults are retried so often.
 const INTERNAL_RETRIES: u32 = 5;
+
+/// What a controller took is asked for again after so many steps without any effect: about half a minute.
+const LOOKS_BEFORE_ASKING_AGAIN: u32 = 12;
 
 const CLEAN_UP: Step = Step::Call(OperationKind::CleanUp);
 
@@ -106,7 +109,7 @@ impl<'a> Outcome<'a> {
         took.min(signed(self.around.longest_step))
     }
 
-    fn operation(&mut self) -> &mut crate::domain::Operation {
+    fn operation(&mut self) -> &mut Operation {
         &mut self.record.operation
     }
 
@@ -156,6 +159,14 @@ impl<'a> Outcome<'a> {
         }
     }
 
+    /// The object is not there any more, if anybody thought that it is.
+    fn removed(&mut self) {
+        let present = self.claimed.session.conditions.get(condition_type::OBJECT_PRESENT);
+        if present.is_some_and(|known| known.status != ConditionStatus::False) {
+            self.condition(condition_type::OBJECT_PRESENT, ConditionStatus::False, "Removed", "");
+        }
+    }
+
     /// The controller said how the session stands: what failed before is over.
     fn forget_failures(&mut self) {
         let operation = self.operation();
@@ -189,6 +200,7 @@ impl<'a> Outcome<'a> {
                 self.settle();
                 self.operation().end_clean_up();
                 self.undrifted();
+                self.removed();
             }
             Reply::InProgress(Progress { handle, poll_after, .. }) => {
                 self.operation().handle = handle;
@@ -225,6 +237,7 @@ impl<'a> Outcome<'a> {
                 self.record.node_id = Some(String::new());
                 self.report(Some(Vec::new()));
                 self.undrifted();
+                self.removed();
                 self.operation().established = false;
                 self.condition(condition_type::READY, ConditionStatus::False, "Terminated", "");
                 self.operation().message.clear();
@@ -258,7 +271,7 @@ impl<'a> Outcome<'a> {
         }
         self.condition(condition_type::READY, status, &reason, &message);
 
-        let wished = self.is_wished(phase);
+        let wished = self.claimed.session.wish.is_fulfilled_by(phase);
         if wished {
             self.undrifted();
             self.operation().established |= phase != Phase::Terminated;
@@ -268,24 +281,27 @@ impl<'a> Outcome<'a> {
             self.settle();
         } else {
             // Taken, but not there yet. What comes next is decided from the phase; objects that are gone again
-            // have to be asked for anew.
-            self.operation().accepted = phase != Phase::Terminated;
+            // have to be asked for anew, and what has not moved for long may have been forgotten.
+            self.operation().accepted = phase != Phase::Terminated && !self.is_forgotten(phase);
             self.look_again();
         }
     }
 
-    fn is_wished(&self, phase: Phase) -> bool {
-        match self.claimed.session.wish {
-            Wish::State(WishedState::Running) => phase == Phase::Running,
-            Wish::State(WishedState::Hibernated) => phase == Phase::Hibernated,
-            Wish::State(WishedState::Terminated) | Wish::Gone { .. } => phase == Phase::Terminated,
-        }
+    /// Whether many looks have shown what was there before the call. The wish may not have outlived a restart of the
+    /// backend.
+    fn is_forgotten(&self, phase: Phase) -> bool {
+        let Operation { kind, attempt, .. } = self.claimed.operation;
+        let unmoved = matches!(
+            (kind, phase),
+            (OperationKind::Wake, Phase::Hibernated) | (OperationKind::Hibernate, Phase::Running)
+        );
+        self.claimed.step == Step::Look && unmoved && attempt.is_multiple_of(LOOKS_BEFORE_ASKING_AGAIN)
     }
 
     /// The time is up, unless it got there after all, or failed for a reason of its own.
     fn last_look(&mut self, reply: Reply) {
         match reply {
-            Reply::Stands(seen) if self.is_wished(seen.phase) || seen.phase == Phase::Failed => {
+            Reply::Stands(seen) if self.claimed.session.wish.is_fulfilled_by(seen.phase) || seen.phase == Phase::Failed => {
                 self.stands(seen);
             }
             _ => self.time_up(),
@@ -364,6 +380,12 @@ impl<'a> Outcome<'a> {
         operation.established = false;
         operation.handle.clear();
         self.record.phase = Some(Phase::Pending);
+        self.condition(
+            condition_type::OBJECT_PRESENT,
+            ConditionStatus::False,
+            "Missing",
+            "the backend does not have the session any more",
+        );
         self.condition(
             condition_type::READY,
             ConditionStatus::False,

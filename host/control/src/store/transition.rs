@@ -53,11 +53,7 @@ impl SessionRecord {
         }
         session.observed_generation = Some(session.generation);
         session.updated_at = at;
-        let there = matches!(
-            (session.wish, session.phase),
-            (Wish::State(WishedState::Running), Phase::Running)
-                | (Wish::State(WishedState::Hibernated), Phase::Hibernated)
-        );
+        let there = session.phase != Phase::Terminated && session.wish.is_fulfilled_by(session.phase);
         operation.rest(session.generation, there, at);
         true
     }

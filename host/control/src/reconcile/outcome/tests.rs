@@ -3,7 +3,7 @@
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::*;
-use crate::domain::{EnvVar, Operation, decide, now, test_session};
+use crate::domain::{EnvVar, Wish, WishedState, decide, now, test_session};
 use crate::store::Lease;
 
 fn claimed(step: Step, wish: Wish) -> Claimed {
@@ -400,4 +400,50 @@ fn secrets_do_not_come_back_in_messages() {
     assert_eq!(record.reported.as_ref().unwrap().len(), 2);
     assert!(!format!("{record:?}").contains("hunter22"));
     assert_eq!(ready(&record).status, ConditionStatus::False, "the backend denies it");
+}
+
+#[test]
+fn what_a_controller_took_and_forgot_is_asked_for_again() {
+    for (state, kind, before, other) in [
+        (WishedState::Running, OperationKind::Wake, Phase::Hibernated, Phase::Pending),
+        (WishedState::Hibernated, OperationKind::Hibernate, Phase::Running, Phase::Pending),
+    ] {
+        let mut looking = claimed(Step::Call(kind), Wish::State(state));
+        let id = looking.operation.id.clone();
+        looking.step = Step::Look;
+        looking.operation.accepted = true;
+        let mut looks = 0;
+        while looking.operation.accepted && looks < 100 {
+            looks += 1;
+            looking.operation.prepare(&Step::Look, &looking.session, Duration::from_secs(600), now());
+            assert!(outcome(&looking, stands(other), around()).operation.accepted, "it moves");
+            looking.operation = outcome(&looking, stands(before), around()).operation;
+        }
+        assert!((5..20).contains(&looks), "{looks}");
+        let mut session = looking.session.clone();
+        session.phase = before;
+        assert_eq!(decide(&session, &looking.operation, now()), Step::Call(kind));
+        assert_eq!(looking.operation.id, id, "the same operation");
+    }
+}
+
+#[test]
+fn whether_the_object_is_there_is_said_when_it_goes() {
+    let present = |record: &StepRecord| {
+        let mut all = record.conditions.iter();
+        all.find(|one| one.kind == condition_type::OBJECT_PRESENT).map(|one| (one.status, one.reason.clone()))
+    };
+    assert_eq!(present(&outcome(&delete(), Answer::Reply(Reply::Gone), around())), None, "nobody said it is");
+    let mut clean_up = create();
+    clean_up.step = CLEAN_UP;
+    for mut claimed in [delete(), clean_up] {
+        let kind = condition_type::OBJECT_PRESENT.to_owned();
+        let (status, reason) = (ConditionStatus::Unknown, "NotListed".to_owned());
+        claimed.session.conditions.set(Condition { kind, status, reason, message: String::new(), since: now() });
+        let record = outcome(&claimed, Answer::Reply(Reply::Gone), around());
+        assert_eq!(present(&record), Some((ConditionStatus::False, "Removed".to_owned())));
+    }
+    let wake = claimed(Step::Call(OperationKind::Wake), Wish::State(WishedState::Running));
+    let record = outcome(&wake, error(Code::NotFound), around());
+    assert_eq!(present(&record), Some((ConditionStatus::False, "Missing".to_owned())));
 }
