@@ -402,6 +402,35 @@ async fn an_event_leads_to_a_question_and_the_answer_decides() {
 }
 
 #[tokio::test]
+async fn events_that_tell_of_many_losses_are_not_believed_either() {
+    let backend = Backend::default();
+    let (_folder, server) = start_watching(&backend).await;
+    let mut ids = Vec::new();
+    for _ in 0..12 {
+        ids.push(server.running().await);
+    }
+    eventually("watched", async || backend.with(|state| state.watches == 1)).await;
+    let lists = backend.with(|state| state.lists);
+    // Once made again, one is not told of a second time.
+    backend.with(|state| state.objects.clear());
+    for id in &ids {
+        backend.touch(id);
+    }
+    eventually("listed", async || backend.with(|state| state.lists > lists)).await;
+    eventually("doubted", async || {
+        let mut doubted = 0;
+        for id in &ids {
+            let session = server.session(id).await;
+            doubted += u32::from(condition(&session, "ObjectPresent")["reason"] == "NotListed");
+        }
+        doubted == 7
+    })
+    .await;
+    assert_eq!(backend.with(|state| state.made), 12 + 5);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_flood_of_events_is_a_few_questions() {
     let backend = Backend::default();
     let (_folder, server) = start_watching(&backend).await;

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
-use futures::stream::{self, FuturesUnordered};
+use futures::stream;
 use streamspace_proto::controller::v1 as proto;
 use tokio::sync::Notify;
+use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tonic::Code;
 
@@ -84,11 +85,49 @@ impl Asked {
     }
 }
 
+/// Passes under way, each a task of its own: one that panics ends no other.
+#[derive(Default)]
+struct Passes {
+    tasks: JoinSet<()>,
+    controllers: HashMap<Id, ControllerId>,
+}
+
+impl Passes {
+    fn is_busy(&self, id: &ControllerId) -> bool {
+        self.controllers.values().any(|busy| busy == id)
+    }
+
+    fn start(&mut self, observer: &Arc<Observer>, id: ControllerId, in_turn: bool) {
+        let task = self.tasks.spawn(Arc::clone(observer).observe(id.clone(), in_turn));
+        self.controllers.insert(task.id(), id);
+    }
+
+    /// Returns the controller of a pass that has ended; never, if there is none.
+    async fn ended(&mut self) -> ControllerId {
+        loop {
+            let ended = match self.tasks.join_next_with_id().await {
+                Some(Ok((task, ()))) => task,
+                Some(Err(error)) => {
+                    tracing::error!(%error, "a controller was not observed");
+                    error.id()
+                }
+                None => std::future::pending().await,
+            };
+            if let Some(id) = self.controllers.remove(&ended) {
+                return id;
+            }
+        }
+    }
+}
+
 /// What one pass over a controller leaves to be remembered for the next.
 #[derive(Debug, Default)]
 pub(crate) struct Oddities {
     /// Passes in a row that missed far too many sessions.
     losses: u32,
+    /// Sessions that the last pass expected, and those that were believed to be gone since then.
+    expected: usize,
+    gone_since: usize,
     /// Objects with its mark that belong to nobody.
     strays: usize,
 }
@@ -121,8 +160,7 @@ impl Observer {
     /// changes by themselves. One that is still being looked at is left out and holds up nobody.
     pub(crate) async fn run(self: Arc<Self>, interval: Duration) {
         let mut watchers = watch::Watchers::default();
-        let mut under_way = FuturesUnordered::new();
-        let mut busy = HashSet::new();
+        let mut under_way = Passes::default();
         // Asked for while they were being looked at: what the look saw first may be old.
         let mut again = HashSet::new();
         let mut next = Instant::now();
@@ -146,16 +184,15 @@ impl Observer {
                 if !everybody && !asked {
                     continue;
                 }
-                if busy.insert(id.clone()) {
-                    under_way.push(self.observe(id));
+                if !under_way.is_busy(&id) {
+                    under_way.start(&self, id, everybody);
                 } else if asked {
                     again.insert(id);
                 }
             }
             loop {
                 tokio::select! {
-                    Some(id) = under_way.next() => {
-                        busy.remove(&id);
+                    id = under_way.ended() => {
                         if again.remove(&id) {
                             self.asked.put(id);
                         }
@@ -167,19 +204,23 @@ impl Observer {
         }
     }
 
-    /// Looks at one controller, and gives its id back.
+    /// Looks at one controller.
     #[tracing::instrument(name = "observe", skip_all, fields(controller = %id))]
-    async fn observe(&self, id: ControllerId) -> ControllerId {
-        let Some(client) = self.fleet.client(&id) else { return id };
-        match self.observe_inner(&id, &client).await {
+    async fn observe(self: Arc<Self>, id: ControllerId, in_turn: bool) {
+        let Some(client) = self.fleet.client(&id) else { return };
+        match self.observe_inner(&id, &client, in_turn).await {
             Ok(0) => {}
             Ok(changed) => tracing::info!(changed, "sessions were not as they were known"),
             Err(error) => tracing::warn!(%error, "not observed; nothing is changed"),
         }
-        id
     }
 
-    async fn observe_inner(&self, id: &ControllerId, client: &ControllerClient) -> Result<usize, Unobserved> {
+    async fn observe_inner(
+        &self,
+        id: &ControllerId,
+        client: &ControllerClient,
+        in_turn: bool,
+    ) -> Result<usize, Unobserved> {
         // What settled after this moment may be missing from the listing.
         let begun = now();
         let known = self.store.settled_sessions(id, begun).await?;
@@ -191,7 +232,7 @@ impl Observer {
             }
             Err(error) => return Err(error),
         };
-        let doubtful = self.doubt(id, client, &known, &mut seen).await;
+        let doubtful = self.doubt(id, client, &known, &mut seen, in_turn).await;
         let sights = known.iter().map(|record| match seen.of(&record.session) {
             Sight::Missing if doubtful => (record, Sight::Doubtful),
             sight => (record, sight),
@@ -210,16 +251,23 @@ impl Observer {
         client: &ControllerClient,
         known: &[SessionRecord],
         seen: &mut Seen,
+        in_turn: bool,
     ) -> bool {
         let expected = known.iter().filter(|record| is_expected(&record.session));
         let lost: Vec<_> =
             expected.clone().filter(|record| seen.of(&record.session) == Sight::Missing).cloned().collect();
-        let too_many = lost.len() > most_at_once(expected.count());
+        let expected = expected.count();
+        let too_many = lost.len() > most_at_once(expected);
         let passes = {
             let mut oddities = self.oddities();
-            let losses = &mut oddities.entry(id.clone()).or_default().losses;
-            *losses = if too_many { losses.saturating_add(1) } else { 0 };
-            *losses
+            let oddities = oddities.entry(id.clone()).or_default();
+            (oddities.expected, oddities.gone_since) = (expected, 0);
+            oddities.losses = match too_many {
+                // Passes out of turn may follow one another within moments: a backend has had no time to come back.
+                true => oddities.losses.saturating_add(u32::from(in_turn)),
+                false => 0,
+            };
+            oddities.losses
         };
         if too_many {
             tracing::error!(
@@ -301,6 +349,15 @@ impl Observer {
         answers.into_iter().flatten().collect()
     }
 
+    /// Whether one more session may be believed to be gone before everything is listed again.
+    fn may_be_gone(&self, id: &ControllerId) -> bool {
+        let mut oddities = self.oddities();
+        let Oddities { expected, gone_since, .. } = oddities.entry(id.clone()).or_default();
+        let may = *gone_since < most_at_once(*expected);
+        *gone_since += usize::from(may);
+        may
+    }
+
     fn oddities(&self) -> MutexGuard<'_, HashMap<ControllerId, Oddities>> {
         self.oddities.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -332,7 +389,7 @@ async fn ask(
     };
     match client.status(request, timeout).await.and_then(Observation::read) {
         Ok(observation) => Some((id, Some(observation))),
-        Err(error) if error.code == Code::NotFound => Some((id, None)),
+        Err(error) if error.code == Code::NotFound && error.from_controller => Some((id, None)),
         Err(error) => {
             let (reason, message) = (session.spec.scrub(&error.reason), session.spec.scrub(&error.message));
             tracing::warn!(session = id, reason, message, "status not known");
