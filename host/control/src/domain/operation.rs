@@ -91,7 +91,7 @@ pub struct Operation {
     pub repairs: u32,
     /// When that was last seen.
     pub repaired_at: Option<DateTime<Utc>>,
-    /// When the row last changed.
+    /// When its work last changed. That something is due sooner alone does not count.
     pub updated_at: DateTime<Utc>,
 }
 

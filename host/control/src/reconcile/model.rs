@@ -249,6 +249,7 @@ impl Model {
     fn end(&mut self) {
         let Some((claimed, answer)) = self.under_way.take() else { return };
         let around = Circumstances {
+            begun: claimed.operation.updated_at,
             now: self.now,
             jitter: 0.5,
             longest_look_pause: Duration::from_secs(3),
@@ -258,7 +259,7 @@ impl Model {
             controller_healthy: true,
         };
         let fulfilled = match &answer {
-            Answer::Reply(Reply::Stands(seen)) => self.record.session.wish.is_fulfilled_by(seen.phase),
+            Answer::Reply(Reply::Stands(seen)) => claimed.session.wish.is_fulfilled_by(seen.phase),
             _ => false,
         };
         let record = outcome(&claimed, answer, around);

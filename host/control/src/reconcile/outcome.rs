@@ -34,6 +34,8 @@ pub(super) enum Answer {
 /// Circumstances of a step that the answer does not tell.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Circumstances {
+    /// When the step began, by the same clock as the present.
+    pub(super) begun: DateTime<Utc>,
     /// The present.
     pub(super) now: DateTime<Utc>,
     /// From 0 to 1; spreads retries.
@@ -98,14 +100,14 @@ impl<'a> Outcome<'a> {
             keep_tombstone: around.keep_tombstone,
         };
         let mut outcome = Self { claimed, around, record };
-        let asleep = around.now - claimed.operation.updated_at - outcome.took();
+        let asleep = around.now - around.begun - outcome.took();
         outcome.operation().excuse(asleep.max(chrono::Duration::zero()));
         outcome
     }
 
     /// How long the step took.
     fn took(&self) -> chrono::Duration {
-        let took = (self.around.now - self.claimed.operation.updated_at).max(chrono::Duration::zero());
+        let took = (self.around.now - self.around.begun).max(chrono::Duration::zero());
         took.min(signed(self.around.longest_step))
     }
 

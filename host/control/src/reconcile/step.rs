@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use streamspace_proto::controller::v1 as proto;
 use tracing::Instrument as _;
 
@@ -44,6 +45,7 @@ impl Reconciler {
         let recorded = if claimed.step == Step::Place {
             self.place(&claimed).await
         } else {
+            let begun = now();
             let answer = self.answer(&claimed).await;
             if let Answer::Error(error) = &answer {
                 let spec = &claimed.session.spec;
@@ -60,7 +62,7 @@ impl Reconciler {
                     ],
                 );
             }
-            self.record(&claimed, answer).await
+            self.record(&claimed, answer, begun).await
         };
         if let Ok(Recorded::Stored | Recorded::Removed) = recorded {
             instant(
@@ -103,9 +105,15 @@ impl Reconciler {
         self.store.place_session(&claimed.lease, served, std::sync::Arc::new(placer), retry_at).await
     }
 
-    async fn record(&self, claimed: &Claimed, answer: Answer) -> Result<Recorded, StoreError> {
+    async fn record(
+        &self,
+        claimed: &Claimed,
+        answer: Answer,
+        begun: DateTime<Utc>,
+    ) -> Result<Recorded, StoreError> {
         let controller = claimed.session.controller_id();
         let around = Circumstances {
+            begun,
             now: now(),
             jitter: rand::random::<f64>(),
             longest_look_pause: self.config.longest_look_pause,

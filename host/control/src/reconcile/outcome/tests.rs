@@ -16,6 +16,7 @@ fn claimed(step: Step, wish: Wish) -> Claimed {
 
 fn around() -> Circumstances {
     Circumstances {
+        begun: now(),
         now: now(),
         jitter: 1.0,
         longest_look_pause: Duration::from_secs(3),
@@ -205,7 +206,7 @@ fn before_it_is_given_up_it_is_looked_at() {
     let record = outcome(&late, stands(Phase::Running), around());
     assert_eq!((record.phase, record.operation.is_settled()), (Some(Phase::Running), true));
     assert!(record.operation.established);
-    for answer in [stands(Phase::Pending), stands(Phase::Hibernated), error(Code::Unavailable)] {
+    for answer in [stands(Phase::Pending), stands(Phase::Hibernated), error(Code::ResourceExhausted)] {
         let record = outcome(&late, answer, around());
         assert_eq!(record.phase, Some(Phase::Failed));
         assert_eq!(ready(&record).reason, "DeadlineExceeded");
@@ -221,7 +222,8 @@ fn time_in_which_the_machine_slept_does_not_count() {
     let claimed = create();
     let deadline = claimed.operation.deadline.unwrap();
     let hour = chrono::Duration::hours(1);
-    let around = Circumstances { now: claimed.operation.updated_at + hour, ..around() };
+    let around = Circumstances { begun: now(), now: now() + hour, ..around() };
+    let hour = around.now - around.begun;
     let record = outcome(&claimed, error(Code::ResourceExhausted), around);
     assert_eq!(record.operation.deadline, Some(deadline + hour - chrono::Duration::seconds(80)));
 }
@@ -230,7 +232,8 @@ fn time_in_which_the_machine_slept_does_not_count() {
 fn time_without_a_controller_does_not_count() {
     let claimed = create();
     let deadline = claimed.operation.deadline.unwrap();
-    let around = Circumstances { now: now() + chrono::Duration::seconds(60), ..around() };
+    let begun = claimed.operation.updated_at;
+    let around = Circumstances { begun, now: begun + chrono::Duration::seconds(60), ..around() };
     let record = outcome(&claimed, Answer::Error(CallError::unattached()), around);
     let gained = record.operation.deadline.unwrap() - deadline;
     assert_eq!(gained, record.operation.next_attempt_at.unwrap() - claimed.operation.updated_at);

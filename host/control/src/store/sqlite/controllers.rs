@@ -43,7 +43,13 @@ pub(super) async fn take_over(db: &mut SqliteConnection, id: ControllerId) -> Re
 
 pub(super) async fn all(db: &mut SqliteConnection) -> Result<Vec<Controller>, StoreError> {
     let rows = sqlx::query("SELECT * FROM controllers ORDER BY created_at, id").fetch_all(db).await?;
-    rows.iter().map(controller_row).collect()
+    // One that cannot be read is left out: it must not take the others with it.
+    let read = |row: &sqlx::sqlite::SqliteRow| {
+        controller_row(row)
+            .inspect_err(|error| tracing::error!(%error, "a controller is left out"))
+            .ok()
+    };
+    Ok(rows.iter().filter_map(read).collect())
 }
 
 pub(super) async fn one(
