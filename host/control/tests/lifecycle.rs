@@ -153,6 +153,20 @@ async fn a_final_error_fails_the_session_and_deletion_stays_possible() {
 }
 
 #[tokio::test]
+async fn a_failed_session_that_is_wished_again_is_tried_as_often_as_a_new_one() {
+    let (_folder, backend, server) = start().await;
+    backend.script("create", [Act::Fail(Status::invalid_argument("no such image"))]);
+    let id = server.create().await;
+    server.phase(&id, "Failed").await;
+    server.settled(&id).await;
+    backend.script("create", [Act::Fail(Status::resource_exhausted("busy")), Act::Progress("pull")]);
+    server.verb(&id, "wake").await;
+    server.phase(&id, "Running").await;
+    assert_eq!(backend.calls("create").len(), 4);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_deletion_never_gives_up() {
     let (_folder, backend, server) = start().await;
     let id = server.create().await;
@@ -502,7 +516,7 @@ async fn what_gets_there_at_the_last_moment_is_not_given_up() {
 async fn a_creation_out_of_time_fails() {
     let folder = tempfile::tempdir().unwrap();
     let backend = Backend::default();
-    backend.script("create", std::iter::repeat_n(Act::DoAndFail(Status::resource_exhausted("busy")), 10_000));
+    backend.script("create", std::iter::repeat_n(Act::BreakOff(Status::resource_exhausted("busy")), 10_000));
     let mut config = config(folder.path());
     config.operation_limit = Duration::from_millis(300);
     let server = Server::start_with(config, Some(&backend)).await;

@@ -41,7 +41,8 @@ pub fn decide(session: &Session, operation: &Operation, now: DateTime<Utc>) -> S
         (Wish::State(_), true, Phase::Failed) if current && operation.kind == OperationKind::CleanUp => {
             Step::Call(OperationKind::CleanUp)
         }
-        (Wish::State(_), _, Phase::Failed) if current => Step::Rest,
+        // It failed for this wish, and not for one before it that is being made up for.
+        (Wish::State(_), _, Phase::Failed) if current && !open => Step::Rest,
         (Wish::State(_), false, _) => Step::Place,
 
         (Wish::State(Running), true, Phase::Running) if !open => Step::Rest,
@@ -177,7 +178,14 @@ pub(crate) mod tests {
         let mut session = session(RUN, true, Phase::Failed);
         let operation = Operation::first(session.id.clone(), now());
         session.generation = session.generation.next();
-        assert_eq!(decide(&session, &operation, now()), Step::Call(OperationKind::Create));
+        let create = Step::Call(OperationKind::Create);
+        assert_eq!(decide(&session, &operation, now()), create);
+        // The call was made and came to nothing: that it had failed before is no reason not to try again.
+        let mut operation = operation;
+        operation.prepare(&create, &session, std::time::Duration::from_secs(600), now());
+        assert_eq!(decide(&session, &operation, now()), create);
+        operation.settle();
+        assert_eq!(decide(&session, &operation, now()), Step::Rest);
     }
 
     #[test]
@@ -280,7 +288,10 @@ pub(crate) mod tests {
         operation.prepare(&step, &session, limit, begun + chrono::Duration::minutes(1));
         assert_eq!((operation.kind, operation.attempt), (OperationKind::Hibernate, 1));
         assert_ne!(operation.id, id);
-        assert_eq!((operation.deadline, operation.failures, operation.internal_failures), (Some(deadline), 3, 2));
+        assert_eq!(
+            (operation.deadline, operation.failures, operation.internal_failures),
+            (Some(deadline), 3, 2)
+        );
         session.phase = Phase::Pending;
         assert_eq!(decide(&session, &operation, deadline), Step::GiveUp, "whatever is next");
         // Another wish has time of its own.

@@ -33,6 +33,8 @@ pub enum Act {
     Fail(Status),
     /// Do it, and lose the reply.
     DoAndFail(Status),
+    /// Do the first half of it, and fail.
+    BreakOff(Status),
     /// Say that it takes time; this handle has to come back.
     Progress(&'static str),
     /// Do it, but only when there is a permit.
@@ -254,6 +256,11 @@ impl Backend {
                 Some(Act::Progress(_)) => Ok(act),
                 Some(Act::DoAndFail(status)) => {
                     done(state);
+                    Err(status)
+                }
+                Some(Act::BreakOff(status)) => {
+                    done(state);
+                    state.objects.insert(session, "Pending".into());
                     Err(status)
                 }
                 Some(Act::Accept) => {
