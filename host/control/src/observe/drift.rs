@@ -93,7 +93,8 @@ fn settled_anew(operation: &Operation) -> Operation {
 /// it made: no controller ever took the session over.
 fn is_left_over(session: &Session, operation: &Operation, sight: Sight<'_>) -> bool {
     let kept = matches!(session.wish, Wish::State(WishedState::Running | WishedState::Hibernated));
-    let never_there = operation.kind == OperationKind::Create && !operation.accepted && !operation.established;
+    let never_there =
+        operation.kind == OperationKind::Create && !operation.accepted && !operation.established;
     let there = matches!(sight, Sight::There(seen) if seen.phase != Phase::Terminated);
     kept && session.phase == Phase::Failed && never_there && there
 }
@@ -312,7 +313,9 @@ mod tests {
     #[test]
     fn what_is_said_of_one_that_failed_stays_true() {
         let mut failed = record(RUN, Phase::Failed);
-        for (kind, reason) in [(condition_type::OBJECT_PRESENT, "Present"), (condition_type::DRIFTED, "ObjectGone")] {
+        for (kind, reason) in
+            [(condition_type::OBJECT_PRESENT, "Present"), (condition_type::DRIFTED, "ObjectGone")]
+        {
             set(&mut failed.session, kind, ConditionStatus::True, reason, String::new(), now());
         }
         let change = change(&failed, Sight::Missing, PAUSE, now()).unwrap();
@@ -339,7 +342,11 @@ mod tests {
             assert_eq!(change.phase, Phase::Failed);
             let mut after = refused.session.clone();
             after.phase = change.phase;
-            assert_eq!(decide(&after, &change.repair.unwrap(), now()), Step::Call(OperationKind::CleanUp), "{phase:?}");
+            assert_eq!(
+                decide(&after, &change.repair.unwrap(), now()),
+                Step::Call(OperationKind::CleanUp),
+                "{phase:?}"
+            );
         }
         let mut refused = refused;
         refused.session.node_id = "n".into();

@@ -23,11 +23,11 @@ use crate::changes::Changes;
 use crate::domain::{Controller, ControllerId, ControllerStatus, Session, now, shortened};
 use crate::fleet::{CallError, ControllerClient, Fleet, Observation};
 use crate::store::{ActivitySign, SessionRecord, Store, StoreError};
+use drift::is_expected;
 #[cfg(test)]
 pub(crate) use drift::{Sight, change};
 #[cfg(not(test))]
 use drift::{Sight, change};
-use drift::is_expected;
 use health::Noted;
 use listing::{Answers, Listing, Seen};
 
@@ -238,7 +238,7 @@ impl Observer {
             sight => (record, sight),
         });
         let changed = self.apply(sights.collect(), begun).await?;
-        self.strays(id, client, &seen, known.len(), begun).await?;
+        self.strays(id, client, &seen, &known, begun).await?;
         Ok(changed)
     }
 
@@ -280,8 +280,7 @@ impl Observer {
                 return true;
             }
         }
-        let lost: Vec<_> =
-            lost.into_iter().filter(|record| !seen.is_answer(&record.session)).collect();
+        let lost: Vec<_> = lost.into_iter().filter(|record| !seen.is_answer(&record.session)).collect();
         let answers = self.ask_each(client, &lost).await;
         seen.confirm(lost.iter().map(|record| &record.session), answers);
         false

@@ -6,9 +6,7 @@ use chrono::{DateTime, Utc};
 use tonic::Code;
 
 use super::backoff;
-use crate::domain::{
-    Condition, ConditionStatus, Operation, OperationKind, Phase, Step, condition_type,
-};
+use crate::domain::{Condition, ConditionStatus, Operation, OperationKind, Phase, Step, condition_type};
 use crate::fleet::{CallError, Observation, Progress, Readiness, Reply};
 use crate::store::{Claimed, StepRecord};
 
@@ -303,7 +301,9 @@ impl<'a> Outcome<'a> {
     /// The time is up, unless it got there after all, or failed for a reason of its own.
     fn last_look(&mut self, reply: Reply) {
         match reply {
-            Reply::Stands(seen) if self.claimed.session.wish.is_fulfilled_by(seen.phase) || seen.phase == Phase::Failed => {
+            Reply::Stands(seen)
+                if self.claimed.session.wish.is_fulfilled_by(seen.phase) || seen.phase == Phase::Failed =>
+            {
                 self.stands(seen);
             }
             _ => self.time_up(),

@@ -254,7 +254,11 @@ fn time_without_a_backend_does_not_count_either() {
             Answer::Error(tonic::Status::with_error_details(code, "no engine", details).into())
         };
         let record = outcome(&claimed, said(), around());
-        assert_eq!(record.operation.deadline, Some(deadline), "a registry that is away under a healthy engine");
+        assert_eq!(
+            record.operation.deadline,
+            Some(deadline),
+            "a registry that is away under a healthy engine"
+        );
         let around = Circumstances { controller_healthy: false, ..around() };
         let record = outcome(&claimed, said(), around);
         assert!(record.operation.deadline.unwrap() > deadline, "{code:?}");
@@ -442,7 +446,13 @@ fn whether_the_object_is_there_is_said_when_it_goes() {
     for mut claimed in [delete(), clean_up] {
         let kind = condition_type::OBJECT_PRESENT.to_owned();
         let (status, reason) = (ConditionStatus::Unknown, "NotListed".to_owned());
-        claimed.session.conditions.set(Condition { kind, status, reason, message: String::new(), since: now() });
+        claimed.session.conditions.set(Condition {
+            kind,
+            status,
+            reason,
+            message: String::new(),
+            since: now(),
+        });
         let record = outcome(&claimed, Answer::Reply(Reply::Gone), around());
         assert_eq!(present(&record), Some((ConditionStatus::False, "Removed".to_owned())));
     }

@@ -45,9 +45,7 @@ pub(super) async fn all(db: &mut SqliteConnection) -> Result<Vec<Controller>, St
     let rows = sqlx::query("SELECT * FROM controllers ORDER BY created_at, id").fetch_all(db).await?;
     // One that cannot be read is left out: it must not take the others with it.
     let read = |row: &sqlx::sqlite::SqliteRow| {
-        controller_row(row)
-            .inspect_err(|error| tracing::error!(%error, "a controller is left out"))
-            .ok()
+        controller_row(row).inspect_err(|error| tracing::error!(%error, "a controller is left out")).ok()
     };
     Ok(rows.iter().filter_map(read).collect())
 }

@@ -225,8 +225,16 @@ impl Store for SqliteStore {
         controller: &ControllerId,
         condition: Condition,
     ) -> Result<Vec<SessionId>, StoreError> {
-        let controller = controller.clone();
-        self.writer.run(move |db| Box::pin(observed::set_condition(db, controller, condition))).await
+        let (mut changed, mut after) = (Vec::new(), Some(String::new()));
+        while let Some(last) = after {
+            let (controller, condition) = (controller.clone(), condition.clone());
+            let set =
+                self.writer.run(move |db| Box::pin(observed::set_condition(db, controller, condition, last)));
+            let (some, next) = set.await?;
+            changed.extend(some);
+            after = next;
+        }
+        Ok(changed)
     }
 
     async fn template(&self, name: &str) -> Result<Option<Template>, StoreError> {
@@ -372,7 +380,8 @@ impl Store for SqliteStore {
 
     async fn sweep(&self) -> Result<(), StoreError> {
         self.writer.run(|db| Box::pin(access::sweep(db))).await?;
-        self.writer.run(|db| Box::pin(tokens::sweep(db))).await
+        while self.writer.run(|db| Box::pin(tokens::sweep(db))).await? {}
+        Ok(())
     }
 
     async fn close(&self) {

@@ -1,12 +1,15 @@
 //! What was observed at the backends, in SQLite.
 
 use chrono::{DateTime, Utc};
-use sqlx::SqliteConnection;
+use sqlx::{Row as _, SqliteConnection};
 
 use super::rows::{readable, select_sessions};
 use super::{events, operations, sessions};
 use crate::domain::{Condition, ConditionStatus, ControllerId, Happening, SessionId, now};
 use crate::store::{ObservedChange, SessionRecord, StoreError};
+
+/// Sessions that one transaction sets a condition on: the whole server waits for it.
+const SET_AT_ONCE: i64 = 256;
 
 pub(super) async fn settled(
     db: &mut SqliteConnection,
@@ -46,15 +49,23 @@ pub(super) async fn record(
     Ok(changed)
 }
 
+/// Sets it on some of the sessions behind that one, in the order of their ids; the last one looked at, if there may be
+/// more.
 pub(super) async fn set_condition(
     db: &mut SqliteConnection,
     controller: ControllerId,
     condition: Condition,
-) -> Result<Vec<SessionId>, StoreError> {
-    let rows = sqlx::query(select_sessions!("WHERE s.controller_id = $1"))
-        .bind(controller.as_str())
-        .fetch_all(&mut *db)
-        .await?;
+    after: String,
+) -> Result<(Vec<SessionId>, Option<String>), StoreError> {
+    let rows =
+        sqlx::query(select_sessions!("WHERE s.controller_id = $1 AND s.id > $2 ORDER BY s.id LIMIT $3"))
+            .bind(controller.as_str())
+            .bind(after)
+            .bind(SET_AT_ONCE)
+            .fetch_all(&mut *db)
+            .await?;
+    let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= SET_AT_ONCE;
+    let last = rows.last().filter(|_| full).map(|row| row.try_get("id")).transpose()?;
     let mut changed = Vec::new();
     for SessionRecord { mut session, .. } in readable(&rows) {
         let known = session.conditions.get(&condition.kind);
@@ -76,5 +87,5 @@ pub(super) async fn set_condition(
         events::tell(db, &session, Happening::of_change(&before, &session)).await?;
         changed.push(session.id);
     }
-    Ok(changed)
+    Ok((changed, last))
 }

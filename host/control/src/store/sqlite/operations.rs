@@ -211,14 +211,15 @@ pub(super) async fn next_due(
         .bind(queue(controller.as_ref()))
         .fetch_optional(&mut *db)
         .await?;
-        // A claim whose holder died is due when it runs out.
-        let runs_out: Option<DateTime<Utc>> = sqlx::query_scalar(
-            "SELECT lease_expires_at FROM operations WHERE queue = $1 AND next_attempt_at IS NOT NULL \
-             AND lease_owner IS NOT NULL ORDER BY lease_expires_at LIMIT 1",
+        // A claim whose holder died is due when it runs out, unless a clock that went back has it due even later.
+        let leased: Option<(DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(
+            "SELECT lease_expires_at, next_attempt_at FROM operations WHERE queue = $1 \
+             AND next_attempt_at IS NOT NULL AND lease_owner IS NOT NULL ORDER BY lease_expires_at LIMIT 1",
         )
         .bind(queue(controller.as_ref()))
         .fetch_optional(&mut *db)
         .await?;
+        let runs_out = leased.map(|(runs_out, due)| runs_out.max(due));
         earliest = [earliest, due, runs_out].into_iter().flatten().min();
     }
     Ok(earliest)

@@ -188,7 +188,8 @@ async fn a_key_gives_the_same_answer() {
     assert_ne!(one.session.id, two.session.id, "an expired key binds nothing");
     for state in [WishedState::Hibernated, WishedState::Running] {
         let idempotency = Some(IdempotencyKey { keep: Duration::ZERO, ..key("late", "wish") });
-        let wish = NewWish { session_id: one.session.id.clone(), state, idempotency, render: |_| "wish".into() };
+        let wish =
+            NewWish { session_id: one.session.id.clone(), state, idempotency, render: |_| "wish".into() };
         assert!(matches!(store.wish(wish).await.unwrap(), Wished::Stored(_)), "{state:?}");
     }
 }
@@ -445,6 +446,34 @@ async fn an_observation_that_was_overtaken_is_void() {
     store.request_deletion(&id, false).await.unwrap();
     assert!(store.record_observed(vec![change]).await.unwrap().is_empty());
     assert_eq!(store.session(&id).await.unwrap().unwrap().session.phase, Phase::Running);
+}
+
+#[tokio::test]
+async fn a_condition_reaches_all_sessions_of_a_controller() {
+    let (_folder, store) = open().await;
+    register(&store, "a").await;
+    struct First;
+    impl Placer for First {
+        fn place(&self, controllers: &[Controller]) -> PlacementDecision {
+            PlacementDecision::On(controllers[0].id.clone(), "docker".into())
+        }
+    }
+    let many = (0..600).map(|_| stored(&store, NewSession { placer: Arc::new(First), ..new_session() }));
+    let mut ids: Vec<_> =
+        futures::future::join_all(many).await.into_iter().map(|one| one.session.id).collect();
+    let offline = Condition {
+        kind: condition_type::CONTROLLER_REACHABLE.into(),
+        status: ConditionStatus::False,
+        reason: "ControllerOffline".into(),
+        message: String::new(),
+        since: now(),
+    };
+    let controller = store.controllers().await.unwrap()[0].id.clone();
+    let mut changed = store.set_controller_condition(&controller, offline.clone()).await.unwrap();
+    changed.sort_by_key(ToString::to_string);
+    ids.sort_by_key(ToString::to_string);
+    assert_eq!(changed, ids);
+    assert!(store.set_controller_condition(&controller, offline).await.unwrap().is_empty(), "no news");
 }
 
 #[tokio::test]
