@@ -16,6 +16,7 @@ use crate::command::template::TemplateCommand;
 use crate::command::token::TokenCommand;
 use crate::command::user::UserCommand;
 use crate::command::whoami::WhoamiArgs;
+use crate::config::path_or_nothing;
 
 /// One API that runs desktops and web applications on the infrastructure you own.
 #[derive(Debug, Parser)]
@@ -72,11 +73,12 @@ Examples:
     /// Bring a database up to date without serving.
     ///
     /// `serve` does the same when it starts. A database of a newer version is left as it is. No server may use the
-    /// database meanwhile.
+    /// database meanwhile. A database server that does not answer is waited for, up to a minute.
     #[command(after_help = "\
 Examples:
   streamspace migrate
-  streamspace migrate --database sqlite:///srv/streamspace/streamspace.db")]
+  streamspace migrate --database sqlite:///srv/streamspace/streamspace.db
+  streamspace migrate --database postgres://streamspace@db.example.org/streamspace?sslmode=verify-full")]
     Migrate(MigrateArgs),
 
     /// Print a script that completes commands in a shell.
@@ -95,7 +97,7 @@ pub(crate) struct ServeArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) listen: Option<SocketAddr>,
 
-    /// Database: sqlite:///path/to/file [default: streamspace.db in the data directory]
+    /// Database: sqlite:///path/to/file or postgres://user@host/name [default: streamspace.db in the data directory]
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) database: Option<String>,
@@ -112,7 +114,7 @@ pub(crate) struct ServeArgs {
     pub(crate) data: Option<PathBuf>,
 
     /// Configuration file (TOML)
-    #[arg(long, value_name = "FILE", env = "STREAMSPACE_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "STREAMSPACE_CONFIG", value_parser = path_or_nothing())]
     #[serde(skip)]
     pub(crate) config: Option<PathBuf>,
 

@@ -6,12 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use reqwest::header::LOCATION;
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::config;
+use crate::{config, print};
+
+mod error;
+
+pub(crate) use error::{ClientError, EXIT_CODES};
 
 /// Where `serve` listens unless it is told otherwise.
 const DEFAULT_URL: &str = "http://127.0.0.1:8000";
@@ -21,18 +26,6 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Items on a page, where all pages are read. The server's limit.
 const PAGE: &str = "500";
-
-/// What exit codes mean, for `--help`.
-pub(crate) const EXIT_CODES: &str = "\
-Exit codes:
-  0    done
-  1    it failed, or the server refused it
-  2    the command line is wrong
-  3    not found
-  4    not allowed, or no token
-  5    the server, or what it needs, cannot be reached now
-  6    the time to wait is over; what was asked for goes on
-  130  interrupted; what was asked for goes on";
 
 /// Which server, and with which token.
 #[derive(Debug, Args)]
@@ -47,84 +40,8 @@ pub(crate) struct ClientArgs {
     pub(crate) token_file: Option<PathBuf>,
 
     /// Data directory of the server on this machine
-    #[arg(long, value_name = "DIR", env = "STREAMSPACE_DATA")]
+    #[arg(long, value_name = "DIR", env = "STREAMSPACE_DATA", value_parser = config::path_or_nothing())]
     pub(crate) data: Option<PathBuf>,
-}
-
-/// A request that came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ClientError {
-    /// The URL cannot be used.
-    #[error("--url: {0}")]
-    Url(String),
-    /// No token was found.
-    #[error("{0}")]
-    NoToken(String),
-    /// The server does not answer.
-    #[error("{url} does not answer: {cause}")]
-    Unreachable {
-        /// The server.
-        url: Url,
-        /// Why not, with all its causes.
-        cause: String,
-        /// The request may have reached it all the same.
-        sent: bool,
-    },
-    /// The server refuses. What it says is in the words of its problem.
-    #[error("{message}")]
-    Refused {
-        /// Its status.
-        status: StatusCode,
-        /// Its words.
-        message: String,
-    },
-    /// Whatever answers there, it is not this server.
-    #[error("{url} gave an answer that is not StreamSpace's: {cause}")]
-    NotOurs {
-        /// The server.
-        url: Url,
-        /// What is wrong.
-        cause: String,
-    },
-}
-
-impl ClientError {
-    /// The server knows nothing under this name.
-    pub(crate) fn not_found(message: String) -> Self {
-        Self::Refused { status: StatusCode::NOT_FOUND, message }
-    }
-
-    /// Whether it may go better later.
-    pub(crate) fn is_passing(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable { .. } | Self::Refused { status: StatusCode::SERVICE_UNAVAILABLE, .. }
-        )
-    }
-
-    /// What a script can tell errors apart by; see [`EXIT_CODES`].
-    pub(crate) fn exit_code(&self) -> u8 {
-        match self {
-            Self::Refused { status: StatusCode::NOT_FOUND, .. } => 3,
-            Self::Refused { status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, .. }
-            | Self::NoToken(_) => 4,
-            Self::Refused { status: StatusCode::SERVICE_UNAVAILABLE, .. } | Self::Unreachable { .. } => 5,
-            Self::Refused { .. } | Self::Url(_) | Self::NotOurs { .. } => 1,
-        }
-    }
-
-    /// What to do about it, where that is not clear.
-    pub(crate) fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Unreachable { sent: false, .. } => {
-                Some("is it running? `streamspace serve` starts one; --url or STREAMSPACE_URL names another")
-            }
-            Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => {
-                Some("--token-file or STREAMSPACE_TOKEN gives another token")
-            }
-            _ => None,
-        }
-    }
 }
 
 /// Calls one server.
@@ -137,14 +54,17 @@ pub(crate) struct Client {
 impl Client {
     /// Finds the server and the token.
     pub(crate) fn new(args: &ClientArgs) -> Result<Self, ClientError> {
-        let base = read_url(args.url.as_deref().unwrap_or(DEFAULT_URL))?;
+        let base = read_url(args.url.as_deref().filter(|url| !url.is_empty()).unwrap_or(DEFAULT_URL))?;
         let environment = std::env::var("STREAMSPACE_TOKEN").ok();
         let token = find_token(args, &base, environment)?;
         // An error means that somebody has installed it before.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut http = reqwest::Client::builder();
+        // Followed, a POST would become a GET, and the token would be left out.
+        let mut http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
         if is_local(&base) {
             http = http.no_proxy();
+        } else if base.scheme() == "http" {
+            print::note(&format!("warning: {base} is not encrypted: the token can be read on its way"));
         }
         let http = http.build().map_err(|error| ClientError::Url(with_causes(&error)))?;
         Ok(Self { http, base, token })
@@ -284,7 +204,7 @@ impl Call<'_> {
     /// Sends it, and leaves the body of the answer to be read as it comes, without any limit of time.
     pub(crate) async fn stream(self) -> Result<Response, ClientError> {
         let (client, safe) = (self.client, self.method == Method::GET);
-        let mut request = client.http.request(self.method, self.url).bearer_auth(&client.token);
+        let mut request = client.http.request(self.method, self.url.clone()).bearer_auth(&client.token);
         for (name, value) in self.headers {
             request = request.header(name, value);
         }
@@ -299,8 +219,19 @@ impl Call<'_> {
         if status.is_success() || self.answers.contains(&status) {
             return Ok(response);
         }
+        let location = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
+        if let Some(to) = location.filter(|_| status.is_redirection()).and_then(|to| self.url.join(to).ok()) {
+            return Err(ClientError::Redirected { url: client.base.clone(), to: base_of(to).into() });
+        }
         let body = response.bytes().await.map_err(|error| unreachable(client, safe, &error))?;
-        Err(ClientError::Refused { status, message: problem_in_words(status, &body) })
+        let from_a_proxy = [StatusCode::BAD_GATEWAY, StatusCode::GATEWAY_TIMEOUT].contains(&status);
+        match serde_json::from_slice(&body) {
+            Ok(problem) => Err(ClientError::Refused { status, message: in_words(problem) }),
+            Err(_) if from_a_proxy => {
+                Err(ClientError::Away { url: client.base.clone(), status, sent: !safe })
+            }
+            Err(_) => Err(ClientError::Refused { status, message: format!("the server answered {status}") }),
+        }
     }
 }
 
@@ -315,9 +246,22 @@ fn unreachable(client: &Client, safe: bool, error: &reqwest::Error) -> ClientErr
 fn read_url(text: &str) -> Result<Url, ClientError> {
     let url = Url::parse(text).map_err(|error| ClientError::Url(format!("`{text}`: {error}")))?;
     match url.scheme() {
+        // Not repeated, because of what stands in it.
+        _ if !url.username().is_empty() || url.password().is_some() => Err(ClientError::Url(
+            "it must have no user and no password in it; --token-file or STREAMSPACE_TOKEN gives the token"
+                .to_owned(),
+        )),
         "http" | "https" if url.has_host() => Ok(url),
         _ => Err(ClientError::Url(format!("`{text}` is no http:// or https:// URL"))),
     }
+}
+
+/// What would have to be given for a request to go there.
+fn base_of(mut to: Url) -> Url {
+    let base = to.path().find("/api/v1").map(|end| to.path()[..end].to_owned());
+    to.set_path(base.as_deref().unwrap_or(to.path().to_owned().as_str()));
+    to.set_query(None);
+    to
 }
 
 /// Whether the server is on this machine.
@@ -333,8 +277,10 @@ fn find_token(args: &ClientArgs, base: &Url, environment: Option<String>) -> Res
         return read_token(path)
             .map_err(|error| ClientError::NoToken(format!("--token-file: {}: {error}", path.display())));
     }
-    if let Some(token) = environment.filter(|token| !token.is_empty()) {
-        return Ok(token);
+    if let Some(text) = environment.filter(|text| !text.is_empty()) {
+        return token_in(&text).ok_or_else(|| {
+            ClientError::NoToken("STREAMSPACE_TOKEN is no token: it has characters that none has".to_owned())
+        });
     }
     // The administrator's token of this machine is nobody else's business.
     if !is_local(base) {
@@ -343,7 +289,8 @@ fn find_token(args: &ClientArgs, base: &Url, environment: Option<String>) -> Res
                 .to_owned(),
         ));
     }
-    let path = args.data.clone().unwrap_or_else(config::default_data).join("admin.token");
+    let data = args.data.clone().filter(|data| !data.as_os_str().is_empty());
+    let path = data.unwrap_or_else(config::default_data).join("admin.token");
     read_token(&path).map_err(|error| {
         ClientError::NoToken(format!(
             "there is no token: {}: {error} (--data, --token-file or STREAMSPACE_TOKEN names another)",
@@ -354,12 +301,14 @@ fn find_token(args: &ClientArgs, base: &Url, environment: Option<String>) -> Res
 
 fn read_token(path: &Path) -> io::Result<String> {
     let text = std::fs::read_to_string(path)?;
-    let token = text.trim();
     // Whatever file this is, its content is not to be sent anywhere.
-    if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "there is no token in it"));
-    }
-    Ok(token.to_owned())
+    token_in(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "there is no token in it"))
+}
+
+/// A token with space around it.
+fn token_in(text: &str) -> Option<String> {
+    let token = text.trim();
+    (!token.is_empty() && token.chars().all(|c| c.is_ascii_graphic())).then(|| token.to_owned())
 }
 
 /// RFC 9457, as far as it is ours.
@@ -370,11 +319,10 @@ struct Problem {
     detail: String,
 }
 
-fn problem_in_words(status: StatusCode, body: &[u8]) -> String {
-    match serde_json::from_slice::<Problem>(body) {
-        Ok(Problem { title, detail }) if detail.is_empty() => title,
-        Ok(Problem { title, detail }) => format!("{title}: {detail}"),
-        Err(_) => format!("the server answered {status}"),
+fn in_words(problem: Problem) -> String {
+    match problem {
+        Problem { title, detail } if detail.is_empty() => title,
+        Problem { title, detail } => format!("{title}: {detail}"),
     }
 }
 
@@ -386,6 +334,18 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Calls a server that a test has made up.
+#[cfg(test)]
+pub(crate) async fn client_of(router: axum::Router) -> Client {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/base", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let token = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(token.path(), "ss_1").unwrap();
+    let token_file = Some(token.path().to_owned());
+    Client::new(&ClientArgs { url: Some(url), token_file, data: None }).unwrap()
 }
 
 #[cfg(test)]
@@ -409,6 +369,8 @@ mod tests {
         }
         assert_eq!(found(DEFAULT_URL, Some("other")).unwrap(), "other");
         assert_eq!(found("https://example.org", Some("other")).unwrap(), "other");
+        assert_eq!(found(DEFAULT_URL, Some("other\n")).unwrap(), "other");
+        assert!(matches!(found(DEFAULT_URL, Some("oth\ner")), Err(ClientError::NoToken(_))));
         for url in ["https://example.org", "http://127.0.0.1.example.org", "http://10.0.0.1:8000"] {
             assert!(matches!(found(url, None), Err(ClientError::NoToken(_))), "{url}");
         }
@@ -426,18 +388,70 @@ mod tests {
 
     #[test]
     fn a_url_is_http() {
-        for text in ["", "127.0.0.1:8000", "ftp://x", "http://"] {
-            assert!(matches!(read_url(text), Err(ClientError::Url(_))), "{text}");
+        for text in ["", "127.0.0.1:8000", "ftp://x", "http://", "https://me:geheim@x", "https://geheim@x"] {
+            let error = read_url(text).unwrap_err();
+            assert!(matches!(error, ClientError::Url(_)) && !error.to_string().contains("geheim"), "{error}");
         }
     }
 
-    #[test]
-    fn problems_are_told_in_their_own_words() {
-        let body = br#"{"title": "Not found", "status": 404, "detail": "there is no session"}"#;
-        assert_eq!(problem_in_words(StatusCode::NOT_FOUND, body), "Not found: there is no session");
+    /// What comes of an answer of whatever stands at the URL.
+    async fn outcome(
+        status: StatusCode,
+        headers: &[(&'static str, &'static str)],
+        body: &str,
+    ) -> ClientError {
+        let mut answer = axum::response::Response::new(body.to_owned());
+        *answer.status_mut() = status;
+        for (name, value) in headers {
+            answer.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        let answer = async move || answer.clone();
+        let client = client_of(axum::Router::new().fallback(answer)).await;
+        client.call(Method::POST, &["sessions"]).send().await.err().unwrap()
+    }
+
+    #[tokio::test]
+    async fn problems_are_told_in_their_own_words() {
+        let body = r#"{"title": "Not found", "status": 404, "detail": "there is no session"}"#;
+        let error = outcome(StatusCode::NOT_FOUND, &[], body).await;
+        assert_eq!((error.to_string().as_str(), error.exit_code()), ("Not found: there is no session", 3));
+        let error = outcome(StatusCode::IM_A_TEAPOT, &[], "<html>").await;
         assert_eq!(
-            problem_in_words(StatusCode::BAD_GATEWAY, b"<html>"),
-            "the server answered 502 Bad Gateway"
+            (error.to_string().as_str(), error.exit_code()),
+            ("the server answered 418 I'm a teapot", 1)
         );
+    }
+
+    #[tokio::test]
+    async fn a_proxy_without_its_server_passes() {
+        for status in [StatusCode::BAD_GATEWAY, StatusCode::GATEWAY_TIMEOUT] {
+            let error = outcome(status, &[], "<html>").await;
+            assert!(error.is_passing() && error.answer_is_lost() && error.exit_code() == 5, "{error}");
+            // This is the server's own: it has tried.
+            let error = outcome(status, &[], r#"{"title": "Bad gateway"}"#).await;
+            assert!(!error.is_passing() && error.exit_code() == 1, "{error}");
+        }
+        for status in [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS] {
+            let error = outcome(status, &[], r#"{"title": "Later"}"#).await;
+            assert!(error.is_passing() && !error.answer_is_lost() && error.exit_code() == 5, "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_is_sent_elsewhere_without_knowing() {
+        for (status, location, to) in [
+            (
+                StatusCode::MOVED_PERMANENTLY,
+                "https://example.org/base/api/v1/sessions",
+                "https://example.org/base",
+            ),
+            (StatusCode::FOUND, "https://example.org/login?next=x", "https://example.org/login"),
+            (StatusCode::TEMPORARY_REDIRECT, "/api/v1/sessions", "http://127.0.0.1"),
+        ] {
+            let error = outcome(status, &[("location", location)], "").await;
+            let text = error.to_string();
+            assert!(text.contains(&format!("redirects to {to}")) && text.contains("--url"), "{text}");
+            assert_eq!(error.exit_code(), 1);
+        }
     }
 }

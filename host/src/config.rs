@@ -1,12 +1,14 @@
 //! The configuration: file, environment and command line, laid over each other.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use figment::Figment;
-use figment::providers::{Env, Format as _, Serialized, Toml};
+use figment::providers::{Data, Env, Format as _, Serialized, Toml};
 use serde::Deserialize;
 use streamspace_runtime::{EndpointConfig, LimitOverrides, SecretSource};
 
@@ -14,6 +16,10 @@ use crate::cli::ServeArgs;
 
 /// Keys that the environment can set, as `STREAMSPACE_<KEY>`.
 const FROM_ENVIRONMENT: &[&str] = &["listen", "database", "plugins", "data", "log", "controller"];
+
+/// Variables with our prefix that are read elsewhere, or by tests.
+const OTHER_VARIABLES: &[&str] =
+    &["config", "url", "token", "cache", "wasi_sysroot_src", "plugin_digests", "kill_at"];
 
 /// All settings.
 #[derive(Debug, Deserialize)]
@@ -67,17 +73,22 @@ impl Config {
     /// Reads all layers.
     pub(crate) fn load(args: &ServeArgs) -> anyhow::Result<Self> {
         let mut figment = Figment::new();
-        if let Some(path) = &args.config {
-            if !path.is_file() {
-                bail!("the configuration file {} does not exist", path.display());
-            }
-            figment = figment.merge(Toml::file_exact(path));
+        let file = args.config.as_deref().filter(|path| !path.as_os_str().is_empty());
+        if let Some(path) = file {
+            figment = figment.merge(read_file(path)?);
         }
-        let config: Self = figment
-            .merge(Env::prefixed("STREAMSPACE_").only(FROM_ENVIRONMENT))
-            .merge(Serialized::defaults(args))
-            .extract()
-            .context("the configuration is not valid")?;
+        let from_environment = Env::prefixed("STREAMSPACE_").only(FROM_ENVIRONMENT).filter(|key| {
+            // An empty variable is none.
+            let name = format!("STREAMSPACE_{}", key.as_str().to_ascii_uppercase());
+            std::env::var_os(name).is_some_and(|value| !value.is_empty())
+        });
+        let config: Self =
+            figment.merge(from_environment).merge(Serialized::defaults(args)).extract().with_context(
+                || match file {
+                    Some(path) => format!("the configuration is not valid (its file is {})", path.display()),
+                    None => "the configuration is not valid".to_owned(),
+                },
+            )?;
         config.check()?;
         Ok(config)
     }
@@ -111,6 +122,34 @@ impl Config {
     }
 }
 
+/// Reads a configuration file, or whatever else gives text.
+pub(crate) fn read_file(path: &Path) -> anyhow::Result<Data<Toml>> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("the configuration file {} cannot be read", path.display()))?;
+    Ok(Toml::string(&text))
+}
+
+/// For a path that a variable of the environment may give as empty, which means none.
+pub(crate) fn path_or_nothing() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+/// Variables with our prefix that nothing reads: most likely typing mistakes.
+pub(crate) fn unknown_variables() -> Vec<String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    names.filter(|name| name.strip_prefix("STREAMSPACE_").is_some_and(|key| !is_known(key))).collect()
+}
+
+fn is_known(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    // Kubernetes tells containers in this way of a service that is called `streamspace`.
+    let of_kubernetes = key == "port" || ["port_", "service_"].iter().any(|prefix| key.starts_with(prefix));
+    FROM_ENVIRONMENT.contains(&key.as_str())
+        || OTHER_VARIABLES.contains(&key.as_str())
+        || key.starts_with("test_")
+        || of_kubernetes
+}
+
 fn default_listen() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 8000))
 }
@@ -121,12 +160,17 @@ fn default_log() -> String {
 
 /// Where everything is kept unless somebody says otherwise.
 pub(crate) fn default_data() -> PathBuf {
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    match home {
-        Some(home) if home != Path::new("/root") => std::env::var_os("XDG_DATA_HOME")
-            .map_or_else(|| home.join(".local/share"), PathBuf::from)
-            .join("streamspace"),
-        _ => PathBuf::from("/var/lib/streamspace"),
+    let is_root = rustix::process::geteuid().is_root();
+    data_dir(is_root, std::env::var_os("XDG_DATA_HOME"), std::env::var_os("HOME"))
+}
+
+fn data_dir(is_root: bool, xdg: Option<OsString>, home: Option<OsString>) -> PathBuf {
+    // By the XDG specification a path that is not absolute counts as none.
+    let place = |variable: Option<OsString>| variable.map(PathBuf::from).filter(|path| path.is_absolute());
+    let of_user = place(xdg).or_else(|| place(home).map(|home| home.join(".local/share")));
+    match of_user.filter(|_| !is_root) {
+        Some(data) => data.join("streamspace"),
+        None => PathBuf::from("/var/lib/streamspace"),
     }
 }
 
@@ -152,6 +196,27 @@ mod tests {
     fn the_command_line_wins_over_the_file() {
         let config = load("listen = \"127.0.0.1:1\"\nlog = \"warn\"\n").unwrap();
         assert_eq!((config.listen.port(), config.log.as_str()), (1, "debug"));
+    }
+
+    #[test]
+    fn data_is_where_the_user_keeps_data() {
+        let dir =
+            |is_root: bool, xdg: &str, home: &str| data_dir(is_root, Some(xdg.into()), Some(home.into()));
+        assert_eq!(dir(false, "/xdg", "/home/a"), Path::new("/xdg/streamspace"));
+        for xdg in ["", "here"] {
+            assert_eq!(dir(false, xdg, "/home/a"), Path::new("/home/a/.local/share/streamspace"));
+        }
+        for nothing in [dir(true, "/xdg", "/home/a"), dir(false, "", ""), data_dir(false, None, None)] {
+            assert_eq!(nothing, Path::new("/var/lib/streamspace"));
+        }
+    }
+
+    #[test]
+    fn mistyped_variables_are_told_from_ours() {
+        for key in ["LISTEN", "TOKEN", "TEST_BIN", "KILL_AT", "SERVICE_HOST", "PORT_8000_TCP"] {
+            assert!(is_known(key), "{key}");
+        }
+        assert!(!is_known("LISTN") && !is_known("LISTEN_ADDRESS"));
     }
 
     #[test]

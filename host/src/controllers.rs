@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context as _;
-use streamspace_control::{Control, ControllerId, Registration};
+use streamspace_control::{Control, ControlError, ControllerId, Registration};
 use streamspace_runtime::{
-    BackendConfig, EndpointConfig, EndpointKind, LimitOverrides, Plugin, Runtime, Seat,
+    BackendConfig, BindError, CallError, EndpointConfig, LimitOverrides, Plugin, Runtime, Seat,
 };
 use streamspace_shell::{Shell, Slot};
 
 use crate::config::ControllerConfig;
 use crate::plugins;
+use crate::targets::usual_place;
 
 /// The controller for a plugin that nobody has configured.
 pub(crate) enum ByDefault {
@@ -66,15 +66,6 @@ pub(crate) async fn by_default(control: &Control, plugin: &Plugin) -> anyhow::Re
     Ok(ByDefault::Controller(controller))
 }
 
-/// Where an endpoint is when nobody says so.
-fn usual_place(kind: EndpointKind, default: Option<&str>) -> Option<String> {
-    let from_environment = match kind {
-        EndpointKind::Docker => std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()),
-        EndpointKind::Http | EndpointKind::Socket => None,
-    };
-    from_environment.or_else(|| default.map(str::to_owned))
-}
-
 /// What an operator has to write to use a plugin.
 pub(crate) fn lines_to_paste(plugin: &Plugin) -> String {
     let name = plugin.name();
@@ -125,13 +116,36 @@ pub(crate) struct Running {
     pub(crate) slot: Arc<Slot>,
 }
 
+/// Why a controller does not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// The server cannot take it up.
+    #[error("it cannot be registered: {0}")]
+    Control(#[from] ControlError),
+    /// Its plugin does not take its configuration.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+impl StartError {
+    /// Whether it may go better later without anybody changing anything.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Control(error) => !matches!(error, ControlError::Registration(_)),
+            Self::Bind(error) => {
+                matches!(error, BindError::Call(CallError::TimedOut(_) | CallError::Busy(_)))
+            }
+        }
+    }
+}
+
 /// Registers a controller, binds its plugin and connects both.
 pub(crate) async fn start(
     runtime: &Runtime,
     control: &Control,
     plugin: &Plugin,
     controller: &ControllerConfig,
-) -> anyhow::Result<Running> {
+) -> Result<Running, StartError> {
     let registration = Registration {
         controller_type: plugin.backend_type().to_owned(),
         name: controller.name.clone(),
@@ -139,7 +153,7 @@ pub(crate) async fn start(
         endpoint: String::new(),
         labels: controller.labels.clone(),
     };
-    let id = control.register_controller(registration).await.context("it cannot be registered")?;
+    let id = control.register_controller(registration).await?;
     let config = BackendConfig {
         controller_id: id.to_string(),
         config: controller.config.clone(),

@@ -9,6 +9,7 @@ mod command;
 mod config;
 mod controllers;
 mod dropin;
+mod executor;
 mod output;
 mod plugins;
 mod print;

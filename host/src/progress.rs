@@ -3,6 +3,8 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
+use unicode_width::UnicodeWidthChar as _;
+
 use crate::print::harmless;
 
 /// Where nobody can rewrite a line, news of the same kind come at most so often.
@@ -46,8 +48,8 @@ impl Progress {
             Form::Rewritten { shown } => {
                 *shown = true;
                 let line = format!("{} ({} s)", harmless(&line(state)), self.started.elapsed().as_secs());
-                let fitting: String = line.chars().take(width().saturating_sub(1)).collect();
-                write!(err, "\r\x1b[K{fitting}").and_then(|()| err.flush())
+                write!(err, "\r\x1b[K{}", fitting(&line, width().saturating_sub(1)))
+                    .and_then(|()| err.flush())
             }
             Form::Plain { last } => match last {
                 Some((s, d, _)) if s == state && d == details => Ok(()),
@@ -69,10 +71,32 @@ impl Drop for Progress {
     }
 }
 
+/// As much of a line as has room in so many columns.
+fn fitting(line: &str, columns: usize) -> &str {
+    let mut used = 0;
+    let end = line.char_indices().find(|(_, c)| {
+        used += c.width().unwrap_or_default();
+        used > columns
+    });
+    end.map_or(line, |(at, _)| &line[..at])
+}
+
 fn width() -> usize {
     rustix::termios::tcgetwinsize(io::stderr())
         .ok()
         .map(|size| usize::from(size.ws_col))
         .filter(|&columns| columns > 0)
         .unwrap_or(USUAL_WIDTH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_cut_by_columns() {
+        assert_eq!(fitting("日本語", 5), "日本");
+        assert_eq!(fitting("älice", 5), "älice");
+        assert_eq!(fitting("älice", 0), "");
+    }
 }

@@ -12,9 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::ServeArgs;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::dropin::DropIn;
-use crate::telemetry;
+use crate::{executor, telemetry};
 
 /// How long requests under way may take to end once the server is told to stop.
 const REQUEST_DRAIN: Duration = Duration::from_secs(10);
@@ -23,11 +23,12 @@ const REQUEST_DRAIN: Duration = Duration::from_secs(10);
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     let config = Config::load(&args)?;
     telemetry::init(&config.log)?;
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("the async runtime does not start")?
-        .block_on(serve(config))
+    for variable in config::unknown_variables() {
+        tracing::warn!(
+            "the variable {variable} of the environment is none of StreamSpace's and does nothing"
+        );
+    }
+    executor::on_all_processors(serve(config))
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
@@ -83,17 +84,23 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// SIGTERM and SIGINT end the server after the calls under way are recorded.
+/// SIGTERM and SIGINT end the server after the calls under way are recorded. A second one ends it at once: that it can
+/// bear at any time.
 pub(crate) fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
-    tokio::spawn(async move {
+    let mut next = async move || {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => SignalKind::terminate(),
+            _ = interrupt.recv() => SignalKind::interrupt(),
         }
-        tracing::info!("stopping");
+    };
+    tokio::spawn(async move {
+        next().await;
+        tracing::info!("stopping; once more ends it at once");
         stop.cancel();
+        let again = next().await;
+        std::process::exit(128 + again.as_raw_value());
     });
     Ok(())
 }

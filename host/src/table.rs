@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use unicode_width::UnicodeWidthStr as _;
+
 use crate::print::{harmless, in_colour};
 
 /// What a cell says about its row's state.
@@ -40,7 +42,7 @@ impl Cell {
     }
 
     fn render(&self, width: usize, colours: bool) -> String {
-        let padding = " ".repeat(width.saturating_sub(self.text.chars().count()));
+        let padding = " ".repeat(width.saturating_sub(self.text.width()));
         match self.tone.filter(|_| colours) {
             Some(tone) => format!("\x1b[{}m{}\x1b[0m{padding}", tone.code(), self.text),
             None => format!("{}{padding}", self.text),
@@ -90,7 +92,7 @@ impl<const N: usize> Table<N> {
         let mut widths = [0; N];
         for (cells, _) in &self.rows {
             for (width, cell) in widths.iter_mut().zip(cells) {
-                *width = (*width).max(cell.text.chars().count());
+                *width = (*width).max(cell.text.width());
             }
         }
         let mut text = String::new();
@@ -120,12 +122,13 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_widest_cell_without_its_colour() {
         let mut table = Table::new(["NAME", "PHASE", "AGE"]);
+        table.row(["日本".into(), "".into(), "1h".into()]);
         table.row(["älice".into(), Cell::toned("Failed", Some(Tone::Bad)), "5s".into()]);
         table.note("it broke\nand again", 4);
         table.row(["b\x1b[2J".into(), "".into(), "2h".into()]);
         assert_eq!(
             table.render_for(false),
-            "NAME   PHASE   AGE\nälice  Failed  5s\n    it broke\n    and again\nb\u{fffd}[2J  -       2h\n"
+            "NAME   PHASE   AGE\n日本   -       1h\nälice  Failed  5s\n    it broke\n    and again\nb\u{fffd}[2J  -       2h\n"
         );
         let coloured = table.render_for(true);
         assert!(coloured.contains("älice  \x1b[31mFailed\x1b[0m  5s\n"), "{coloured:?}");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context as _, anyhow};
-use streamspace_runtime::{EndpointConfig, Manifest, SecretSource};
+use streamspace_runtime::{EndpointConfig, EndpointKind, Manifest, SecretSource};
 
 /// `name=target`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,13 +51,22 @@ pub(crate) fn endpoints(
     }
     for asked in &manifest.endpoints {
         if !endpoints.contains_key(&asked.name)
-            && let Some(target) =
-                asked.default.as_deref().and_then(|default| EndpointConfig::of_kind(asked.kind, default))
+            && let Some(target) = usual_place(asked.kind, asked.default.as_deref())
+                .and_then(|target| EndpointConfig::of_kind(asked.kind, &target))
         {
             endpoints.insert(asked.name.clone(), target);
         }
     }
     Ok(endpoints)
+}
+
+/// Where an endpoint is when nobody says so.
+pub(crate) fn usual_place(kind: EndpointKind, default: Option<&str>) -> Option<String> {
+    let from_environment = match kind {
+        EndpointKind::Docker => std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()),
+        EndpointKind::Http | EndpointKind::Socket => None,
+    };
+    from_environment.or_else(|| default.map(str::to_owned))
 }
 
 /// Secrets from files.

@@ -18,8 +18,10 @@
 mod backend;
 mod deadline;
 mod error;
+pub mod handle;
 pub mod host;
 pub mod http;
+mod records;
 
 pub use backend::Backend;
 pub use deadline::Deadline;

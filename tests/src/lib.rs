@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod controller;
+pub mod database;
 pub mod docker;
 pub mod own_engine;
 pub mod rfb;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::api::Api;
+use crate::database::Database;
 use crate::{PATIENCE, provided};
 
 /// What a server is started with. Its data outlives it, so that it can be started again.
@@ -19,6 +20,7 @@ pub struct Installation {
     plugins: PathBuf,
     environment: Vec<(String, String)>,
     config: Option<PathBuf>,
+    database: Option<Database>,
 }
 
 impl Installation {
@@ -41,6 +43,7 @@ impl Installation {
             plugins: provided("STREAMSPACE_TEST_PLUGINS")?.into(),
             environment: vec![("DOCKER_HOST".to_owned(), "unix:///nowhere".to_owned())],
             config: None,
+            database: Database::fresh(),
         })
     }
 
@@ -94,6 +97,9 @@ impl Installation {
         let mut command = Command::new(&self.program);
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(self.data.path());
         command.arg("--plugins").arg(&self.plugins);
+        if let Some(database) = &self.database {
+            command.env("STREAMSPACE_DATABASE", &database.url);
+        }
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);
         }

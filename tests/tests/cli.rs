@@ -208,6 +208,15 @@ async fn a_session_is_opened_read_stopped_and_woken() {
     .await;
     assert!(page.contains("session "), "{page}");
 
+    // A desktop that speaks RFB is nothing for a browser alone.
+    let desktop = stage.run(&["session", "create", "--image", &image, "--vnc", "5900", "-o", "json"]).json();
+    let url = stage.run(&["session", "open", id(&desktop)]);
+    let place = format!("{}/api/v1/sessions/{}/vnc?streamspace_ticket=", stage.server.url(), id(&desktop));
+    assert!(url.out.starts_with(&place.replacen("http", "ws", 1)), "{url:?}");
+    assert!(url.err.contains("noVNC"), "{url:?}");
+    stage.run(&["session", "open", id(&desktop), "--browser"]).failed(1, "RFB");
+    stage.run(&["session", "rm", id(&desktop), "--wait=60s"]).done();
+
     let logs = until("output", async || {
         let logs = stage.run(&["session", "logs", session]).done();
         logs.contains("tick").then_some(logs)
@@ -368,8 +377,23 @@ fn exit_codes_tell_errors_apart() {
     alone(&elsewhere).unwrap().failed(4, "STREAMSPACE_TOKEN");
     alone(&["session", "ls", "--url", "desktops"]).unwrap().failed(1, "--url");
     alone(&["session", "create", "--image", "x", "--port", "3000"]).unwrap().failed(2, "web=3000");
+    alone(&["session", "wake", "01980c5e", "--wait", "2m"]).unwrap().failed(2, "--wait=2m");
+    let broken =
+        program().unwrap().args(["session", "ls"]).env("STREAMSPACE_TOKEN", "a\nb").output().unwrap();
+    Told::of(broken).failed(4, "STREAMSPACE_TOKEN is no token");
+    let with_password = ["session", "ls", "--url", "https://me:geheim@desktops.example.org"];
+    let refused = alone(&with_password).unwrap();
+    assert!(!refused.err.contains("geheim"), "{refused:?}");
+    refused.failed(1, "no password");
     let on_the_line = alone(&["session", "create", "--image", "x", "--secret-env", "KEY=x"]).unwrap();
     on_the_line.failed(2, "does not belong on the command line");
+
+    if let Some(plugins) = provided("STREAMSPACE_TEST_PLUGINS") {
+        let plugin = Path::new(&plugins).join("docker.wasm").to_str().unwrap().to_owned();
+        let serve = ["controller", "serve", "--plugin", &plugin, "--name", "x", "--listen", "127.0.0.1:0"];
+        let with_secret: Vec<_> = serve.iter().chain(&["--secret", "token=/etc/hostname"]).copied().collect();
+        alone(&with_secret).unwrap().failed(1, "secrets.token");
+    }
 
     let Some(installation) = Installation::new() else { return };
     let stage = Stage::start(installation);
@@ -399,16 +423,45 @@ fn help_and_completion_are_there_for_every_shell() {
     assert!(alone(&["session", "create", "--help"]).unwrap().done().contains("Examples:"));
 }
 
+/// What a command says to nobody.
+fn unread(command: &mut Command) -> Told {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    Told::of(child.wait_with_output().unwrap())
+}
+
 #[test]
 fn a_reader_that_leaves_is_no_failure() {
     let Some(mut command) = program() else { return };
-    let mut child =
-        command.args(["completion", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    drop(child.stdout.take());
-    Told::of(child.wait_with_output().unwrap()).done();
+    unread(command.args(["completion", "bash"])).done();
+    if let Some(plugins) = provided("STREAMSPACE_TEST_PLUGINS") {
+        let plugin = Path::new(&plugins).join("docker.wasm");
+        unread(program().unwrap().args(["plugin", "inspect"]).arg(&plugin)).done();
+    }
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let told = program().unwrap().args(["completion", "bash"]).stdout(full).output().unwrap();
     Told::of(told).failed(1, "the output cannot be written");
+}
+
+#[test]
+fn everything_is_done_although_nobody_reads() {
+    let Some(installation) = Installation::new() else { return };
+    let stage = Stage::start(installation);
+    let make = |name: &str| {
+        let made = stage.run(&["token", "create", name, "-o", "json"]).json();
+        id(&made).to_owned()
+    };
+    let tokens: Vec<String> = ["a", "b", "c"].map(make).into();
+    let mut all: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    all.insert(1, "tok-000000000000");
+    let remove: Vec<_> = ["token", "rm"].iter().chain(&all).copied().collect();
+    unread(&mut stage.command(&remove)).failed(3, "tok-000000000000");
+    let left = stage.run(&["token", "ls"]).done();
+    assert!(tokens.iter().all(|token| !left.contains(token)), "{left}");
+    // What became of a session is told by the exit code.
+    let create = ["template", "apply", "/nowhere.json"];
+    unread(&mut stage.command(&create)).failed(1, "");
+    stage.server.kill();
 }
 
 #[test]
@@ -419,6 +472,13 @@ fn a_database_is_brought_up_to_date_unless_it_is_in_use() {
     let told = alone(&migrate).unwrap().done();
     assert!(told.contains("new → version "), "{told}");
     assert!(alone(&migrate).unwrap().done().contains("is up to date"));
+    // A configuration need not be a file, and what cannot be read is told as it is.
+    let script = "exec \"$0\" migrate --data \"$1\" --config <(echo 'log = \"warn\"')";
+    let mut piped = Command::new("bash");
+    piped.args(["-c", script]).arg(program().unwrap().get_program()).arg(&data);
+    Told::of(piped.output().unwrap()).done();
+    let directory: Vec<_> = migrate.iter().chain(&["--config", "/"]).copied().collect();
+    alone(&directory).unwrap().failed(1, "/ cannot be read: Is a directory");
     let server = installation.start();
     alone(&migrate).unwrap().failed(1, "in use");
     server.kill();

@@ -245,7 +245,7 @@ fn every_reason_is_documented() {
         "host/control/src/observe/drift.rs",
         "host/control/src/observe/mod.rs",
         "host/control/src/reconcile/outcome.rs",
-        "host/control/src/store/sqlite/create.rs",
+        "host/control/src/store/sql/create.rs",
         "host/runtime/src/error.rs",
         "host/shell/src/slot.rs",
         "plugins/docker/src/create.rs",

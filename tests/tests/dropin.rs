@@ -319,6 +319,38 @@ async fn every_file_that_does_not_serve_says_why() {
 }
 
 #[tokio::test]
+async fn a_file_that_cannot_be_looked_at_goes_on_serving() {
+    let Some(Stage { installation, dir, .. }) = Stage::new().await else { return };
+    let dir = dir.path();
+    put(dir, "docker.wasm", &docker_plugin());
+    let server = installation.start();
+    let api = server.api();
+    wait_for_state(&api, "docker", "serving").await;
+    std::os::unix::fs::symlink("docker.wasm", dir.join("loop")).unwrap();
+    fs::rename(dir.join("loop"), dir.join("docker.wasm")).unwrap();
+    // Files that come afterwards have been looked at for as long as a file has to be away to be gone.
+    for file in ["y.wasm", "z.wasm"] {
+        put(dir, file, b"");
+        wait_for_state(&api, file, "refused").await;
+    }
+    assert_eq!(plugin(&api, "docker").await["state"], "serving", "{}", server.log());
+    assert!(server.log().contains("cannot be looked at"), "{}", server.log());
+    // A new name of which nothing is known is told as well.
+    std::os::unix::fs::symlink("x.wasm", dir.join("x.wasm")).unwrap();
+    wait_for_state(&api, "x.wasm", "refused").await;
+    fs::remove_file(dir.join("docker.wasm")).unwrap();
+    wait_for_state(&api, "docker", "removed").await;
+    // A directory that cannot be read is not an empty one.
+    fs::remove_dir_all(dir).unwrap();
+    until("the reason", async || {
+        let listed = api.get(PLUGINS).await.body.to_string();
+        (listed.contains("the directory cannot be read") && listed.contains("z.wasm")).then_some(())
+    })
+    .await;
+    server.kill();
+}
+
+#[tokio::test]
 async fn of_two_files_with_one_name_one_serves_and_the_other_takes_over() {
     let Some(Stage { installation, dir, socket, .. }) = Stage::new().await else { return };
     let dir = dir.path();

@@ -94,6 +94,16 @@ fn check_reports_in_the_form_that_is_asked_for() {
     let refused = streamspace(&arguments, &file).unwrap();
     let said = text(&refused.stderr);
     assert!(!refused.status.success() && said.contains("/nonexistent/docker.sock"), "{said}");
+
+    // Where nobody says which, it is the one that the server would use.
+    let mut usual = Command::new(provided("STREAMSPACE_TEST_BIN").unwrap());
+    usual
+        .args(["plugin", "check", "--image", &image])
+        .arg(&file)
+        .env("DOCKER_HOST", "unix:///elsewhere/d.sock");
+    let refused = usual.output().unwrap();
+    let said = text(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("/elsewhere/d.sock"), "{said}");
 }
 
 #[tokio::test]
@@ -102,16 +112,42 @@ async fn check_knows_the_simulated_backend() {
     let Some(simulated) = Simulated::start() else { return };
     let before = simulated.get("/knobs").await;
     let endpoint = format!("api=unix://{}", simulated.socket().display());
-    // One that needs nothing but the contract, and one that needs the fixture.
-    for filter in ["B06-create", "B12-full"] {
-        let arguments =
-            ["plugin", "check", "--endpoint", &endpoint, "--image", "any/image", "--filter", filter];
+    // One that needs nothing but the contract, one that needs the fixture, and one that needs files.
+    let handles = concat!(env!("CARGO_MANIFEST_DIR"), "/simulated/plugin/handles");
+    for filter in ["B06-create", "B12-full", "F40-recorded"] {
+        let arguments = [
+            "plugin",
+            "check",
+            "--endpoint",
+            &endpoint,
+            "--image",
+            "any/image",
+            "--handles",
+            handles,
+            "--filter",
+            filter,
+        ];
         let Some(run) = streamspace(&arguments, &file) else { return };
         let said = text(&run.stdout);
         assert!(run.status.success() && said.contains("1 passed, 0 failed, 0 not applicable"), "{said}");
     }
     assert_eq!(simulated.get("/knobs").await, before);
     assert!(simulated.boxes().await.is_empty());
+
+    let arguments = [
+        "plugin",
+        "check",
+        "--endpoint",
+        &endpoint,
+        "--image",
+        "any/image",
+        "--handles",
+        "/nonexistent/handles",
+    ];
+    let refused = streamspace(&arguments, &file).unwrap();
+    let said = text(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("--handles: /nonexistent/handles"), "{said}");
+    assert_eq!(simulated.get("/knobs").await, before);
 
     let arguments = ["plugin", "check", "--endpoint", "api=unix:///nonexistent", "--image", "any/image"];
     let refused = streamspace(&arguments, &file).unwrap();

@@ -1,10 +1,14 @@
 //! What the server does before a backend comes into it: input, configuration, plugins.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Command;
+
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use streamspace_tests::provided;
 use streamspace_tests::server::Installation;
+use streamspace_tests::{provided, until};
 
 const SESSIONS: &str = "/api/v1/sessions";
 
@@ -129,6 +133,40 @@ async fn a_wrong_configuration_is_refused_with_its_place() {
             assert!(said.contains(word), "{config}\n{said}");
         }
     }
+}
+
+#[tokio::test]
+async fn an_empty_variable_is_none_and_a_mistyped_one_is_told() {
+    let Some(mut installation) = Installation::new() else { return };
+    for name in ["STREAMSPACE_CONFIG", "STREAMSPACE_LOG", "STREAMSPACE_DATABASE", "STREAMSPACE_CONTROLLER"] {
+        installation = installation.environment(name, "");
+    }
+    let installation = installation.environment("STREAMSPACE_LISTN", "127.0.0.1:1");
+    let server = installation.start();
+    let log = server.log();
+    assert!(log.contains("STREAMSPACE_LISTN") && !log.contains("STREAMSPACE_LOG"), "{log}");
+    server.kill();
+}
+
+#[tokio::test]
+async fn whoever_asks_twice_does_not_wait() {
+    let Some(installation) = Installation::new() else { return };
+    let server = installation.start();
+    // A request that does not come to its end is waited for.
+    let token = std::fs::read_to_string(server.data().join("admin.token")).unwrap();
+    let mut request = TcpStream::connect(server.url().trim_start_matches("http://")).unwrap();
+    let head = format!(
+        "POST {SESSIONS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Content-Length: 100\r\nExpect: 100-continue\r\n\r\n",
+        token.trim()
+    );
+    request.write_all(head.as_bytes()).unwrap();
+    let mut answer = [0; 12];
+    request.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100", "it is being read");
+    assert!(Command::new("kill").args(["-INT", &server.pid().to_string()]).status().unwrap().success());
+    until("the stop", async || server.log().contains("stopping").then_some(())).await;
+    assert_eq!(server.stop().await.code(), Some(143));
 }
 
 #[tokio::test]

@@ -2,10 +2,12 @@
 
 use crate::cargo::cargo;
 use crate::dist::{self, Profile, knowing};
+use crate::docker_engine::{self, Engine};
 use crate::images::{self, TEST};
 use crate::paths::Paths;
-use crate::{command, docker_engine, plugins, progress};
+use crate::{command, plugins, progress, signals};
 use anyhow::Result;
+use std::process::Command;
 
 /// Print medians and ratios: plugin calls, memory, and what a session costs over the bare engine
 ///
@@ -33,16 +35,7 @@ pub fn bench(paths: &Paths, arguments: &Arguments) -> Result<()> {
     build.args(["build", "--release", "-p", "streamspace-bench", "-p", "streamspace-simulated"]);
     command::run(knowing(&mut build, &plugins))?;
 
-    let docker = docker_engine::ensure(paths, !arguments.no_install);
-    let mut measure = std::process::Command::new(paths.target.join("release/streamspace-bench"));
-    match &docker {
-        Ok(ready) => {
-            images::ensure(&ready.engine, &paths.cache, &TEST)?;
-            measure.env("STREAMSPACE_TEST_DOCKER", &ready.engine.socket);
-            measure.env("STREAMSPACE_TEST_IMAGE", TEST.name);
-        }
-        Err(error) => eprintln!("warning: measuring without Docker: {error:#}"),
-    }
+    let mut measure = Command::new(paths.target.join("release/streamspace-bench"));
     measure
         .env("STREAMSPACE_TEST_BIN", server)
         .env("STREAMSPACE_TEST_PLUGINS", folder)
@@ -50,10 +43,25 @@ pub fn bench(paths: &Paths, arguments: &Arguments) -> Result<()> {
         .env("STREAMSPACE_TEST_SIMULATED", paths.target.join("release/streamspace-simulated"))
         .env("STREAMSPACE_TEST_SIMULATED_PLUGIN", simulated)
         .args(&arguments.measure);
-    progress("measuring");
-    let measured = command::run(&mut measure);
-    match docker.ok().and_then(|ready| ready.started) {
-        Some(started) => measured.and(started.stop()),
-        None => measured,
+    match docker_engine::ensure(paths, !arguments.no_install) {
+        Ok(ready) => {
+            let measured = with_docker(paths, &ready.engine, &mut measure);
+            // Whatever came of it: an engine that was started here does not stay.
+            let stopped = ready.stop_if_started();
+            measured.and(stopped)
+        }
+        Err(error) => {
+            signals::check()?;
+            eprintln!("warning: measuring without Docker: {error:#}");
+            progress("measuring");
+            command::run(&mut measure)
+        }
     }
+}
+
+fn with_docker(paths: &Paths, engine: &Engine, measure: &mut Command) -> Result<()> {
+    images::ensure(engine, &paths.cache, &TEST)?;
+    measure.env("STREAMSPACE_TEST_DOCKER", &engine.socket).env("STREAMSPACE_TEST_IMAGE", TEST.name);
+    progress("measuring");
+    command::run(measure)
 }

@@ -15,25 +15,34 @@ use std::time::{Duration, Instant};
 /// Runs a program whose output the user sees. Where nobody watches a terminal, the error repeats what of the output
 /// explains the failure.
 pub fn run(command: &mut Command) -> Result<()> {
+    run_for(command, None)
+}
+
+/// Like [`run`], but the program is killed when it takes longer.
+pub fn run_within(command: &mut Command, limit: Duration) -> Result<()> {
+    run_for(command, Some(limit))
+}
+
+fn run_for(command: &mut Command, limit: Option<Duration>) -> Result<()> {
     if !std::io::stderr().is_terminal() {
-        return run_logged(command);
+        return run_logged(command, limit);
     }
     signals::check()?;
     let mut child = start(command)?;
     let forwarding = Forwarding::to(&child);
-    let status = child.wait()?;
+    let status = wait(command, &mut child, limit)?;
     drop(forwarding);
     conclude(command, status, "")
 }
 
-fn run_logged(command: &mut Command) -> Result<()> {
+fn run_logged(command: &mut Command, limit: Option<Duration>) -> Result<()> {
     signals::check()?;
     let mut child = start(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
     let forwarding = Forwarding::to(&child);
     let excerpt = Arc::new(Mutex::new(Excerpt::default()));
     let stdout = child.stdout.take().map(|from| pass_on(from, std::io::stdout(), Arc::clone(&excerpt)));
     let stderr = child.stderr.take().map(|from| pass_on(from, std::io::stderr(), Arc::clone(&excerpt)));
-    let status = child.wait()?;
+    let status = wait(command, &mut child, limit)?;
     for thread in [stdout, stderr].into_iter().flatten() {
         // A reader that failed has lost lines of the log, not the program's result.
         let _ = thread.join();
@@ -63,41 +72,19 @@ fn pass_on(
     })
 }
 
-/// Runs a program silently and returns what it wrote to its standard output.
-pub fn output(command: &mut Command) -> Result<Vec<u8>> {
-    finish(command, None)
-}
-
 /// Like [`output`], as text and without the space around it.
 pub fn text(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output(command)?).trim().to_owned())
 }
 
-/// Like [`output`], but the program is killed when it takes longer.
-pub fn output_within(command: &mut Command, limit: Duration) -> Result<Vec<u8>> {
-    finish(command, Some(limit))
-}
-
-fn finish(command: &mut Command, limit: Option<Duration>) -> Result<Vec<u8>> {
+/// Runs a program silently and returns what it wrote to its standard output.
+pub fn output(command: &mut Command) -> Result<Vec<u8>> {
     signals::check()?;
     let mut child = start(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
     let forwarding = Forwarding::to(&child);
     let stdout = child.stdout.take().map(collect);
     let stderr = child.stderr.take().map(collect);
-    let status = match limit {
-        None => child.wait()?,
-        Some(limit) => match wait_within(&mut child, limit)? {
-            Some(status) => status,
-            None => {
-                // The whole group: a helper of its own could hold the pipes open.
-                if let Some(group) = pid_of(&child) {
-                    let _ = kill_process_group(group, Signal::KILL);
-                }
-                child.wait()?;
-                bail!("`{}` took longer than {} s", show(command), limit.as_secs());
-            }
-        },
-    };
+    let status = child.wait()?;
     drop(forwarding);
     let joined = |reader: Option<std::thread::JoinHandle<Vec<u8>>>| {
         reader.and_then(|thread| thread.join().ok()).unwrap_or_default()
@@ -107,6 +94,20 @@ fn finish(command: &mut Command, limit: Option<Duration>) -> Result<Vec<u8>> {
     let complaint = if stderr.is_empty() { &stdout } else { &stderr };
     conclude(command, status, &tail(&String::from_utf8_lossy(complaint), 15))?;
     Ok(stdout)
+}
+
+/// Waits for the end; one that takes too long is brought about.
+fn wait(command: &Command, child: &mut Child, limit: Option<Duration>) -> Result<ExitStatus> {
+    let Some(limit) = limit else { return Ok(child.wait()?) };
+    if let Some(status) = wait_within(child, limit)? {
+        return Ok(status);
+    }
+    // The whole group: a helper of its own could hold the pipes open.
+    if let Some(group) = pid_of(child) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    child.wait()?;
+    bail!("`{}` took longer than {} s", show(command), limit.as_secs())
 }
 
 fn start(command: &mut Command) -> Result<Child> {
@@ -217,7 +218,7 @@ mod tests {
     fn a_slow_program_is_ended_with_its_helpers() {
         let started = Instant::now();
         let error =
-            output_within(Command::new("sh").args(["-c", "sleep 20 & wait"]), Duration::from_millis(200));
+            run_within(Command::new("sh").args(["-c", "sleep 20 & wait"]), Duration::from_millis(200));
         assert!(error.unwrap_err().to_string().contains("took longer"));
         assert!(started.elapsed() < Duration::from_secs(10));
     }

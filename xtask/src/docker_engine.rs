@@ -36,11 +36,21 @@ impl Started {
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
+}
 
-    /// Ends it, and with it its containers.
-    pub fn stop(mut self) -> Result<()> {
-        progress(format_args!("stopping dockerd ({})", self.pid()));
-        command::stop(&mut self.child, Duration::from_secs(30))
+impl Ready {
+    /// Ends an engine that this program started, unless somebody uses it meanwhile: its containers end with it.
+    pub fn stop_if_started(self) -> Result<()> {
+        let Some(Started { mut child }) = self.started else { return Ok(()) };
+        let running = self.engine.list("containers/json", json!({ "status": ["running"] }));
+        let running = running.ok().and_then(|list| list.as_array().map(Vec::len)).unwrap_or_default();
+        if running > 0 {
+            let stop = format!("`kill {}` ends it", child.id());
+            progress(format_args!("dockerd keeps running: {running} containers run in it ({stop})"));
+            return Ok(());
+        }
+        progress(format_args!("stopping dockerd ({})", child.id()));
+        command::stop(&mut child, Duration::from_secs(30))
     }
 }
 

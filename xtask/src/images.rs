@@ -66,15 +66,25 @@ pub fn import(engine: &Engine, cache: &Path, image: &Image, name: &str, text: &s
 /// An installed busybox, or one fetched from Debian.
 fn busybox(cache: &Path) -> Result<PathBuf> {
     let fetched = cache.join("busybox");
-    let candidates = command::find("busybox").into_iter().chain([fetched.join("bin/busybox")]);
-    for candidate in candidates {
-        if fs::read(&candidate).is_ok_and(|program| is_static(&program)) {
-            return Ok(candidate);
-        }
+    let installed = command::find("busybox").filter(|program| is_static_file(program));
+    if let Some(program) = installed.or_else(|| static_busybox_in(&fetched)) {
+        return Ok(program);
     }
     progress("downloading Debian's busybox-static (nothing is installed)");
     debian::unpack_own("busybox-static", &fetched)?;
-    Ok(fetched.join("bin/busybox"))
+    static_busybox_in(&fetched).with_context(|| {
+        format!("there is no static busybox in the package, unpacked to {}", fetched.display())
+    })
+}
+
+/// Where the package has it: since Debian 13 everything is below `usr`.
+fn static_busybox_in(unpacked: &Path) -> Option<PathBuf> {
+    let places = ["usr/bin/busybox", "bin/busybox"].map(|place| unpacked.join(place));
+    places.into_iter().find(|program| is_static_file(program))
+}
+
+fn is_static_file(program: &Path) -> bool {
+    fs::read(program).is_ok_and(|program| is_static(&program))
 }
 
 /// Whether a 64-bit little-endian ELF program runs without a loader and shared libraries.
@@ -169,6 +179,19 @@ mod tests {
         assert!(!is_static(&program(&[1, 3, 1])));
         assert!(!is_static(&program(&[1, 1])[..70]), "cut off");
         assert!(!is_static(b"#!/bin/sh"));
+    }
+
+    #[test]
+    fn busybox_is_found_where_old_and_new_packages_have_it() {
+        for place in ["bin", "usr/bin"] {
+            let unpacked = tempfile::tempdir().unwrap();
+            let folder = unpacked.path().join(place);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("busybox"), program(&[1, 3])).unwrap();
+            assert_eq!(static_busybox_in(unpacked.path()), None, "it needs a loader");
+            fs::write(folder.join("busybox"), program(&[1])).unwrap();
+            assert_eq!(static_busybox_in(unpacked.path()), Some(folder.join("busybox")));
+        }
     }
 
     #[test]

@@ -3,6 +3,10 @@
 //! Everything that is not plain `cargo` lives here: the WebAssembly target, the plugins, a Docker engine to
 //! run sessions on, images that need no registry, and what the end-to-end tests expect around them.
 
+// Before the others: they print with its macros.
+#[macro_use]
+mod output;
+
 mod bench;
 mod cargo;
 mod command;
@@ -16,6 +20,7 @@ mod http;
 mod images;
 mod paths;
 mod plugins;
+mod postgres;
 mod python;
 mod registry;
 mod run;

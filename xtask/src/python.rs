@@ -15,11 +15,13 @@ const PACKAGES: [&str; 3] = ["grpcio==1.74.0", "grpcio-tools==1.74.0", "schemath
 pub fn ensure(paths: &Paths) -> Result<PathBuf> {
     let folder = paths.testbed().join("python");
     let python = folder.join("bin/python");
-    let (marker, recipe) = (folder.join("recipe"), PACKAGES.join(" "));
+    let system = command::find("python3").context("there is no python3")?;
+    // An environment is bound to the Python that made it.
+    let version = command::text(Command::new(&system).arg("--version"))?;
+    let (marker, recipe) = (folder.join("recipe"), format!("{version} {}", PACKAGES.join(" ")));
     if fs::read_to_string(&marker).is_ok_and(|made_by| made_by == recipe) {
         return Ok(python);
     }
-    let system = command::find("python3").context("there is no python3")?;
     progress("making a Python environment for the tests (in the cache; nothing is installed on this system)");
     // Without `--clear` what an interrupted run left would stay.
     command::output(Command::new(system).args(["-m", "venv", "--clear"]).arg(&folder))

@@ -8,6 +8,7 @@ use crate::docker_engine::{self, Engine, Ready};
 use crate::images::{self, TEST};
 use crate::paths::Paths;
 use crate::plugins::{self, HOSTILE_PACKAGE, HTTP_PROBE_PACKAGE, Plugin, SIMULATED_PACKAGE};
+use crate::postgres::{self, Postgres};
 use crate::python;
 use crate::registry::{self, Registry};
 use crate::{command, progress, signals};
@@ -15,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -31,8 +32,8 @@ pub const FEATURES: [&str; 2] = ["--features", "streamspace/failpoints"];
 /// Format check, lints, unit tests and end-to-end tests
 ///
 /// The end-to-end tests run sessions on a Docker engine: the one that answers or, as root on Debian or
-/// Ubuntu, one that is installed and started for them. Tests whose backend cannot be had are left out, and
-/// the summary says so.
+/// Ubuntu, one that is installed and started for them. The tests of the API server run on SQLite, and again on a
+/// PostgreSQL server of their own. Tests whose backend cannot be had are left out, and the summary says so.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Fail when a backend cannot be had, instead of leaving its tests out
@@ -149,9 +150,9 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
         None => (None, None),
     };
     if let (Some(()), Some(backends)) = (server, &backends) {
-        report.step("tests", || {
+        let prepared = || {
             let mut test = cargo(paths);
-            test.args(["test", "--no-fail-fast"]).args(FEATURES).args(&arguments.filter);
+            test.args(["test", "--no-fail-fast"]).args(FEATURES);
             knowing(&mut test, plugins)
                 .env("STREAMSPACE_TEST_BIN", paths.target.join("debug/streamspace"))
                 .env("STREAMSPACE_TEST_PLUGINS", paths.cache.join("plugins"))
@@ -161,25 +162,48 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
                 .env("STREAMSPACE_TEST_SIMULATED_PLUGIN", &simulated)
                 .env("STREAMSPACE_TEST_RUN", &run.id);
             backends.describe(&mut test);
-            command::run(&mut test)
-        });
+            test
+        };
+        report.step("tests", || command::run(prepared().args(&arguments.filter)));
+        match &backends.postgres {
+            Some(_) => {
+                report.step("tests of the API server on PostgreSQL", || {
+                    let mut test = prepared();
+                    // By name and not by package: so they are what the step before compiled.
+                    for target in test_targets(&paths.root.join("host/control/tests"))? {
+                        test.args(["--test", &target]);
+                    }
+                    command::run(test.args(&arguments.filter).env("STREAMSPACE_TEST_DATABASE", "postgres"))
+                });
+            }
+            None => report.left_out("tests of the API server on PostgreSQL", "there is none".to_owned()),
+        }
         if arguments.filter.is_none() {
-            report.step("kills under load", || {
-                command::run(crash::driver(paths).args(["--minutes", KILLING_MINUTES, "--each", "1"]))
-            });
+            let kills = |driver: &mut Command| {
+                command::run(driver.args(["--minutes", KILLING_MINUTES, "--each", "1"]))
+            };
+            report.step("kills under load", || kills(&mut crash::driver(paths)));
+            if backends.postgres.is_some() {
+                report.step("kills under load on PostgreSQL", || {
+                    let mut driver = crash::driver(paths);
+                    backends.describe(&mut driver);
+                    kills(driver.env("STREAMSPACE_TEST_DATABASE", "postgres"))
+                });
+            }
         }
     } else if signals::check().is_ok() {
         report.left_out("tests", "what they test could not be built".to_owned());
     }
 
     let interrupted = signals::exit_code();
-    if let Some(backends) = backends {
+    let cleaned = backends.map_or(Ok(()), |backends| {
         progress("cleaning up");
-        if let Err(error) = backends.clean_up(&run) {
-            eprintln!("warning: {error:#}");
-        }
+        backends.clean_up(&run)
+    });
+    if let Err(error) = &cleaned {
+        eprintln!("warning: {error:#}");
     }
-    run.end()?;
+    run.end(cleaned.is_ok())?;
     report.print();
     Ok(match interrupted {
         Some(code) => {
@@ -234,6 +258,23 @@ fn unit_tests(paths: &Paths, arguments: &Arguments, report: &mut Report) -> Resu
     Ok(())
 }
 
+/// The names of the test programs that a folder has.
+fn test_targets(folder: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs")
+            && let Some(name) = path.file_stem().and_then(|name| name.to_str())
+            // On PostgreSQL wherever the others are.
+            && name != "postgres"
+        {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// Builds exactly what `cargo test` will use, and the server as the tests start it.
 fn build_tests(paths: &Paths, plugins: &[Plugin]) -> Result<()> {
     let mut build = cargo(paths);
@@ -244,8 +285,8 @@ fn build_tests(paths: &Paths, plugins: &[Plugin]) -> Result<()> {
 /// One run of the tests: it has the test bed to itself, and a name that its objects carry.
 struct Run {
     id: String,
-    /// The run before this one, if it did not come to its end.
-    abandoned: Option<String>,
+    /// Earlier runs of which objects may be left in an engine.
+    abandoned: Vec<String>,
     lock: File,
 }
 
@@ -270,21 +311,38 @@ impl Run {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         let mut run = Self {
             id: format!("ss-test-{:x}-{now:x}", std::process::id()),
-            abandoned: Some(before).filter(|id| id.starts_with("ss-test-")),
+            abandoned: before.lines().filter(|id| id.starts_with("ss-test-")).map(str::to_owned).collect(),
             lock,
         };
-        run.note(&run.id.clone())?;
+        run.note(true)?;
         Ok(run)
     }
 
-    fn note(&mut self, text: &str) -> Result<()> {
+    /// Writes down whose objects are still to be removed: whoever runs next knows them then.
+    fn note(&mut self, with_own: bool) -> Result<()> {
+        let own = with_own.then_some(&self.id);
+        let text: String = self.abandoned.iter().chain(own).map(|id| format!("{id}\n")).collect();
         self.lock.set_len(0)?;
         self.lock.rewind()?;
         Ok(self.lock.write_all(text.as_bytes())?)
     }
 
-    fn end(mut self) -> Result<()> {
-        self.note("")
+    /// Removes what earlier runs left. What cannot be removed now is for the next run.
+    fn clear(&mut self, remove: impl Fn(&str) -> Result<()>) -> Result<()> {
+        let mut left = Ok(());
+        self.abandoned.retain(|id| match remove(id) {
+            Ok(()) => false,
+            Err(error) => {
+                left = Err(error);
+                true
+            }
+        });
+        self.note(true).and(left)
+    }
+
+    /// Comes to its end; everything that it made is removed, or is for the next run.
+    fn end(mut self, is_clean: bool) -> Result<()> {
+        self.note(!is_clean)
     }
 }
 
@@ -292,6 +350,7 @@ impl Run {
 #[derive(Default)]
 struct Backends {
     docker: Option<Docker>,
+    postgres: Option<Postgres>,
     /// A client of controllers that is not ours.
     python: Option<PathBuf>,
 }
@@ -309,9 +368,7 @@ impl Docker {
         let ready = report
             .provide("a Docker engine", required, || docker_engine::ensure(paths, !arguments.no_install))?;
         let engine = &ready.engine;
-        if let Some(id) = run.abandoned.take()
-            && let Err(error) = remove_objects(engine, &id)
-        {
+        if let Err(error) = run.clear(|id| remove_objects(engine, id)) {
             eprintln!("warning: leftovers of an earlier run: {error:#}");
         }
         let image =
@@ -332,13 +389,19 @@ impl Backends {
     fn provide(paths: &Paths, arguments: &Arguments, run: &mut Run, report: &mut Report) -> Self {
         let docker = Docker::provide(paths, arguments, run, report);
         let python = report.provide("a Python client", arguments.all_backends, || python::ensure(paths));
-        Self { docker, python }
+        let postgres = report
+            .provide("PostgreSQL", arguments.all_backends, || postgres::start(paths, !arguments.no_install));
+        Self { docker, postgres, python }
     }
 
     /// Tells the tests what there is; they leave out what has no variable.
     fn describe(&self, test: &mut Command) {
         if let Some(python) = &self.python {
             test.env("STREAMSPACE_TEST_PYTHON", python);
+        }
+        if let Some(postgres) = &self.postgres {
+            test.env("STREAMSPACE_TEST_POSTGRES", &postgres.url);
+            test.env("STREAMSPACE_TEST_POSTGRES_PROGRAMS", &postgres.programs);
         }
         let Some(docker) = self.docker.as_ref().filter(|docker| docker.has_image) else { return };
         test.env("STREAMSPACE_TEST_DOCKER", &docker.ready.engine.socket);
@@ -357,10 +420,8 @@ impl Backends {
         drop(docker.registry);
         let engine = &docker.ready.engine;
         let cleaned = remove_objects(engine, &run.id).and_then(|()| remove_pulled_images(engine));
-        match docker.ready.started {
-            Some(started) => cleaned.and(started.stop()),
-            None => cleaned,
-        }
+        let stopped = docker.ready.stop_if_started();
+        cleaned.and(stopped)
     }
 }
 
@@ -442,8 +503,22 @@ mod tests {
         assert!(Run::begin(&paths).is_err());
         drop(first);
         let second = Run::begin(&paths).unwrap();
-        assert_eq!(second.abandoned, Some(id));
-        second.end().unwrap();
-        assert_eq!(Run::begin(&paths).unwrap().abandoned, None);
+        assert_eq!(second.abandoned, [id]);
+        second.end(true).unwrap();
+
+        fs::write(paths.testbed().join("run"), "ss-test-1-a\nss-test-1-b\n").unwrap();
+        // One that reaches no engine leaves the list as it is.
+        Run::begin(&paths).unwrap().end(true).unwrap();
+        let mut some = Run::begin(&paths).unwrap();
+        assert_eq!(some.abandoned, ["ss-test-1-a", "ss-test-1-b"]);
+        let remove = |id: &str| if id == "ss-test-1-a" { Ok(()) } else { Err(anyhow!("in use")) };
+        assert!(some.clear(remove).is_err());
+        let id = some.id.clone();
+        some.end(false).unwrap();
+        let mut last = Run::begin(&paths).unwrap();
+        assert_eq!(last.abandoned, ["ss-test-1-b".to_owned(), id]);
+        last.clear(|_| Ok(())).unwrap();
+        last.end(true).unwrap();
+        assert!(Run::begin(&paths).unwrap().abandoned.is_empty());
     }
 }

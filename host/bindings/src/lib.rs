@@ -10,6 +10,7 @@ wasmtime::component::bindgen!({
     imports: {
         "streamspace:backend/docker": async,
         "streamspace:backend/http": async,
+        "streamspace:backend/secret": async,
     },
     exports: { default: async },
     additional_derives: [PartialEq],

@@ -1,57 +1,12 @@
 //! What an operator can set.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+mod database;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::ControlError;
-
-/// Where the database is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DatabaseUrl {
-    path: PathBuf,
-}
-
-impl DatabaseUrl {
-    /// A SQLite database in this file.
-    pub fn sqlite(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
-    }
-
-    /// The file of a SQLite database.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl FromStr for DatabaseUrl {
-    type Err = ControlError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // Never repeated in an error: a URL may carry a password.
-        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            return Err(ControlError::Database(
-                "PostgreSQL is not supported yet: use sqlite://<path>".to_owned(),
-            ));
-        }
-        match text.strip_prefix("sqlite://") {
-            Some(path) if path.contains('?') => {
-                Err(ControlError::Database("a sqlite:// URL takes no parameters".to_owned()))
-            }
-            Some(path) if !path.is_empty() && path != ":memory:" => Ok(Self::sqlite(path)),
-            _ => Err(ControlError::Database(
-                "expected sqlite://<path>, e.g. sqlite:///var/lib/x.db".to_owned(),
-            )),
-        }
-    }
-}
-
-impl fmt::Display for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sqlite://{}", self.path.display())
-    }
-}
+pub(crate) use database::DatabasePlace;
+pub use database::DatabaseUrl;
 
 /// Settings of the API server.
 #[derive(Debug, Clone)]
@@ -60,6 +15,8 @@ pub struct ControlConfig {
     pub data_dir: PathBuf,
     /// The database.
     pub database: DatabaseUrl,
+    /// How long a database server that does not answer is waited for at the start.
+    pub database_wait: Duration,
 
     /// How long one call to a controller may take.
     pub call_timeout: Duration,
@@ -125,6 +82,7 @@ impl ControlConfig {
         Self {
             database: DatabaseUrl::sqlite(data_dir.join("streamspace.db")),
             data_dir,
+            database_wait: Duration::from_secs(60),
             call_timeout: Duration::from_secs(60),
             lease: Duration::from_secs(90),
             longest_look_pause: Duration::from_secs(3),
@@ -158,22 +116,5 @@ impl Default for ControlConfig {
     /// Keeps everything in `./data`.
     fn default() -> Self {
         Self::new("data")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn database_urls() {
-        let url: DatabaseUrl = "sqlite:///var/lib/streamspace.db".parse().unwrap();
-        assert_eq!(url.path(), Path::new("/var/lib/streamspace.db"));
-        assert_eq!(url.to_string().parse::<DatabaseUrl>().unwrap(), url);
-        for bad in ["", "sqlite://", "sqlite://:memory:", "mysql://x", "/plain/path", "sqlite:///x?mode=ro"] {
-            assert!(bad.parse::<DatabaseUrl>().is_err(), "{bad}");
-        }
-        let error = "postgres://me:secret@db/x".parse::<DatabaseUrl>().unwrap_err().to_string();
-        assert!(error.contains("not supported yet") && !error.contains("secret"), "{error}");
     }
 }

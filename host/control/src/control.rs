@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::{Mutex, Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
 use crate::changes::Changes;
 use crate::data_dir::DataDir;
@@ -16,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::plugins::PluginDirectory;
 use crate::reconcile::Reconciler;
-use crate::store::{self, Migrated, SqliteStore, Store};
+use crate::store::{self, Migrated, Store};
 use crate::{ControlConfig, ControlError, admin_token, gateway, rest};
 
 /// How often expired rows are removed.
@@ -29,7 +28,7 @@ const GOODBYE: std::time::Duration = std::time::Duration::from_secs(5);
 /// of a later version.
 pub async fn migrate(config: &ControlConfig) -> Result<Migrated, ControlError> {
     let _data_dir = DataDir::claim(config)?;
-    Ok(store::migrate(config.database.path()).await?)
+    Ok(store::migrate(&config.database, config.database_wait).await?)
 }
 
 /// What the parts of the server share.
@@ -57,7 +56,7 @@ pub struct Control {
     shared: Arc<Shared>,
     health: Mutex<mpsc::UnboundedReceiver<HealthEvent>>,
     _stop_probes: DropGuard,
-    _data_dir: DataDir,
+    data_dir: DataDir,
 }
 
 impl Control {
@@ -65,9 +64,9 @@ impl Control {
     /// `<data_dir>/admin.token`. Refuses data that another process uses.
     pub async fn open(config: ControlConfig) -> Result<Self, ControlError> {
         let data_dir = DataDir::claim(&config)?;
-        let sqlite = SqliteStore::open(config.database.path()).await?;
-        let (metrics, call_metrics) = Metrics::new(sqlite.writer_metrics());
-        let store: Arc<dyn Store> = Arc::new(sqlite);
+        let (store, writer_metrics) =
+            store::open(&config.database, config.database_wait, data_dir.instance()).await?;
+        let (metrics, call_metrics) = Metrics::new(&writer_metrics);
         admin_token::ensure(store.as_ref(), &config.data_dir).await?;
 
         let stop = CancellationToken::new();
@@ -92,7 +91,7 @@ impl Control {
         });
         let (feed, stopped) = (Arc::clone(&shared.feed), stop.clone());
         tokio::spawn(async move { stopped.run_until_cancelled(feed.run()).await });
-        Ok(Self { shared, health: Mutex::new(health), _stop_probes: stop.drop_guard(), _data_dir: data_dir })
+        Ok(Self { shared, health: Mutex::new(health), _stop_probes: stop.drop_guard(), data_dir })
     }
 
     /// Shows a directory of plugins to operators. To be called once.
@@ -159,7 +158,7 @@ impl Control {
             changes: Arc::clone(&shared.changes),
             wake: Arc::clone(&shared.wake),
             config: Arc::clone(&shared.config),
-            owner: Uuid::new_v4().to_string(),
+            owner: store::lease_owner(self.data_dir.instance()),
         });
         let observer = Arc::new(Observer {
             store: Arc::clone(&shared.store),

@@ -1,16 +1,20 @@
 //! The folder with the server's data: made for its owner only, and used by one process at a time.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use uuid::Uuid;
+
+use crate::domain::sha256_hex;
 use crate::{ControlConfig, ControlError};
 
 /// Holds the locks for as long as it lives.
 #[derive(Debug)]
 pub(crate) struct DataDir {
     _locks: Vec<File>,
+    instance: String,
 }
 
 impl DataDir {
@@ -19,8 +23,10 @@ impl DataDir {
         let folder = &config.data_dir;
         make_private_folder(folder)?;
         let mut locks = vec![lock(&folder.join("lock"))?];
+        let instance = instance(folder)?;
 
-        let database = config.database.path();
+        // A server has its own locks.
+        let Some(database) = config.database.path() else { return Ok(Self { _locks: locks, instance }) };
         if let Some(parent) = database.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             make_private_folder(parent)?;
         }
@@ -31,8 +37,31 @@ impl DataDir {
         let mut name = database.canonicalize().map_err(ControlError::file(database))?.into_os_string();
         name.push(".lock");
         locks.push(lock(&PathBuf::from(name))?);
-        Ok(Self { _locks: locks })
+        Ok(Self { _locks: locks, instance })
     }
+
+    /// Names whoever holds this folder, from one process to the next: they are never two at once.
+    pub(crate) fn instance(&self) -> &str {
+        &self.instance
+    }
+}
+
+/// A name for the folder that a copy of it does not share, on this machine or another.
+fn instance(folder: &Path) -> Result<String, ControlError> {
+    let path = folder.join("instance");
+    let mut file = open_private(&path).map_err(ControlError::file(&path))?;
+    let mut id = String::new();
+    file.read_to_string(&mut id).map_err(ControlError::file(&path))?;
+    if id.is_empty() {
+        id = Uuid::new_v4().to_string();
+        file.write_all(id.as_bytes()).map_err(ControlError::file(&path))?;
+    }
+    let file = file.metadata().map_err(ControlError::file(&path))?;
+    let host = Path::new("/proc/sys/kernel/hostname");
+    let host = fs::read_to_string(host).map_err(ControlError::file(host))?;
+    let mut name = sha256_hex(format!("{id} {} {} {host}", file.dev(), file.ino()));
+    name.truncate(16);
+    Ok(name)
 }
 
 fn make_private_folder(path: &Path) -> Result<(), ControlError> {

@@ -216,6 +216,38 @@ async fn a_listing_that_fails_or_breaks_off_changes_nothing() {
 }
 
 #[tokio::test]
+async fn nothing_is_removed_or_made_before_the_first_whole_listing() {
+    let (folder, backend, server) = start().await;
+    let (id, lost, deleted) = (server.running().await, server.running().await, server.running().await);
+    assert_eq!(server.delete(&format!("/api/v1/sessions/{deleted}?wait=30s")).await.status, 204);
+    let calls = |rpc: &str| backend.calls(rpc).len();
+    let (creations, deletions) = (calls("create"), calls("delete"));
+    server.stop().await;
+
+    // What is there and what is not, a server that has just been started knows from listings alone: one that fails, and
+    // one that breaks off behind its first page.
+    backend.by_hand(&deleted, Some("Running"));
+    backend.by_hand(&lost, None);
+    backend.by_hand("01900000-0000-7000-8000-000000000000", Some("Running"));
+    backend.with(|state| state.fail_list = Some(Status::unavailable("not yet")));
+    let server = Server::start(folder.path(), &backend).await;
+    backend.listed(3).await;
+    backend.with(|state| {
+        state.fail_list = None;
+        state.fail_second_page = true;
+    });
+    backend.listed(3).await;
+    assert_eq!((calls("create"), calls("delete")), (creations, deletions));
+    assert_eq!(server.session(&lost).await["phase"], "Running");
+
+    backend.with(|state| state.fail_second_page = false);
+    eventually("removed", async || backend.phase_of(&deleted).is_none()).await;
+    eventually("made again", async || backend.phase_of(&lost).is_some()).await;
+    assert_eq!(backend.phase_of(&id).as_deref(), Some("Running"));
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_backend_that_lost_nearly_everything_is_not_believed_at_once() {
     let (_folder, backend, server) = start().await;
     let mut ids = Vec::new();

@@ -6,6 +6,7 @@ mod common;
 
 use std::time::Duration;
 
+use common::database::is_postgres;
 use common::live::{Listener, get_as, listen, running, sql, user};
 use common::{Act, Backend, Server, config, eventually, simple};
 use http::StatusCode;
@@ -166,10 +167,16 @@ async fn a_slow_listener_loses_nothing() {
     // Far more at once than fits between server and client.
     let id = running(&server, "admin").await;
     listener.until(|event| is(event, "session.phase_changed", &id)).await;
-    let row = "INSERT INTO events (at, type, session_id, user_id, message) \
-               WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000) \
-               SELECT '2999-01-01T00:00:00+00:00', 'test', 'x', 'admin', printf('%05d', i) || hex(zeroblob(4000)) FROM n";
-    assert_eq!(sql(folder.path(), row).await, 4000);
+    let text = match is_postgres() {
+        true => "lpad(i::text, 5, '0') || repeat('0', 8000)",
+        false => "printf('%05d', i) || hex(zeroblob(4000))",
+    };
+    let rows = format!(
+        "INSERT INTO events (at, type, session_id, user_id, message) \
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000) \
+         SELECT '2999-01-01T00:00:00+00:00', 'test', 'x', 'admin', {text} FROM n"
+    );
+    assert_eq!(sql(folder.path(), &rows).await, 4000);
     // A commit of the server itself makes it look.
     let last = running(&server, "admin").await;
     let heard = listener.until(|event| is(event, "session.phase_changed", &last)).await;

@@ -266,6 +266,29 @@ async fn a_desktop_speaks_rfb_over_a_websocket() {
 }
 
 #[tokio::test]
+async fn a_desktop_that_hangs_up_is_an_answer() {
+    let stage = Stage::set().await;
+    // What forwards a port accepts, and only then finds out that nobody listens behind it.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            drop(stream);
+        }
+    });
+    let id = stage.session(json!({"base_image": "desk", "vnc": {}}), "vnc", port).await;
+    let mut request = format!("ws://{}/s/{id}/~vnc", stage.address).into_client_request().unwrap();
+    request.headers_mut().insert("cookie", stage.cookie(&id).await.parse().unwrap());
+    let Err(tokio_tungstenite::tungstenite::Error::Http(refused)) =
+        tokio_tungstenite::connect_async(request).await
+    else {
+        panic!("there is nobody to talk to")
+    };
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(header(refused.headers(), "retry-after"), "5");
+}
+
+#[tokio::test]
 async fn large_bodies_stream_both_ways() {
     let stage = Stage::set().await;
     let (port, _) = application().await;

@@ -7,6 +7,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::database::{is_postgres, sql};
 use common::{Act, Backend, Server, condition, config, eventually, register, simple};
 use http::StatusCode;
 use serde_json::json;
@@ -235,6 +236,10 @@ async fn a_long_creation_does_not_fence_off_the_others() {
 
 #[tokio::test]
 async fn a_session_that_is_only_looked_at_ends_in_time_after_a_restart() {
+    // Other servers may have been at it all the time: the deadline stays as it was.
+    if is_postgres() {
+        return;
+    }
     let (folder, backend, server) = start().await;
     backend.script("create", [Act::Accept]);
     let id = server.create().await;
@@ -250,6 +255,9 @@ async fn a_session_that_is_only_looked_at_ends_in_time_after_a_restart() {
 /// What a killed process leaves is its files as they are at that moment.
 #[tokio::test]
 async fn a_killed_server_loses_and_doubles_nothing() {
+    if is_postgres() {
+        return;
+    }
     let (folder, backend, server) = start().await;
     let gate = Arc::new(Semaphore::new(0));
     backend.script("create", [Act::Wait(Arc::clone(&gate))]);
@@ -282,7 +290,11 @@ async fn two_servers_do_not_share_data() {
     let mut same_database = config(elsewhere.path());
     same_database.database = config(folder.path()).database;
     let third = Control::open(same_database).await;
-    assert!(matches!(third, Err(ControlError::InUse { .. })));
+    if is_postgres() {
+        third.unwrap().close().await;
+    } else {
+        assert!(matches!(third, Err(ControlError::InUse { .. })));
+    }
     server.stop().await;
     Control::open(config(folder.path())).await.unwrap().close().await;
 }
@@ -337,10 +349,7 @@ async fn a_session_that_cannot_be_read_can_be_deleted() {
     let (broken, other) = (server.create().await, server.create().await);
     server.phase(&broken, "Running").await;
     server.phase(&other, "Running").await;
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("streamspace.db"));
-    let mut database = sqlx::ConnectOptions::connect(&options).await.unwrap();
-    let tamper = sqlx::query("UPDATE sessions SET conditions = '{' WHERE id = $1").bind(&broken);
-    tamper.execute(&mut database).await.unwrap();
+    sql(folder.path(), &format!("UPDATE sessions SET conditions = '{{}}' WHERE id = '{broken}'")).await;
 
     let list = server.get("/api/v1/sessions").await.json();
     assert_eq!(list["items"].as_array().unwrap().len(), 1);
@@ -351,8 +360,7 @@ async fn a_session_that_cannot_be_read_can_be_deleted() {
     assert_eq!(deleted.json(), json!({"id": broken, "deleting": true}));
 
     // Once it can be read again, it goes.
-    let mend = sqlx::query("UPDATE sessions SET conditions = '[]' WHERE id = $1").bind(&broken);
-    mend.execute(&mut database).await.unwrap();
+    sql(folder.path(), &format!("UPDATE sessions SET conditions = '[]' WHERE id = '{broken}'")).await;
     assert_eq!(
         server.delete(&format!("{path}?purge_home=true&wait=30s")).await.status,
         StatusCode::NO_CONTENT

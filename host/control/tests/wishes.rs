@@ -290,6 +290,9 @@ async fn a_restart_goes_on_with_every_verb() {
 /// What a killed process leaves is its files as they are at that moment.
 #[tokio::test]
 async fn a_server_killed_in_the_middle_of_a_verb_loses_and_doubles_nothing() {
+    if common::database::is_postgres() {
+        return;
+    }
     for (verb, rpc, from, to) in
         [("hibernate", "hibernate", "Running", "Hibernated"), ("wake", "wake", "Hibernated", "Running")]
     {

@@ -70,7 +70,7 @@ struct BackendInner {
 }
 
 /// Largest handle of long work, in bytes. It stands in the caller's database.
-pub(crate) const MAX_HANDLE: usize = 64 << 10;
+pub const MAX_HANDLE: usize = 64 << 10;
 
 /// Least time with which a mutation begins. With less it would most likely be given up half-way, and nobody would know
 /// what became of it.
@@ -297,7 +297,7 @@ impl Backend {
             let lock = tokio::time::timeout(options.timeout, inner.seat.sessions.acquire(&session)).await;
             let lock = lock.map_err(|_| CallError::Busy("mutations of this session"))?;
             let result = inner.run(CallKind::Mutation, deadline, &options, body).await;
-            if is_unfinished(&result) {
+            if is_unfinished(&result) && remaining(deadline) <= call::LAST_WORDS.1 {
                 inner.seat.mutations.spawn(async move {
                     tokio::time::sleep_until(deadline.into()).await;
                     drop(lock);
@@ -349,7 +349,8 @@ impl BackendInner {
     }
 }
 
-/// Whether the backend was asked for something that may still happen, although the plugin does not wait for it.
+/// Whether the backend was asked for something that may still happen, although the plugin does not wait for it. One that
+/// gave up long before its time has its own reasons, and the next try is its answer.
 fn is_unfinished(result: &Result<Outcome, CallError>) -> bool {
     matches!(result, Err(CallError::Backend(error)) if error.kind == ErrorKind::TimedOut)
 }

@@ -31,7 +31,7 @@ const RANDOM_BYTES: u64 = 64 << 10;
 
 /// What is left to a plugin of its time when a host call has given up waiting: this part of it, and no more than so
 /// much.
-const LAST_WORDS: (u32, Duration) = (10, Duration::from_millis(250));
+pub(crate) const LAST_WORDS: (u32, Duration) = (10, Duration::from_millis(250));
 
 /// What a controller gives to the calls of its plugin.
 pub(crate) struct Context {
@@ -111,7 +111,7 @@ fn new_store(
     let limits = context.limits;
     let mut table = ResourceTable::new();
     table.set_max_capacity(MAX_HANDLES);
-    let limiter = MemoryLimiter::new(limits.memory, Arc::clone(&context.memory));
+    let limiter = MemoryLimiter::new(limits.memory, &context.memory);
     let state = CallState {
         context,
         log_lines: 0,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::error::BindError;
+use crate::files;
 use crate::http_config::{CredentialConfig, HttpConfig, TlsConfig};
 use crate::manifest::{EndpointKind, Manifest};
 
@@ -100,11 +101,18 @@ pub enum SecretSource {
 
 impl SecretSource {
     /// Reads the value. The error says where, never what.
-    pub(crate) fn read(&self) -> Result<String, String> {
+    pub(crate) async fn read(&self) -> Result<String, String> {
         match self {
-            Self::File(path) => std::fs::read_to_string(path)
-                .map(|text| text.strip_suffix('\n').map(str::to_owned).unwrap_or(text))
-                .map_err(|error| format!("the file {} cannot be read: {error}", path.display())),
+            Self::File(path) => {
+                let failed = |reason: String| format!("the file {} cannot be read: {reason}", path.display());
+                let bytes = files::read(path).await.map_err(|error| failed(error.to_string()))?;
+                // The decoder's own message would have the value with it.
+                let mut text = String::from_utf8(bytes).map_err(|_| failed("it is not UTF-8".to_owned()))?;
+                if text.ends_with('\n') {
+                    text.pop();
+                }
+                Ok(text)
+            }
             Self::Env(name) => {
                 std::env::var(name).map_err(|_| format!("the environment variable {name} is not set"))
             }

@@ -14,6 +14,7 @@ mod capability;
 mod cpu_meter;
 mod engine;
 mod error;
+mod files;
 mod grants;
 mod http_config;
 mod instances;
@@ -28,7 +29,7 @@ mod session_locks;
 mod stderr_tail;
 mod turns;
 
-pub use backend::{Backend, BackendConfig, CallOptions};
+pub use backend::{Backend, BackendConfig, CallOptions, MAX_HANDLE};
 pub use engine::{Runtime, RuntimeConfig};
 pub use error::{BindError, CallError, LoadError, RuntimeError};
 pub use grants::{EndpointConfig, SecretSource};

@@ -121,7 +121,7 @@ impl fmt::Debug for ByteSize {
     }
 }
 
-/// What the calls of one controller may take together. Each alone keeps to its limit, but a hundred at once could
+/// What the calls of one controller may take together, in their sandboxes and in the host for what they exchange. Each alone keeps to its limit, but a hundred at once could
 /// still take all the memory of the machine.
 #[derive(Debug)]
 pub(crate) struct MemoryBudget {
@@ -133,7 +133,16 @@ impl MemoryBudget {
     /// So many calls may come to their limit at once, and in any case there are 512 MiB: far more than a hundred
     /// ordinary calls touch.
     pub(crate) fn of_controller(limits: Limits) -> Self {
-        Self { limit: (limits.memory.bytes() * 4).max(512 << 20), used: AtomicU64::new(0) }
+        Self::new((limits.memory.bytes() * 4).max(512 << 20))
+    }
+
+    pub(crate) fn new(limit: u64) -> Self {
+        Self { limit, used: AtomicU64::new(0) }
+    }
+
+    /// A part of it, which is empty at first.
+    pub(crate) fn share(self: &Arc<Self>) -> MemoryShare {
+        MemoryShare { budget: Arc::clone(self), taken: 0 }
     }
 
     fn take(&self, bytes: u64) -> Result<(), MemoryBudgetExceeded> {
@@ -144,14 +153,34 @@ impl MemoryBudget {
     }
 }
 
+/// Bytes of a budget that somebody has taken, and gives back with this.
+#[derive(Debug)]
+pub(crate) struct MemoryShare {
+    budget: Arc<MemoryBudget>,
+    taken: u64,
+}
+
+impl MemoryShare {
+    /// Takes more.
+    pub(crate) fn grow(&mut self, more: u64) -> Result<(), MemoryBudgetExceeded> {
+        self.budget.take(more)?;
+        self.taken += more;
+        Ok(())
+    }
+}
+
+impl Drop for MemoryShare {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.taken, Ordering::Relaxed);
+    }
+}
+
 /// Holds the memory of one call to its limit. Growing past it traps with [`MemoryLimitExceeded`], so that the
 /// caller is told what happened instead of seeing the guest's allocator abort.
 #[derive(Debug)]
 pub(crate) struct MemoryLimiter {
     limit: ByteSize,
-    budget: Arc<MemoryBudget>,
-    /// Bytes taken from the budget.
-    taken: u64,
+    share: MemoryShare,
 }
 
 /// The guest asked for more memory than it may have.
@@ -165,18 +194,12 @@ pub(crate) struct MemoryLimitExceeded(ByteSize);
 pub(crate) struct MemoryBudgetExceeded;
 
 impl MemoryLimiter {
-    pub(crate) fn new(limit: ByteSize, budget: Arc<MemoryBudget>) -> Self {
-        Self { limit, budget, taken: 0 }
+    pub(crate) fn new(limit: ByteSize, budget: &Arc<MemoryBudget>) -> Self {
+        Self { limit, share: budget.share() }
     }
 }
 
-impl Drop for MemoryLimiter {
-    fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.taken, Ordering::Relaxed);
-    }
-}
-
-/// Entries in all tables of an instance: function pointers of one compiled program, far above any real one.
+/// Entries in a table: function pointers of one compiled program, far above any real one.
 const TABLE_ELEMENTS: usize = 20_000;
 
 impl ResourceLimiter for MemoryLimiter {
@@ -189,9 +212,7 @@ impl ResourceLimiter for MemoryLimiter {
         if desired as u64 > self.limit.bytes() {
             return Err(MemoryLimitExceeded(self.limit).into());
         }
-        let more = desired.saturating_sub(current) as u64;
-        self.budget.take(more)?;
-        self.taken += more;
+        self.share.grow(desired.saturating_sub(current) as u64)?;
         Ok(true)
     }
 
@@ -232,7 +253,7 @@ mod tests {
     fn calls_share_a_budget_and_give_it_back() {
         let limits = Limits { memory: ByteSize(256 << 20), ..Limits::default() };
         let budget = Arc::new(MemoryBudget::of_controller(limits));
-        let call = || MemoryLimiter::new(limits.memory, Arc::clone(&budget));
+        let call = || MemoryLimiter::new(limits.memory, &budget);
         let mut calls: Vec<_> = (0..4).map(|_| call()).collect();
         for call in &mut calls {
             assert!(call.memory_growing(0, 1 << 20, None).unwrap());

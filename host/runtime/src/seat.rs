@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio_util::task::TaskTracker;
@@ -21,6 +22,9 @@ use crate::manifest::Manifest;
 use crate::permits::Permits;
 use crate::session_locks::SessionLocks;
 use crate::turns::Turns;
+
+/// Time for reading the files that an endpoint is configured with.
+const FILES_TIME: Duration = Duration::from_secs(10);
 
 /// A controller's place in the runtime: its grants and limits, and all that has to outlive the plugin which serves it.
 ///
@@ -91,7 +95,7 @@ impl Seat {
         if let Some((name, asked, granted)) = limits.exceeded_by(&manifest.limits) {
             return Err(BindError::Limit { name, asked, granted });
         }
-        let http = self.http_endpoints(manifest)?;
+        let http = self.http_endpoints(manifest).await?;
         let settings = config.config.to_string();
         plugin.validate_config(*limits, settings.clone()).await?;
         let context = Context {
@@ -119,11 +123,17 @@ impl Seat {
 
     /// What may be requested depends on what the plugin asks for: these are the plugin's own, and what it parked goes
     /// with it.
-    fn http_endpoints(&self, manifest: &Manifest) -> Result<BTreeMap<String, Arc<HttpEndpoint>>, BindError> {
+    async fn http_endpoints(
+        &self,
+        manifest: &Manifest,
+    ) -> Result<BTreeMap<String, Arc<HttpEndpoint>>, BindError> {
         let mut endpoints = BTreeMap::new();
         for asked in &manifest.endpoints {
             if let Some(EndpointConfig::Http(target)) = self.inner.config.endpoints.get(&asked.name) {
-                let endpoint = HttpEndpoint::new(asked, target, self.inner.http_open.clone())
+                let endpoint = HttpEndpoint::new(asked, target, self.inner.http_open.clone());
+                let endpoint = tokio::time::timeout(FILES_TIME, endpoint)
+                    .await
+                    .unwrap_or_else(|_| Err("its files cannot be read in time".to_owned()))
                     .map_err(|reason| BindError::Endpoint { name: asked.name.clone(), reason })?;
                 endpoints.insert(asked.name.clone(), Arc::new(endpoint));
             }

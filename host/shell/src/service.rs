@@ -252,7 +252,7 @@ impl ControllerService for Shell {
         let request = request.into_inner();
         let session = session_ref(request.session_id, request.node_id)?;
         let tail = u32::try_from(request.tail_lines).ok().filter(|lines| *lines > 0);
-        let cursor = some_unless_empty(request.cursor);
+        let cursor = convert::cursor(request.cursor)?;
         let lines = streams::logs(&self.slot, timeout, session, cursor, tail, request.follow).await?;
         Ok(Response::new(Box::pin(lines)))
     }
@@ -290,7 +290,7 @@ impl ControllerService for Shell {
         let timeout = deadline::of_request(request.metadata());
         let request = request.into_inner();
         let limit = u32::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(PAGE);
-        let cursor = some_unless_empty(request.cursor);
+        let cursor = convert::cursor(request.cursor)?;
         let call =
             |backend: Backend| async move { backend.list(CallOptions::read(timeout), cursor, limit).await };
         let page = self.slot.call(Subject::Backend, call).await?;
@@ -307,7 +307,7 @@ impl ControllerService for Shell {
         request: Request<WatchSessionsRequest>,
     ) -> Result<Response<Self::WatchSessionsStream>, Status> {
         let timeout = deadline::of_request(request.metadata());
-        let cursor = some_unless_empty(request.into_inner().cursor);
+        let cursor = convert::cursor(request.into_inner().cursor)?;
         let events = streams::watch(&self.slot, timeout, cursor).await?;
         Ok(Response::new(Box::pin(events)))
     }

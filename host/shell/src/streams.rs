@@ -1,8 +1,9 @@
 //! Pages of the plugin as streams of the contract.
 //!
 //! The plugin is called anew for each page, so that a follower holds no instance while it waits for its reader, and goes
-//! on with the next plugin when its own is replaced. The first page is read before the stream is handed out: what is wrong from the start is the call's own status. Dropping
-//! a stream drops the call that is under way, and with it everything that the call holds in the host and the backend.
+//! on with the next plugin when its own is replaced. The first page is read before the stream is handed out: what is
+//! wrong from the start is the call's own status. Dropping a stream drops the call that is under way, and with it
+//! everything that the call holds in the host and the backend.
 
 use std::sync::Arc;
 use std::time::Duration;

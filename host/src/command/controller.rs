@@ -10,10 +10,11 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::Remote;
 use super::many::Many;
 use super::time::{age_of, moment, moment_of};
-use super::{Remote, block_on};
 use crate::client::{Client, ClientError};
+use crate::executor::on_one_thread;
 use crate::table::{Cell, Table, Tone, fields};
 
 #[derive(Debug, Subcommand)]
@@ -197,11 +198,11 @@ impl Controller {
 /// Runs a command.
 pub(crate) fn run(command: ControllerCommand) -> anyhow::Result<ExitCode> {
     match command {
-        ControllerCommand::Ls(args) => block_on(ls(args)),
-        ControllerCommand::Get(args) => block_on(get(args)),
-        ControllerCommand::Drain(args) => block_on(each(args, Change::Draining(true))),
-        ControllerCommand::Undrain(args) => block_on(each(args, Change::Draining(false))),
-        ControllerCommand::Rm(args) => block_on(each(args, Change::Remove)),
+        ControllerCommand::Ls(args) => on_one_thread(ls(args)),
+        ControllerCommand::Get(args) => on_one_thread(get(args)),
+        ControllerCommand::Drain(args) => on_one_thread(each(args, Change::Draining(true))),
+        ControllerCommand::Undrain(args) => on_one_thread(each(args, Change::Draining(false))),
+        ControllerCommand::Rm(args) => on_one_thread(each(args, Change::Remove)),
         ControllerCommand::Serve(args) => serve::run(args),
     }
 }
@@ -245,10 +246,10 @@ enum Change {
 
 async fn each(args: ManyArgs, change: Change) -> anyhow::Result<ExitCode> {
     let client = args.remote.client()?;
-    let mut many = Many::new(args.remote.output);
+    let mut many = Many::new(args.remote.output, "id");
     for given in &args.controllers {
         match one(&client, given, change).await {
-            Ok((id, answer)) => many.done(&id, answer)?,
+            Ok((id, answer)) => many.done(&id, answer),
             Err(error) => many.failed(given, &error),
         }
     }

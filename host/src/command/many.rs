@@ -11,23 +11,29 @@ use crate::print;
 /// What became of each.
 pub(super) struct Many {
     output: Output,
+    /// What names are called in JSON.
+    key: &'static str,
     items: Vec<Value>,
     worst: u8,
+    /// Why names are not printed any more.
+    unprinted: Option<anyhow::Error>,
 }
 
 impl Many {
-    /// Nothing is done yet.
-    pub(super) fn new(output: Output) -> Self {
-        Self { output, items: Vec::new(), worst: 0 }
+    /// Nothing is done yet. The things are known by their id, or by what else the key says.
+    pub(super) fn new(output: Output, key: &'static str) -> Self {
+        Self { output, key, items: Vec::new(), worst: 0, unprinted: None }
     }
 
-    /// One was done. For people, its name is printed.
-    pub(super) fn done(&mut self, name: &str, answer: Value) -> anyhow::Result<()> {
+    /// One was done. For people, its name is printed; that it cannot be keeps nothing else from being done.
+    pub(super) fn done(&mut self, name: &str, answer: Value) {
         match self.output {
-            Output::Table => print::text(&format!("{}\n", print::harmless(name)))?,
+            Output::Table if self.unprinted.is_none() => {
+                self.unprinted = print::text(&format!("{}\n", print::harmless(name))).err();
+            }
+            Output::Table => {}
             Output::Json => self.items.push(answer),
         }
-        Ok(())
     }
 
     /// What is known of one that is not done.
@@ -40,7 +46,7 @@ impl Many {
         print::note(&format!("streamspace: {}: {error:#}", print::harmless(name)));
         let refused = error.downcast_ref::<ClientError>();
         self.ended(refused.map_or(1, ClientError::exit_code));
-        self.items.push(json!({ "id": name, "error": format!("{error:#}") }));
+        self.items.push(json!({ self.key: name, "error": format!("{error:#}") }));
     }
 
     /// An exit code other than success; the first one counts.
@@ -52,9 +58,11 @@ impl Many {
 
     /// Prints what is left to print.
     pub(super) fn finish(self) -> anyhow::Result<ExitCode> {
-        if self.output == Output::Json {
-            print::json(&json!({ "items": self.items }))?;
-        }
+        let unprinted = match self.output {
+            Output::Table => self.unprinted,
+            Output::Json => print::json(&json!({ "items": self.items })).err(),
+        };
+        print::even_unread(unprinted.map_or(Ok(()), Err))?;
         Ok(self.worst.into())
     }
 }

@@ -6,14 +6,14 @@ use std::process::ExitCode;
 use clap::Args;
 use streamspace_control::ControlConfig;
 
-use super::block_on;
 use crate::cli::ServeArgs;
-use crate::config::Config;
+use crate::config::{Config, path_or_nothing};
+use crate::executor::on_one_thread;
 use crate::print;
 
 #[derive(Debug, Args)]
 pub(crate) struct MigrateArgs {
-    /// Database: sqlite:///path/to/file [default: streamspace.db in the data directory]
+    /// Database: sqlite:///path/to/file or postgres://user@host/name [default: streamspace.db in the data directory]
     #[arg(long, value_name = "URL")]
     database: Option<String>,
 
@@ -22,7 +22,7 @@ pub(crate) struct MigrateArgs {
     data: Option<PathBuf>,
 
     /// Configuration file of the server (TOML)
-    #[arg(long, value_name = "FILE", env = "STREAMSPACE_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "STREAMSPACE_CONFIG", value_parser = path_or_nothing())]
     config: Option<PathBuf>,
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
     if let Some(url) = &config.database {
         control.database = url.parse()?;
     }
-    block_on(async {
+    on_one_thread(async {
         let migrated = streamspace_control::migrate(&control).await?;
         let database = &control.database;
         print::text(&match migrated.from {

@@ -19,9 +19,8 @@ mod tests;
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::client::{Client, ClientArgs};
 use crate::output::Output;
@@ -57,11 +56,7 @@ impl Remote {
     }
 }
 
-/// Runs what a command does to its end.
-fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("the async runtime does not start")?
-        .block_on(work)
+/// A page of items as the API would give all of them.
+fn whole(items: Vec<Value>) -> Value {
+    json!({ "items": items, "next_cursor": null })
 }

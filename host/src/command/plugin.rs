@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::{Remote, block_on};
+use super::Remote;
+use crate::executor::{on_all_processors, on_one_thread};
 use crate::table::{Cell, Table, Tone};
 use crate::telemetry;
 
@@ -48,8 +48,9 @@ Examples:
     /// each check means.
     #[command(after_help = "\
 Examples:
-  streamspace plugin check docker.wasm --endpoint engine=unix:///var/run/docker.sock --image alpine:3
-  streamspace plugin check docker.wasm --endpoint engine=unix:///var/run/docker.sock --image alpine:3 --report junit --out report.xml")]
+  streamspace plugin check docker.wasm --image streamspace/sample:latest --port 3000
+  streamspace plugin check docker.wasm --endpoint engine=unix:///var/run/docker.sock --image streamspace/sample:latest --port 3000
+  streamspace plugin check docker.wasm --image streamspace/sample:latest --port 3000 --report junit --out report.xml")]
     Check(check::CheckArgs),
 }
 
@@ -62,7 +63,7 @@ pub(crate) struct LsArgs {
 /// Runs a command.
 pub(crate) fn run(command: PluginCommand) -> anyhow::Result<ExitCode> {
     match command {
-        PluginCommand::Ls(args) => block_on(async {
+        PluginCommand::Ls(args) => on_one_thread(async {
             let listed = args.remote.client()?.get(&["admin", "plugins"]).await?;
             args.remote.print(&listed, || Ok(table(&listed).render()))
         }),
@@ -75,11 +76,7 @@ pub(crate) fn run(command: PluginCommand) -> anyhow::Result<ExitCode> {
 /// Runs plugins in this process, which then logs what is wrong.
 fn in_process(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     telemetry::init("warn")?;
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("the async runtime does not start")?
-        .block_on(work)
+    on_all_processors(work)
 }
 
 /// One line a plugin, and under it why it does not serve as one would expect.

@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::many::Many;
-use super::{Remote, block_on};
+use super::{Remote, whole};
 use crate::client::Page;
+use crate::executor::on_one_thread;
 use crate::table::{Table, fields};
 
 mod apply;
@@ -136,7 +137,7 @@ impl Template {
 
 /// Runs a command.
 pub(crate) fn run(command: TemplateCommand) -> anyhow::Result<ExitCode> {
-    block_on(async {
+    on_one_thread(async {
         match command {
             TemplateCommand::Apply(args) => apply::run(args).await,
             TemplateCommand::Ls(args) => ls(args).await,
@@ -158,7 +159,7 @@ async fn ls(args: LsArgs) -> anyhow::Result<ExitCode> {
     let query: Vec<_> =
         filters.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
     let items = client.all(&["templates"], &query).await?;
-    let answer = json!({ "items": items, "next_cursor": null });
+    let answer = whole(items);
     args.remote.print(&answer, || {
         let mut table = Table::new(["NAME", "DISPLAY NAME", "CATEGORY", "APP", "RUNS ON"]);
         for template in client.typed::<Page>(&answer)?.items {
@@ -199,10 +200,10 @@ async fn get(args: GetArgs) -> anyhow::Result<ExitCode> {
 
 async fn rm(args: RmArgs) -> anyhow::Result<ExitCode> {
     let client = args.remote.client()?;
-    let mut many = Many::new(args.remote.output);
+    let mut many = Many::new(args.remote.output, "name");
     for name in &args.names {
         match client.call(Method::DELETE, &["templates", name]).send().await {
-            Ok(_) => many.done(name, json!({ "name": name, "deleted": true }))?,
+            Ok(_) => many.done(name, json!({ "name": name, "deleted": true })),
             Err(error) => many.failed(name, &error.into()),
         }
     }

@@ -58,6 +58,14 @@ fn every_command_has_help_and_examples_that_parse() {
 }
 
 #[test]
+fn the_readme_of_a_new_plugin_has_commands_that_parse() {
+    let text = include_str!("../plugin_new/README.md.txt");
+    let commands: Vec<_> = text.lines().filter(|line| line.starts_with("streamspace ")).collect();
+    assert!(commands.len() >= 2, "{commands:?}");
+    commands.into_iter().for_each(parses);
+}
+
+#[test]
 fn the_documentation_names_every_command_and_no_other() {
     let text = include_str!("../../../docs/cli.md");
     let written: BTreeSet<&str> =

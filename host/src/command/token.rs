@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 
 use super::many::Many;
 use super::time::{age, age_of, moment_of};
-use super::{Remote, block_on};
+use super::{Remote, whole};
 use crate::client::{Client, ClientError, Page};
+use crate::executor::on_one_thread;
 use crate::output::Output;
 use crate::print;
 use crate::table::{Table, fields};
@@ -24,7 +25,7 @@ Examples:
   streamspace token create laptop
   streamspace token create ci --role user --expires-in 720h
   streamspace token create first --user alice
-  streamspace token create ci --quiet > ci.token")]
+  (umask 077; streamspace token create ci --quiet > ci.token)")]
     Create(CreateArgs),
 
     /// List one's own tokens; administrators see everybody's with --everybody or --user.
@@ -110,7 +111,7 @@ struct Token {
 
 /// Runs a command.
 pub(crate) fn run(command: TokenCommand) -> anyhow::Result<ExitCode> {
-    block_on(async {
+    on_one_thread(async {
         match command {
             TokenCommand::Create(args) => create(args).await,
             TokenCommand::Ls(args) => ls(args).await,
@@ -154,7 +155,7 @@ async fn ls(args: LsArgs) -> anyhow::Result<ExitCode> {
     let client = args.remote.client()?;
     let path: &[_] = if args.everybody || args.user.is_some() { &["admin", "tokens"] } else { &["tokens"] };
     let query: Vec<_> = args.user.clone().map(|user| ("user_id", user)).into_iter().collect();
-    let answer = json!({ "items": client.all(path, &query).await?, "next_cursor": null });
+    let answer = whole(client.all(path, &query).await?);
     args.remote.print(&answer, || {
         let mut table = Table::new(["ID", "NAME", "USER", "ROLE", "AGE", "LAST USED", "EXPIRES"]);
         for token in client.typed::<Page>(&answer)?.items {
@@ -175,10 +176,10 @@ async fn ls(args: LsArgs) -> anyhow::Result<ExitCode> {
 
 async fn rm(args: RmArgs) -> anyhow::Result<ExitCode> {
     let client = args.remote.client()?;
-    let mut many = Many::new(args.remote.output);
+    let mut many = Many::new(args.remote.output, "id");
     for id in &args.ids {
         match revoke(&client, id).await {
-            Ok(answer) => many.done(id, answer)?,
+            Ok(answer) => many.done(id, answer),
             Err(error) => many.failed(id, &error.into()),
         }
     }

@@ -10,8 +10,9 @@ use serde_json::{Map, Value, json};
 
 use super::many::Many;
 use super::time::{age, moment};
-use super::{Remote, block_on};
+use super::{Remote, whole};
 use crate::client::Page;
+use crate::executor::on_one_thread;
 use crate::table::{Table, fields};
 
 #[derive(Debug, Subcommand)]
@@ -131,7 +132,7 @@ impl User {
 
 /// Runs a command.
 pub(crate) fn run(command: UserCommand) -> anyhow::Result<ExitCode> {
-    block_on(async {
+    on_one_thread(async {
         match command {
             UserCommand::Ls(args) => ls(args).await,
             UserCommand::Get(args) => get(args).await,
@@ -160,7 +161,7 @@ impl WriteArgs {
 
 async fn ls(args: LsArgs) -> anyhow::Result<ExitCode> {
     let client = args.remote.client()?;
-    let answer = json!({ "items": client.all(&["admin", "users"], &[]).await?, "next_cursor": null });
+    let answer = whole(client.all(&["admin", "users"], &[]).await?);
     args.remote.print(&answer, || {
         let mut table = Table::new(["ID", "NAME", "EMAIL", "ROLE", "ACTIVE", "AGE"]);
         for user in client.typed::<Page>(&answer)?.items {
@@ -197,10 +198,10 @@ async fn write(
 
 async fn rm(args: RmArgs) -> anyhow::Result<ExitCode> {
     let client = args.remote.client()?;
-    let mut many = Many::new(args.remote.output);
+    let mut many = Many::new(args.remote.output, "id");
     for id in &args.ids {
         match client.call(Method::DELETE, &["admin", "users", id]).send().await {
-            Ok(_) => many.done(id, json!({ "id": id, "deleted": true }))?,
+            Ok(_) => many.done(id, json!({ "id": id, "deleted": true })),
             Err(error) => many.failed(id, &error.into()),
         }
     }

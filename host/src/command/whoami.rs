@@ -6,8 +6,9 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use serde::Deserialize;
 
+use super::Remote;
 use super::time::moment_of;
-use super::{Remote, block_on};
+use crate::executor::on_one_thread;
 use crate::table::fields;
 
 #[derive(Debug, Args)]
@@ -40,7 +41,7 @@ struct Token {
 
 /// Prints who calls.
 pub(crate) fn run(args: &WhoamiArgs) -> anyhow::Result<ExitCode> {
-    block_on(async {
+    on_one_thread(async {
         let client = args.remote.client()?;
         let answer = client.get(&["me"]).await?;
         args.remote.print(&answer, || {

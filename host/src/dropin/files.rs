@@ -43,9 +43,18 @@ impl Fingerprint {
     }
 }
 
-/// All plugin files of a directory by name, links followed.
-pub(super) fn scan(dir: &Path) -> io::Result<BTreeMap<String, Fingerprint>> {
-    let mut files = BTreeMap::new();
+/// What is in a directory.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// All plugin files by name, links followed.
+    pub(super) files: BTreeMap<String, Fingerprint>,
+    /// Names of which cannot be said whether a file is there, and why not.
+    pub(super) unknown: BTreeMap<String, String>,
+}
+
+/// Looks at a directory.
+pub(super) fn scan(dir: &Path) -> io::Result<Found> {
+    let mut found = Found::default();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
@@ -55,11 +64,17 @@ pub(super) fn scan(dir: &Path) -> io::Result<BTreeMap<String, Fingerprint>> {
         }
         // One that went away meanwhile is none; neither is a pipe, which would never end.
         match fs::metadata(entry.path()) {
-            Ok(metadata) if metadata.is_file() => files.insert(name, Fingerprint::of(&metadata)),
-            _ => None,
-        };
+            Ok(metadata) if metadata.is_file() => {
+                found.files.insert(name, Fingerprint::of(&metadata));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                found.unknown.insert(name, error.to_string());
+            }
+        }
     }
-    Ok(files)
+    Ok(found)
 }
 
 /// A file that was read, and what it is.
@@ -104,14 +119,25 @@ mod tests {
         fs::write(dir.path().join("c.txt"), "1").unwrap();
         fs::create_dir(dir.path().join("d.wasm")).unwrap();
         let first = scan(dir.path()).unwrap();
-        assert_eq!(first.keys().collect::<Vec<_>>(), ["a.wasm"]);
-        assert!(!first["a.wasm"].is_old(), "just written");
+        assert_eq!(first.files.keys().collect::<Vec<_>>(), ["a.wasm"]);
+        assert!(!first.files["a.wasm"].is_old(), "just written");
 
         fs::write(dir.path().join("new"), "2").unwrap();
         fs::rename(dir.path().join("new"), &path).unwrap();
         assert_ne!(scan(dir.path()).unwrap(), first, "of the same size");
         fs::remove_file(&path).unwrap();
-        assert!(scan(dir.path()).unwrap().is_empty());
+        std::os::unix::fs::symlink("/nowhere/b.wasm", dir.path().join("b.wasm")).unwrap();
+        assert_eq!(scan(dir.path()).unwrap(), Found::default(), "a link to nothing is nothing");
         assert!(scan(&path).is_err(), "a directory that is not there is not an empty one");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_looked_at_is_not_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("a.wasm", dir.path().join("a.wasm")).unwrap();
+        fs::write(dir.path().join("b.wasm"), "1").unwrap();
+        let found = scan(dir.path()).unwrap();
+        assert_eq!(found.files.keys().collect::<Vec<_>>(), ["b.wasm"]);
+        assert_eq!(found.unknown.keys().collect::<Vec<_>>(), ["a.wasm"]);
     }
 }

@@ -4,6 +4,8 @@
 //! decides what becomes of them. Nothing that a file does can end a call that is under way.
 
 mod files;
+mod loading;
+mod retry;
 mod service;
 mod view;
 mod watch;
@@ -16,13 +18,13 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use chrono::{DateTime, Utc};
 use streamspace_control::Control;
-use streamspace_runtime::{Digest, Plugin, Runtime};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use streamspace_runtime::{CallError, Digest, LoadError, Plugin, Runtime};
 use tokio_util::sync::CancellationToken;
 
-use self::files::{Fingerprint, Loaded, SETTLED};
-use self::service::Service;
+use self::files::{Fingerprint, Found, Loaded, SETTLED};
+use self::loading::{Done, Loading};
+use self::retry::Retry;
+use self::service::{Problem, Service};
 use self::view::{About, Directory};
 use self::watch::Watch;
 use crate::config::ControllerConfig;
@@ -34,9 +36,6 @@ const RESCAN: Duration = Duration::from_secs(10);
 
 /// Changes come in crowds.
 const DEBOUNCE: Duration = Duration::from_millis(50);
-
-/// Files that are loaded at once. Compiling takes every processor it gets.
-const LOADS: usize = 2;
 
 /// How long the start waits for files that are still being written.
 const START_PATIENCE: Duration = Duration::from_secs(5);
@@ -55,11 +54,12 @@ pub(crate) struct DropIn {
     files: BTreeMap<String, File>,
     /// By the plugin's name.
     services: BTreeMap<String, Service>,
-    loading: JoinSet<(String, Option<Loaded>)>,
-    loads: Arc<Semaphore>,
+    loading: Loading,
     directory: Arc<Directory>,
     /// Why the directory could not be read the last time.
     unreadable: Option<String>,
+    /// Files that could not be looked at the last time, and why not.
+    unknown: BTreeMap<String, String>,
 }
 
 /// One file in the directory.
@@ -74,6 +74,7 @@ struct File {
     digest: Option<Digest>,
     about: Option<About>,
     verdict: Verdict,
+    retry: Retry,
     since: DateTime<Utc>,
 }
 
@@ -89,6 +90,8 @@ enum Verdict {
     Unused { plugin: Plugin, reason: String },
     /// It cannot serve.
     Refused(String),
+    /// It does not serve for a reason that may pass without any change of the file.
+    TryAgain(String),
     /// It cannot serve as long as another file has its name.
     NameTaken { by: String },
 }
@@ -104,6 +107,7 @@ impl File {
             digest: None,
             about: None,
             verdict: Verdict::New,
+            retry: Retry::default(),
             since: Utc::now(),
         }
     }
@@ -130,18 +134,17 @@ impl DropIn {
             watch: Watch::new(dir),
             files: BTreeMap::new(),
             services: BTreeMap::new(),
-            loading: JoinSet::new(),
-            loads: Arc::new(Semaphore::new(LOADS)),
+            loading: Loading::new(),
             directory: Arc::default(),
             unreadable: None,
+            unknown: BTreeMap::new(),
         };
         let mut loaded = BTreeMap::new();
         let patience = Instant::now() + START_PATIENCE;
         loop {
             this.look().await;
-            while let Some(done) = this.loading.join_next().await {
-                let (file, result) = done?;
-                loaded.insert(file, result);
+            while let Some(done) = this.loading.next().await {
+                loaded.insert(done.name.clone(), done);
             }
             if !this.is_unsettled() || Instant::now() > patience {
                 break;
@@ -149,8 +152,8 @@ impl DropIn {
             tokio::time::sleep(SETTLED).await;
         }
         // In the order of their names: which of two files gets a name is the same at every start.
-        for (file, result) in loaded {
-            this.loaded(&file, result).await;
+        for done in loaded.into_values() {
+            this.loaded(done).await;
         }
         this.check_configured()?;
         this.publish();
@@ -172,7 +175,7 @@ impl DropIn {
             });
             match self.services.get(&controller.plugin) {
                 Some(service) => {
-                    if let Some(problem) = service.problem_of(name) {
+                    if let Some(problem) = service.problem_of(name).filter(|problem| !problem.is_passing()) {
                         bail!("controller `{name}`: {problem}");
                     }
                 }
@@ -198,19 +201,26 @@ impl DropIn {
     /// Keeps up with the directory until it is cancelled.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         loop {
-            let rescan = tokio::time::sleep(if self.is_unsettled() { SETTLED } else { RESCAN });
+            let rescan = tokio::time::sleep(self.pause());
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some(done) = self.loading.join_next() => match done {
-                    Ok((file, result)) => self.loaded(&file, result).await,
-                    Err(error) => tracing::error!("loading a plugin failed: {error}"),
-                },
+                Some(done) = self.loading.next() => self.loaded(done).await,
                 () = self.watch.changed() => tokio::time::sleep(DEBOUNCE).await,
                 () = rescan => self.reconsider().await,
             }
             self.look().await;
+            self.try_again().await;
             self.publish();
         }
+    }
+
+    /// How long until the next look, if nothing calls for one before.
+    fn pause(&self) -> Duration {
+        let usual = if self.is_unsettled() { SETTLED } else { RESCAN };
+        let files = self.files.values().filter(|file| !file.is_loading).map(|file| &file.retry);
+        let retries = files.chain(self.services.values().map(|service| &service.retry));
+        // What is due may have to wait for a directory that cannot be read now.
+        retries.filter_map(Retry::left).fold(usual, Duration::min).max(SETTLED)
     }
 
     /// Whether the next look should come soon.
@@ -227,40 +237,49 @@ impl DropIn {
         let scanned = tokio::task::spawn_blocking(move || files::scan(&dir)).await;
         let found = match scanned
             .map_err(|error| error.to_string())
-            .and_then(|found| found.map_err(|error| error.to_string()))
+            .and_then(|found| found.map_err(|error| format!("the directory cannot be read: {error}")))
         {
             Ok(found) => found,
             // What cannot be read is not gone.
             Err(error) => {
                 if self.unreadable.as_ref() != Some(&error) {
-                    tracing::warn!(dir = %self.dir.display(), "the directory of plugins cannot be read: {error}");
+                    tracing::warn!(dir = %self.dir.display(), "no plugins: {error}");
                     self.unreadable = Some(error);
                 }
                 return;
             }
         };
         self.unreadable = None;
+        let Found { files: found, unknown } = found;
+        for (name, error) in unknown.iter().filter(|(name, error)| self.unknown.get(*name) != Some(*error)) {
+            tracing::warn!(file = name, "this file cannot be looked at: {error}");
+        }
+        self.unknown = unknown;
         let now = Instant::now();
         for (name, seen) in &found {
             let file = self.files.entry(name.clone()).or_insert_with(|| File::new(*seen));
             file.absent_since = None;
             if file.seen != *seen {
                 (file.seen, file.seen_since) = (*seen, now);
+                file.retry.forget();
+            }
+            if matches!(file.verdict, Verdict::TryAgain(_)) && file.is_current() && file.retry.is_due() {
+                // As if it were new.
+                file.taken = None;
             }
             let settled = seen.is_old() || now.duration_since(file.seen_since) >= SETTLED;
             if settled && !file.is_loading && file.taken != Some(*seen) {
                 (file.taken, file.is_loading) = (Some(*seen), true);
-                let (runtime, loads) = (self.runtime.clone(), Arc::clone(&self.loads));
-                let (name, path, seen) = (name.clone(), self.dir.join(name), *seen);
-                self.loading.spawn(async move {
-                    let _permit = loads.acquire_owned().await;
-                    let loaded = files::load(&runtime, &path, seen).await;
-                    (name, loaded)
-                });
+                self.loading.begin(&self.runtime, self.dir.join(name), name, *seen);
             }
         }
         let mut gone = Vec::new();
         for (name, file) in self.files.iter_mut().filter(|(name, _)| !found.contains_key(*name)) {
+            // What cannot be looked at is not gone either.
+            if self.unknown.contains_key(name) {
+                file.absent_since = None;
+                continue;
+            }
             // Some programs remove a file before they write its successor.
             let absent = now.duration_since(*file.absent_since.get_or_insert(now));
             if absent >= SETTLED {
@@ -282,20 +301,29 @@ impl DropIn {
     }
 
     /// A file was loaded, or has changed while it was.
-    async fn loaded(&mut self, name: &str, loaded: Option<Loaded>) {
-        let Some(file) = self.files.get_mut(name) else { return };
+    async fn loaded(&mut self, Done { name, seen, result }: Done) {
+        // It may have gone, and another one have come under its name.
+        let Some(file) = self.files.get_mut(&name).filter(|file| file.taken == Some(seen)) else { return };
         file.is_loading = false;
-        let Some(Loaded { digest, plugin }) = loaded else {
-            (file.taken, file.seen_since) = (None, Instant::now());
-            return;
+        let Loaded { digest, plugin } = match result {
+            Ok(Some(loaded)) => loaded,
+            Ok(None) => {
+                (file.taken, file.seen_since) = (None, Instant::now());
+                return;
+            }
+            Err(error) => {
+                self.conclude(&name, Verdict::Refused(format!("loading it failed: {error}")));
+                return;
+            }
         };
         file.digest = digest;
         file.about = plugin.as_ref().ok().map(About::of);
         let verdict = match plugin {
-            Ok(plugin) => self.admit(name, plugin).await,
+            Ok(plugin) => self.admit(&name, plugin).await,
+            Err(error) if is_passing(&error) => Verdict::TryAgain(error.to_string()),
             Err(error) => Verdict::Refused(error.to_string()),
         };
-        self.conclude(name, verdict);
+        self.conclude(&name, verdict);
     }
 
     fn conclude(&mut self, name: &str, verdict: Verdict) {
@@ -311,11 +339,33 @@ impl DropIn {
             }
             Verdict::Unused { reason, .. } => tracing::warn!(file = name, "no controller: {reason}"),
             Verdict::Refused(reason) => tracing::error!(file = name, "this file is not served: {reason}"),
+            Verdict::TryAgain(reason) => {
+                tracing::warn!(file = name, "this file is not served yet, and tried again: {reason}");
+            }
             Verdict::NameTaken { by } => {
                 tracing::error!(file = name, "left out: there is another plugin of this name in {by}");
             }
         }
+        match verdict {
+            Verdict::TryAgain(_) => file.retry.failed(),
+            _ => file.retry.forget(),
+        }
         (file.verdict, file.since) = (verdict, Utc::now());
+    }
+
+    /// Lets services try again to start the controllers that they could not start.
+    async fn try_again(&mut self) {
+        let due = self.services.values().filter(|service| service.retry.is_due());
+        let due: Vec<_> = due.filter_map(|service| Some((service.file.clone(), service.plugin()?))).collect();
+        for (file, plugin) in due {
+            let name = plugin.name().to_owned();
+            // A verdict on the file is none on what serves already.
+            if !matches!(self.admit(&file, plugin).await, Verdict::Serves)
+                && let Some(service) = self.services.get_mut(&name)
+            {
+                service.retry.failed();
+            }
+        }
     }
 
     /// Looks again at files that wait for something other than their own change.
@@ -376,11 +426,13 @@ impl DropIn {
                     self.services.insert(name, service);
                     Ok(())
                 }
-                Err(reason) => Err(reason),
+                Err(problem) => Err(problem),
             },
         };
-        if let Err(reason) = admitted {
-            return Verdict::Refused(reason);
+        match admitted {
+            Ok(()) => {}
+            Err(Problem::Passing(reason)) => return Verdict::TryAgain(reason),
+            Err(Problem::Lasting(reason)) => return Verdict::Refused(reason),
         }
         if let Some(other) = pushed_aside {
             self.conclude(&other, Verdict::NameTaken { by: file.to_owned() });
@@ -415,6 +467,78 @@ impl DropIn {
 
     fn publish(&mut self) {
         self.services.values_mut().for_each(Service::forget_drained);
-        self.directory.publish(&self.files, &self.services);
+        let unknown = self.unknown.iter().map(|(name, reason)| (name.as_str(), reason.as_str()));
+        // There is no better place for it: without, an empty list would say that there are no plugins.
+        let dir = self.dir.to_string_lossy();
+        let unreadable = self.unreadable.as_deref().map(|reason| (&*dir, reason));
+        self.directory.publish(&self.files, &self.services, unknown.chain(unreadable));
+    }
+}
+
+/// Whether the same file may be loaded later: it was this machine that failed, or that had too little time.
+fn is_passing(error: &LoadError) -> bool {
+    matches!(error, LoadError::Read(_) | LoadError::Probe(CallError::TimedOut(_) | CallError::Busy(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use streamspace_control::ControlConfig;
+    use streamspace_runtime::RuntimeConfig;
+
+    use super::*;
+
+    async fn open(dir: &Path) -> DropIn {
+        let control = Control::open(ControlConfig::new(dir.join("data"))).await.unwrap();
+        let runtime = Runtime::new(RuntimeConfig::default()).unwrap();
+        DropIn::open(runtime, Arc::new(control), &dir.join("plugins"), Vec::new()).await.unwrap()
+    }
+
+    /// The end of a load that has to be under way.
+    async fn end(this: &mut DropIn) -> Done {
+        loop {
+            this.look().await;
+            if let Some(done) = this.loading.next().await {
+                return done;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_fails_for_a_while_is_tried_again_without_any_change() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("plugins")).unwrap();
+        let mut this = open(dir.path()).await;
+        std::fs::write(dir.path().join("plugins/a.wasm"), "no plugin").unwrap();
+        let first = end(&mut this).await;
+        let failed = || Loaded { digest: None, plugin: Err(std::io::Error::from_raw_os_error(24).into()) };
+        this.loaded(Done { result: Ok(Some(failed())), ..first }).await;
+        assert!(matches!(this.files["a.wasm"].verdict, Verdict::TryAgain(_)));
+        assert!(this.pause() <= Duration::from_secs(1));
+        let second = end(&mut this).await;
+        this.loaded(second).await;
+        assert!(matches!(&this.files["a.wasm"].verdict, Verdict::Refused(why) if why.contains("component")));
+        assert_eq!(this.pause(), RESCAN);
+    }
+
+    #[tokio::test]
+    async fn a_load_concerns_the_file_that_it_was_begun_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("plugins/a.wasm");
+        std::fs::create_dir(dir.path().join("plugins")).unwrap();
+        let mut this = open(dir.path()).await;
+        std::fs::write(&path, "one").unwrap();
+        let one = end(&mut this).await;
+        // It goes, and another one comes.
+        this.removed("a.wasm").await;
+        std::fs::write(&path, "two").unwrap();
+        let two = end(&mut this).await;
+        this.loaded(one).await;
+        assert!(matches!(this.files["a.wasm"].verdict, Verdict::New) && this.files["a.wasm"].is_loading);
+        // A load that panics is an end as well.
+        let panicked = tokio::spawn(async { panic!("as the compiler might") }).await.unwrap_err();
+        this.loaded(Done { result: Err(panicked), ..two }).await;
+        assert!(matches!(&this.files["a.wasm"].verdict, Verdict::Refused(why) if why.contains("panicked")));
+        assert!(!this.files["a.wasm"].is_loading);
     }
 }

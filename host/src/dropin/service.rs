@@ -7,9 +7,10 @@ use futures::future::join_all;
 use streamspace_control::Control;
 use streamspace_runtime::{Digest, Plugin, Runtime, WeakPlugin};
 
+use super::retry::Retry;
 use super::view::About;
 use crate::config::ControllerConfig;
-use crate::controllers::{self, Running};
+use crate::controllers::{self, Running, StartError};
 
 /// All controllers of one plugin name. It outlives the plugin: its controllers wait for one that comes back.
 pub(super) struct Service {
@@ -22,9 +23,19 @@ pub(super) struct Service {
     /// By name.
     pub(super) controllers: BTreeMap<String, Running>,
     /// Controllers that could not be started, and why.
-    pub(super) problems: BTreeMap<String, String>,
+    pub(super) problems: BTreeMap<String, StartError>,
+    /// When those are tried again.
+    pub(super) retry: Retry,
     /// Versions on which calls are still ending.
     pub(super) draining: Vec<WeakPlugin>,
+}
+
+/// Why a plugin does not serve.
+pub(super) enum Problem {
+    /// It may serve later.
+    Passing(String),
+    /// Somebody has to change something.
+    Lasting(String),
 }
 
 impl Service {
@@ -35,7 +46,7 @@ impl Service {
         file: &str,
         plugin: Plugin,
         wanted: &[ControllerConfig],
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Problem> {
         let mut service = Self {
             file: file.to_owned(),
             about: About::of(&plugin),
@@ -43,11 +54,17 @@ impl Service {
             controller_type: plugin.backend_type().to_owned(),
             controllers: BTreeMap::new(),
             problems: BTreeMap::new(),
+            retry: Retry::default(),
             draining: Vec::new(),
             plugin: Some(plugin.clone()),
         };
         service.start_missing(runtime, control, &plugin, wanted).await;
-        if service.controllers.is_empty() { Err(service.problems_in_words()) } else { Ok(service) }
+        let words = service.problems_in_words();
+        match service.controllers.is_empty() {
+            false => Ok(service),
+            true if service.problems.values().any(StartError::is_passing) => Err(Problem::Passing(words)),
+            true => Err(Problem::Lasting(words)),
+        }
     }
 
     /// Lets another version serve all controllers, or none: if it does not fit one of them, everything stays as it is.
@@ -58,20 +75,24 @@ impl Service {
         file: &str,
         plugin: Plugin,
         wanted: &[ControllerConfig],
-    ) -> Result<(), String> {
+    ) -> Result<(), Problem> {
         if plugin.backend_type() != self.controller_type {
-            return Err(format!(
+            return Err(Problem::Lasting(format!(
                 "it makes controllers of type `{}`; those that it should serve are of type `{}`",
                 plugin.backend_type(),
                 self.controller_type
-            ));
+            )));
         }
         if self.digest() != Some(plugin.digest()) {
             let running: Vec<_> = self.controllers.values().collect();
             let bound = join_all(running.iter().map(|one| one.seat.bind(plugin.clone()))).await;
             let mut backends = Vec::new();
             for (controller, bound) in running.iter().zip(bound) {
-                backends.push(bound.map_err(|error| format!("controller `{}`: {error}", controller.name))?);
+                backends.push(bound.map_err(|error| {
+                    let words = format!("controller `{}`: {error}", controller.name);
+                    let error = StartError::from(error);
+                    if error.is_passing() { Problem::Passing(words) } else { Problem::Lasting(words) }
+                })?);
             }
             for (controller, backend) in running.iter().zip(backends) {
                 controller.slot.replace(backend);
@@ -84,7 +105,6 @@ impl Service {
             (self.about, self.since, self.plugin) = (About::of(&plugin), Utc::now(), Some(plugin.clone()));
         }
         file.clone_into(&mut self.file);
-        self.problems.clear();
         self.start_missing(runtime, control, &plugin, wanted).await;
         Ok(())
     }
@@ -96,6 +116,7 @@ impl Service {
         plugin: &Plugin,
         wanted: &[ControllerConfig],
     ) {
+        let before = std::mem::take(&mut self.problems);
         for config in
             wanted.iter().filter(|config| !self.controllers.contains_key(&config.name)).collect::<Vec<_>>()
         {
@@ -104,22 +125,33 @@ impl Service {
                     self.controllers.insert(config.name.clone(), running);
                 }
                 Err(error) => {
-                    tracing::error!(controller = config.name, "this controller does not serve: {error:#}");
-                    self.problems.insert(config.name.clone(), format!("{error:#}"));
+                    let known = before.get(&config.name).is_some_and(|b| b.to_string() == error.to_string());
+                    // It is tried again and again.
+                    if !known {
+                        tracing::error!(controller = config.name, "this controller does not serve: {error}");
+                    }
+                    self.problems.insert(config.name.clone(), error);
                 }
             }
         }
+        if self.problems.is_empty() { self.retry.forget() } else { self.retry.failed() }
     }
 
     /// Takes the plugin out of service; calls under way end on it.
     pub(super) fn vacate(&mut self, control: &Control, reason: &str) {
         let Some(plugin) = self.plugin.take() else { return };
+        self.retry.forget();
         for controller in self.controllers.values() {
             controller.slot.vacate(reason);
             control.probe_controller(&controller.id);
         }
         self.draining.push(plugin.downgrade());
         self.since = Utc::now();
+    }
+
+    /// What serves.
+    pub(super) fn plugin(&self) -> Option<Plugin> {
+        self.plugin.clone()
     }
 
     /// Whether there is a plugin.
@@ -133,8 +165,8 @@ impl Service {
     }
 
     /// Why a controller could not be started.
-    pub(super) fn problem_of(&self, controller: &str) -> Option<&str> {
-        self.problems.get(controller).map(String::as_str)
+    pub(super) fn problem_of(&self, controller: &str) -> Option<&StartError> {
+        self.problems.get(controller)
     }
 
     pub(super) fn problems_in_words(&self) -> String {

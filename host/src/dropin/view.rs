@@ -65,12 +65,21 @@ struct Shown {
 }
 
 impl Directory {
-    pub(super) fn publish(&self, files: &BTreeMap<String, File>, services: &BTreeMap<String, Service>) {
+    /// Shows what there is, and beside it names of which nothing is known, with the reason.
+    pub(super) fn publish<'a>(
+        &self,
+        files: &BTreeMap<String, File>,
+        services: &BTreeMap<String, Service>,
+        unknown: impl Iterator<Item = (&'a str, &'a str)>,
+    ) {
         let of_file = |file: &str| services.values().find(|service| service.file == file);
         let mut shown: Vec<_> =
             files.iter().map(|(name, file)| Shown::file(name, file, of_file(name))).collect();
         let gone = services.values().filter(|service| !files.contains_key(&service.file));
         shown.extend(gone.map(Shown::removed));
+        let unknown = unknown.filter(|(name, _)| shown.iter().all(|one| one.view.file != *name));
+        let unknown: Vec<_> = unknown.map(|(name, reason)| Shown::unknown(name, reason)).collect();
+        shown.extend(unknown);
         shown.sort_by(|one, other| one.view.file.cmp(&other.view.file));
         self.0.store(Arc::new(shown));
     }
@@ -127,6 +136,12 @@ impl Shown {
         Self { view, slots: Vec::new(), draining: service.draining.clone() }
     }
 
+    fn unknown(name: &str, reason: &str) -> Self {
+        let mut view = view(name, None, PluginState::Refused, Utc::now());
+        view.reason = Some(reason.to_owned());
+        Self { view, slots: Vec::new(), draining: Vec::new() }
+    }
+
     fn now(&self) -> PluginView {
         let mut view = self.view.clone();
         let draining = self.draining.iter().filter(|plugin| plugin.is_in_use());
@@ -158,6 +173,7 @@ impl File {
             }
             Verdict::Unused { reason, .. } => (PluginState::Unused, Some(reason.clone())),
             Verdict::Refused(reason) => (PluginState::Refused, Some(reason.clone())),
+            Verdict::TryAgain(reason) => (PluginState::Refused, Some(format!("{reason}; it is tried again"))),
             Verdict::NameTaken { by } => {
                 (PluginState::Refused, Some(format!("there is another plugin of this name in {by}")))
             }

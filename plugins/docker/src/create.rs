@@ -3,21 +3,19 @@
 use streamspace_sdk::host::docker::{self, Container, ContainerState, NetworkOptions, Pull, PullPhase};
 use streamspace_sdk::host::{log, state};
 use streamspace_sdk::{
-    Call, ConditionStatus, Error, ErrorExt as _, ErrorKind, Outcome, Progress, Result, SessionRequest,
+    Call, Condition, ConditionStatus, Error, ErrorExt as _, ErrorKind, Outcome, Progress, Result,
+    SessionRequest,
 };
 
+use crate::handles::Handle;
 use crate::settings::{OPTIONS, Settings};
-use crate::{ENGINE, hibernate, labels, names, observed, spec};
+use crate::{ENGINE, ends, hibernate, labels, names, observed, spec};
 
 /// Milliseconds until the first look at a pull, and by how much each further one is later.
 const PULL_POLL_MS: u32 = 500;
 
 /// Milliseconds between two looks at a pull at most.
 const PULL_POLL_LONGEST_MS: u32 = 2000;
-
-/// Start of what the next step gets; the number of looks follows. There is nothing more to remember: every step looks
-/// at the engine first.
-const PULL_HANDLE: &str = "pull:";
 
 /// Name of the secret with the logins of private registries.
 const LOGINS: &str = "registry";
@@ -45,7 +43,7 @@ fn make(call: &Call, request: &SessionRequest, handle: Option<&[u8]>) -> Result<
         Ok(container) => container,
         Err(error) if error.is_not_found() => {
             if let Some(pull) = pull_if_missing(&wanted.image, &settings)? {
-                return Ok(Outcome::InProgress(pulling(&wanted.image, &pull, looks(handle))));
+                return Ok(Outcome::InProgress(pulling(&wanted.image, &pull, looks(handle))?));
             }
             prepare(request)?;
             match docker::container_create(ENGINE, &wanted) {
@@ -65,7 +63,7 @@ fn make(call: &Call, request: &SessionRequest, handle: Option<&[u8]>) -> Result<
         ContainerState::Removing | ContainerState::Dead => return Err(hibernate::on_its_way_out(&existing)),
         _ => {}
     }
-    Ok(Outcome::Done(observed::state(&docker::container_inspect(ENGINE, &name)?)))
+    Ok(Outcome::Done(observed::state(&ends::inspect(&name)?)))
 }
 
 fn engine_os() -> Result<String> {
@@ -171,23 +169,22 @@ fn pull_failed(image: &str, failure: Error) -> Error {
 
 /// How often an earlier step has looked already.
 fn looks(handle: Option<&[u8]>) -> u32 {
-    let text = handle.and_then(|handle| std::str::from_utf8(handle).ok());
-    text.and_then(|text| text.strip_prefix(PULL_HANDLE)?.parse().ok()).unwrap_or_default()
+    match Handle::read(handle) {
+        Some(Handle::Pull { looks }) => looks,
+        _ => 0,
+    }
 }
 
-fn pulling(image: &str, pull: &Pull, looks: u32) -> Progress {
+fn pulling(image: &str, pull: &Pull, looks: u32) -> Result<Progress> {
+    let looks = looks.saturating_add(1);
     let message = match pull.total_bytes {
         0 => format!("pulling {image}: {}", pull.message),
         total => format!("pulling {image}: {} of {} MB", pull.done_bytes / 1_000_000, total / 1_000_000),
     };
-    let condition = observed::condition("ImagePulled", ConditionStatus::No, "Pulling", message.clone());
-    Progress {
-        handle: format!("{PULL_HANDLE}{}", looks.saturating_add(1)).into_bytes(),
-        poll_after_ms: PULL_POLL_MS.saturating_mul(looks.saturating_add(1)).min(PULL_POLL_LONGEST_MS),
-        message,
-        conditions: vec![condition],
-        ext: Vec::new(),
-    }
+    let condition = Condition::new("ImagePulled", ConditionStatus::No, "Pulling", message.clone());
+    let pause = PULL_POLL_MS.saturating_mul(looks).min(PULL_POLL_LONGEST_MS);
+    let progress = Progress::new(Handle::Pull { looks }.write()?, pause, message);
+    Ok(Progress { conditions: vec![condition], ..progress })
 }
 
 /// The engine says what it dislikes in words only; the fields behind the words.
@@ -234,14 +231,14 @@ mod tests {
         let mut handle: Option<Vec<u8>> = None;
         let mut waits = Vec::new();
         for _ in 0..6 {
-            let progress = pulling("a:1", &pull, looks(handle.as_deref()));
+            let progress = pulling("a:1", &pull, looks(handle.as_deref())).unwrap();
             assert_eq!(progress.message, "pulling a:1: 42 of 120 MB");
             assert_eq!(progress.conditions[0].reason, "Pulling");
             waits.push(progress.poll_after_ms);
             handle = Some(progress.handle);
         }
         assert_eq!(waits, [500, 1000, 1500, 2000, 2000, 2000]);
-        assert_eq!(looks(Some(b"pull")), 0, "of an earlier version");
+        assert_eq!(looks(Some(&Handle::Removal.write().unwrap())), 0, "of another verb");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use streamspace_sdk::{
     Error, ErrorExt as _, ErrorKind, Outcome, Phase, Progress, Result, SessionRef, SessionState,
 };
 
+use crate::handles::Handle;
 use crate::{ENGINE, labels, names};
 
 /// Milliseconds between two looks at a removal that goes on in the engine.
@@ -23,7 +24,7 @@ pub(crate) fn delete(session: &SessionRef, purge_home: Option<&str>) -> Result<O
     match docker::container_inspect(ENGINE, &name) {
         Err(error) if is_gone(&error) => {}
         Err(error) => return Err(error),
-        Ok(_) => return Ok(still_there()),
+        Ok(_) => return still_there(),
     }
     let of_session = (labels::SESSION.to_owned(), session.session_id.clone());
     for volume in docker::volume_list(ENGINE, &[of_session])? {
@@ -33,15 +34,7 @@ pub(crate) fn delete(session: &SessionRef, purge_home: Option<&str>) -> Result<O
         docker::volume_remove(ENGINE, &names::home(key)?)
             .map_err(|error| error.context("the home cannot be removed"))?;
     }
-    Ok(Outcome::Done(SessionState {
-        session_id: session.session_id.clone(),
-        node_id: None,
-        phase: Phase::Terminated,
-        conditions: Vec::new(),
-        last_activity_ms: None,
-        usage: None,
-        ext: Vec::new(),
-    }))
+    Ok(Outcome::Done(SessionState::new(&session.session_id, Phase::Terminated)))
 }
 
 /// There is nothing of ours: no container, or one that somebody else made under this name.
@@ -49,12 +42,7 @@ fn is_gone(error: &Error) -> bool {
     matches!(error.kind, ErrorKind::NotFound | ErrorKind::Conflict)
 }
 
-fn still_there() -> Outcome {
-    Outcome::InProgress(Progress {
-        handle: b"remove".to_vec(),
-        poll_after_ms: REMOVAL_POLL_MS,
-        message: "the engine is removing the container".to_owned(),
-        conditions: Vec::new(),
-        ext: Vec::new(),
-    })
+fn still_there() -> Result<Outcome> {
+    let handle = Handle::Removal.write()?;
+    Ok(Outcome::InProgress(Progress::new(handle, REMOVAL_POLL_MS, "the engine is removing the container")))
 }

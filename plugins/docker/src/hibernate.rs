@@ -4,7 +4,7 @@ use streamspace_sdk::host::docker::{self, Container, ContainerState};
 use streamspace_sdk::{Call, Error, ErrorExt as _, ErrorKind, Outcome, Result, SessionRef};
 
 use crate::spec::STOP_TIMEOUT_S;
-use crate::{ENGINE, names, observed};
+use crate::{ENGINE, ends, names, observed};
 
 /// Seconds that are left of a call after its container was told to stop: for the killing and for a last look.
 const RESERVE_S: u32 = 5;
@@ -34,7 +34,7 @@ pub(crate) fn hibernate(call: &Call, session: &SessionRef) -> Result<Outcome> {
 /// Starts the container. A failure leaves it as it was: what it wrote is still in it.
 pub(crate) fn wake(session: &SessionRef) -> Result<Outcome> {
     let name = names::container(&session.session_id)?;
-    let container = docker::container_inspect(ENGINE, &name)?;
+    let container = ends::inspect(&name)?;
     match container.state {
         ContainerState::Running | ContainerState::Restarting => return Ok(done(&container)),
         ContainerState::Removing | ContainerState::Dead => return Err(on_its_way_out(&container)),
@@ -46,7 +46,7 @@ pub(crate) fn wake(session: &SessionRef) -> Result<Outcome> {
         _ => docker::container_start(ENGINE, &name).map_err(|error| not_started(&name, error))?,
     }
     // Ports and address are other ones now.
-    Ok(done(&docker::container_inspect(ENGINE, &name)?))
+    Ok(done(&ends::inspect(&name)?))
 }
 
 fn done(container: &Container) -> Outcome {

@@ -7,7 +7,8 @@
 //! | home of a user | `ss-home.<key>` | home |
 //! | network, shared by all | `ss-sessions` | |
 //!
-//! The host adds `streamspace.controller` to all of them. Every name is known before the first call, so that a lost
+//! The host adds `streamspace.controller` to all of them, and to containers `streamspace.name`: one that somebody renames
+//! is found under its name all the same. Every name is known before the first call, so that a lost
 //! answer costs nothing: the next call finds what is there and goes on from it.
 //!
 //! | seen in the engine | phase | why (condition `Ready`) |
@@ -27,6 +28,8 @@
 
 mod create;
 mod delete;
+mod ends;
+mod handles;
 mod hibernate;
 mod labels;
 mod list;
@@ -38,7 +41,6 @@ mod services;
 mod settings;
 mod spec;
 
-use streamspace_sdk::host::docker;
 use streamspace_sdk::{
     AccessPoint, Backend, Call, EventPage, Info, LogPage, LogQuery, Outcome, Report, Result, SessionEntry,
     SessionPage, SessionRef, SessionRequest, Usage,
@@ -73,12 +75,11 @@ impl Backend for Docker {
     }
 
     fn get(_call: &Call, session: SessionRef) -> Result<SessionEntry> {
-        let container = docker::container_inspect(ENGINE, &names::container(&session.session_id)?)?;
-        Ok(observed::entry(container))
+        Ok(observed::entry(ends::inspect(&names::container(&session.session_id)?)?))
     }
 
     fn list(_call: &Call, cursor: Option<String>, limit: u32) -> Result<SessionPage> {
-        let entries = list::all()?.into_iter().map(observed::entry).collect();
+        let entries = list::seen()?.into_iter().map(observed::entry).collect();
         Ok(list::page(entries, cursor.as_deref(), limit))
     }
 

@@ -3,23 +3,29 @@
 use streamspace_sdk::host::docker::{self, Container, ContainerState};
 use streamspace_sdk::{ErrorExt as _, Result, SessionEntry, SessionPage};
 
-use crate::{ENGINE, labels, names, observed};
+use crate::{ENGINE, ends, labels, names, observed};
 
-/// All containers that are sessions.
+/// All containers that are sessions, as a listing tells of them.
 pub(crate) fn all() -> Result<Vec<Container>> {
     let of_any_session = (labels::SESSION.to_owned(), String::new());
-    let mut sessions = Vec::new();
-    for container in docker::container_list(ENGINE, &[of_any_session])? {
-        // A container made from an image of a session's bears its labels under another name.
+    let mut containers = docker::container_list(ENGINE, &[of_any_session])?;
+    // One that was made by hand may bear the labels under another name.
+    containers.retain(|container| {
         let session = labels::value(&container.labels, labels::SESSION).unwrap_or_default();
-        if !names::container(session).is_ok_and(|name| name == container.name) {
-            continue;
-        }
+        names::container(session).is_ok_and(|name| name == container.name)
+    });
+    Ok(containers)
+}
+
+/// The same, with all that has to be known to say how they are.
+pub(crate) fn seen() -> Result<Vec<Container>> {
+    let mut sessions = Vec::new();
+    for container in all()? {
         if !has_more_to_tell(&container) {
             sessions.push(container);
             continue;
         }
-        match docker::container_inspect(ENGINE, &container.name) {
+        match ends::inspect(&container.name) {
             Ok(container) => sessions.push(container),
             // It went in between.
             Err(error) if error.is_not_found() => {}
@@ -60,15 +66,7 @@ mod tests {
 
     fn entry(session: &str) -> SessionEntry {
         SessionEntry {
-            state: SessionState {
-                session_id: session.to_owned(),
-                node_id: None,
-                phase: Phase::Running,
-                conditions: vec![],
-                last_activity_ms: None,
-                usage: None,
-                ext: vec![],
-            },
+            state: SessionState::new(session, Phase::Running),
             user_id: String::new(),
             spec_hash: String::new(),
             spec: None,

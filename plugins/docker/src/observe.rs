@@ -5,7 +5,7 @@ use streamspace_sdk::{
     Call, Change, EventPage, LogEntry, LogPage, LogQuery, Result, SessionEvent, SessionRef, Usage,
 };
 
-use crate::{ENGINE, labels, names};
+use crate::{ENGINE, ends, labels, names};
 
 /// Milliseconds that a call keeps for its answer when it waits for something to see.
 const RESERVE_MS: u32 = 2000;
@@ -62,6 +62,9 @@ fn log_entry(line: LogLine) -> LogEntry {
 /// What happened to sessions.
 pub(crate) fn watch(call: &Call, cursor: Option<&str>, wait_ms: u32) -> Result<EventPage> {
     let page = docker::events(ENGINE, cursor, within(call, wait_ms))?;
+    for event in page.events.iter().filter(|event| event.action == "oom") {
+        ends::note_oom(&event.id);
+    }
     Ok(EventPage { events: changes(page.events), cursor: page.cursor, resync: page.resync, ext: Vec::new() })
 }
 
@@ -74,13 +77,9 @@ fn changes(events: Vec<Event>) -> Vec<SessionEvent> {
     let mut changes: Vec<SessionEvent> = Vec::new();
     for event in events {
         let Some(session_id) = labels::value(&event.labels, labels::SESSION) else { continue };
-        // A container made from an image of a session's bears its labels under another name; and one that was renamed
-        // is the session's no more.
+        // Under another name it is the session's, renamed, or a copy that somebody made: a look tells.
         let is_session = names::container(session_id).is_ok_and(|name| name == event.name);
-        if !is_session && event.action != "rename" {
-            continue;
-        }
-        let change = if event.action == "destroy" { Change::Gone } else { Change::Touched };
+        let change = if is_session && event.action == "destroy" { Change::Gone } else { Change::Touched };
         let change = SessionEvent { session_id: session_id.to_owned(), external_ref: None, change };
         if changes.last() != Some(&change) {
             changes.push(change);
@@ -111,12 +110,13 @@ mod tests {
             event("ss-b", "b", "start"),
             event("ss-a", "a", "destroy"),
             event("ss-copy", "a", "start"),
-            event("ss-old", "a", "rename"),
+            event("ss-copy", "a", "destroy"),
+            event("ss-b", "b", "rename"),
             Event { labels: vec![], ..event("ss-c", "c", "start") },
         ]);
         let seen: Vec<_> =
             seen.iter().map(|event| (event.session_id.as_str(), event.change == Change::Gone)).collect();
-        assert_eq!(seen, [("a", false), ("b", false), ("a", true), ("a", false)]);
+        assert_eq!(seen, [("a", false), ("b", false), ("a", true), ("a", false), ("b", false)]);
     }
 
     #[test]

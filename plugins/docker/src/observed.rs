@@ -37,30 +37,18 @@ pub(crate) fn state(container: &Container) -> SessionState {
     let mut conditions = vec![ready];
     let unenforced = labels::value(&container.labels, labels::UNENFORCED).filter(|fields| !fields.is_empty());
     if let Some(fields) = unenforced {
-        conditions.push(condition(
-            "LimitsEnforced",
-            ConditionStatus::No,
-            "Unsupported",
-            format!("the engine cannot enforce {}", fields.replace(',', ", ")),
-        ));
+        conditions.push(Condition::limits_not_enforced(&fields.split(',').collect::<Vec<_>>()));
     }
-    SessionState {
-        session_id: labels::value(&container.labels, labels::SESSION).unwrap_or_default().to_owned(),
-        node_id: Some(container.id.clone()),
-        phase,
-        conditions,
-        last_activity_ms: None,
-        usage: None,
-        ext: Vec::new(),
-    }
+    let session = labels::value(&container.labels, labels::SESSION).unwrap_or_default();
+    SessionState { node_id: Some(container.id.clone()), conditions, ..SessionState::new(session, phase) }
 }
 
 /// The phase, and the `Ready` condition that explains it.
 fn phase(container: &Container) -> (Phase, Condition) {
     use ConditionStatus::{No, Yes};
-    let ready = |status, reason: &str, message: String| condition("Ready", status, reason, message);
-    // While it runs the engine gives 0, and has forgotten how the last life ended.
-    let exit_code = container.exit_code.filter(|_| container.state != ContainerState::Running);
+    let ready = |status, reason: &str, message: String| Condition::new("Ready", status, reason, message);
+    // While it runs there may be none: see `ends`.
+    let exit_code = container.exit_code;
     let ended = || match (container.oom_killed, exit_code) {
         (true, _) => "it ran out of memory".to_owned(),
         (false, Some(code)) => format!("its main process ended with code {code}"),
@@ -131,14 +119,13 @@ fn now_ms() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A condition.
-pub(crate) fn condition(kind: &str, status: ConditionStatus, reason: &str, message: String) -> Condition {
-    Condition { kind: kind.to_owned(), status, reason: reason.to_owned(), message }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+
+    pub(crate) fn just_now() -> u64 {
+        now_ms()
+    }
 
     pub(crate) fn container(state: ContainerState) -> Container {
         Container {

@@ -1,26 +1,23 @@
 //! What the engine can do and whether it can be used.
 
 use streamspace_sdk::host::docker::{self, EngineInfo};
-use streamspace_sdk::{Capabilities, Capacity, ErrorKind, Health, Report, Result};
+use streamspace_sdk::{Capabilities, Capacity, Report, Result};
 
 use crate::settings::Settings;
-use crate::{ENGINE, labels};
+use crate::{ENGINE, list};
 
 /// Looks at the engine.
 pub(crate) fn check() -> Result<Report> {
     let settings = Settings::load()?;
     match look() {
         Ok((engine, sessions)) => Ok(healthy(&engine, sessions, &settings)),
-        // The engine's condition is what was asked for; a grant that is missing is not a condition.
-        Err(error) if error.kind == ErrorKind::Denied => Err(error),
-        Err(error) => Ok(Report { health: Health::Unhealthy, message: error.message, ..report(&settings) }),
+        Err(error) => report(&settings).but_failing(error),
     }
 }
 
 fn look() -> Result<(EngineInfo, usize)> {
     let engine = docker::engine_inspect(ENGINE)?;
-    let sessions = docker::container_list(ENGINE, &[(labels::SESSION.to_owned(), String::new())])?;
-    Ok((engine, sessions.len()))
+    Ok((engine, list::all()?.len()))
 }
 
 fn healthy(engine: &EngineInfo, sessions: usize, settings: &Settings) -> Report {
@@ -49,33 +46,17 @@ fn has_gpu(engine: &EngineInfo) -> bool {
 }
 
 fn report(settings: &Settings) -> Report {
-    Report {
-        health: Health::Healthy,
-        message: String::new(),
-        backend_version: String::new(),
-        current_sessions: 0,
-        capabilities: Capabilities {
-            hibernation: true,
-            gpu: false,
-            persistent_storage: true,
-            networking: true,
-            metrics: true,
-            logs: true,
-            watch: true,
-            ext: Vec::new(),
-        },
-        capacity: Capacity {
-            max_sessions: (settings.max_sessions > 0).then_some(settings.max_sessions),
-            total_memory_bytes: None,
-            available_memory_bytes: None,
-            total_cpu_millis: None,
-            available_cpu_millis: None,
-            total_storage_bytes: None,
-            available_storage_bytes: None,
-        },
-        labels: Vec::new(),
-        ext: Vec::new(),
-    }
+    let capabilities = Capabilities {
+        hibernation: true,
+        persistent_storage: true,
+        networking: true,
+        metrics: true,
+        logs: true,
+        watch: true,
+        ..Capabilities::NONE
+    };
+    let max_sessions = (settings.max_sessions > 0).then_some(settings.max_sessions);
+    Report::healthy(capabilities, Capacity { max_sessions, ..Capacity::UNKNOWN })
 }
 
 #[cfg(test)]

@@ -88,25 +88,11 @@ fn labels_of(request: &SessionRequest, epoch: u64) -> Result<Vec<(String, String
         (labels::EPOCH, epoch.to_string()),
         // Also when empty: an image could bring labels of these names.
         (labels::TEMPLATE, request.template_id.clone()),
-        (labels::UNENFORCED, unenforced(&request.spec).join(",")),
+        // No engine holds a file system to a size.
+        (labels::UNENFORCED, request.spec.sizes().join(",")),
         (labels::SERVICES, services::of_spec(&request.spec)?),
     ];
     Ok(labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
-}
-
-/// What was asked for and no engine can do: sizes of file systems. Said aloud in a condition.
-fn unenforced(spec: &SessionSpec) -> Vec<&'static str> {
-    let mut fields = Vec::new();
-    if spec.resources.storage_bytes.is_some() {
-        fields.push("spec.resources.storage");
-    }
-    if spec.home.as_ref().is_some_and(|home| home.size_bytes.is_some()) {
-        fields.push("spec.home_size");
-    }
-    if spec.volumes.iter().any(|volume| volume.size_bytes.is_some()) {
-        fields.push("spec.volume_mounts.size");
-    }
-    fields
 }
 
 /// All ports that anything in the spec names, once each.

@@ -35,6 +35,8 @@ pub enum Need {
     MalformedImage,
     /// Sessions that write to their logs.
     TalkingRecipe,
+    /// Handles that other versions of the plugin gave.
+    RecordedHandles,
 }
 
 impl fmt::Display for Need {
@@ -52,6 +54,7 @@ impl fmt::Display for Need {
             Self::MissingImage => "recipe: a missing image",
             Self::MalformedImage => "recipe: a malformed image",
             Self::TalkingRecipe => "recipe: a session that logs",
+            Self::RecordedHandles => "recipe: recorded handles",
         })
     }
 }

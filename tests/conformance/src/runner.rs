@@ -217,6 +217,7 @@ impl Runner {
             Need::FailingRecipe => known(recipe.failing.is_some(), "session that fails"),
             Need::MissingImage => known(recipe.missing_image.is_some(), "image that is missing"),
             Need::MalformedImage => known(recipe.malformed_image.is_some(), "image that is malformed"),
+            Need::RecordedHandles => known(!recipe.handles.is_empty(), "handles of other versions"),
             Need::TalkingRecipe => (recipe.talks, "the recipe's sessions write no logs".to_owned()),
         }
     }

@@ -7,6 +7,7 @@ use streamspace_shell::Transport;
 
 use crate::fixture::Fixture;
 use crate::process::Process;
+use crate::recorded::RecordedHandle;
 
 /// A controller under test, and all that is at hand beside it.
 #[derive(Clone)]
@@ -43,4 +44,6 @@ pub struct Recipe {
     pub malformed_image: Option<String>,
     /// Whether a running session writes a line to its log every few seconds.
     pub talks: bool,
+    /// Handles that other versions of the plugin gave.
+    pub handles: Vec<RecordedHandle>,
 }

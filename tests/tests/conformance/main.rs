@@ -4,4 +4,5 @@
 mod docker;
 mod faults;
 mod model;
+mod operated;
 mod simulated;

@@ -6,5 +6,6 @@ mod labels;
 mod lifecycle;
 mod observing;
 mod pulling;
+mod renamed;
 mod stage;
 mod trouble;

@@ -260,6 +260,18 @@ async fn a_session_that_ends_by_itself_again_and_again_has_failed() {
         (condition(&failed.conditions, "Ready").reason == "OOMKilled").then_some(())
     })
     .await;
+    // And it goes on being told, however often the engine starts it again.
+    let restarts = async || stage.container(&greedy.session_id).await.restart_count.unwrap_or_default();
+    let before = restarts().await;
+    until("two more starts", async || {
+        let failed = stage.status(&greedy.session_id).await.unwrap();
+        if failed.phase == "Failed" {
+            let ready = condition(&failed.conditions, "Ready");
+            assert_eq!(ready.reason, "OOMKilled", "{ready:?}");
+        }
+        (restarts().await >= before + 2).then_some(())
+    })
+    .await;
     // A listing says the same.
     until("the same in a listing", async || {
         stage.listed().await.iter().all(|status| status.phase == "Failed").then_some(())

@@ -56,6 +56,20 @@ async fn a_parked_connection_waits_for_the_next_call_with_its_memo() {
 }
 
 #[tokio::test]
+async fn a_connection_that_comes_and_goes_leaves_no_tasks_behind() {
+    let server = Server::start().await;
+    let Some(controller) = Controller::at(&server).await else { return };
+    controller.run(use_and_park("a", "one")).await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    for _ in 0..40 {
+        controller.run(use_and_park("a", "one")).await;
+    }
+    let more = tasks().saturating_sub(before);
+    assert!(more < 20, "{more} tasks more");
+}
+
+#[tokio::test]
 async fn a_parked_connection_is_nobody_elses() {
     let server = Server::start().await;
     let Some(controller) = Controller::at(&server).await else { return };

@@ -308,7 +308,7 @@ async fn there_are_no_processes_and_no_threads() {
 
 /// The log of one test: everything runs on the test's own thread.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl std::io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -323,7 +323,7 @@ impl std::io::Write for Log {
 
 impl Log {
     /// Everything that is logged on this thread from now on.
-    fn listen() -> (Self, impl Drop) {
+    pub fn listen() -> (Self, impl Drop) {
         let log = Self::default();
         let writer = log.clone();
         let guard = tracing_subscriber::fmt()
@@ -334,7 +334,7 @@ impl Log {
         (log, guard)
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8(std::mem::take(&mut self.0.lock().unwrap())).unwrap()
     }
 }

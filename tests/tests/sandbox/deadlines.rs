@@ -10,6 +10,7 @@ use tonic::Code;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use crate::calls::Log;
 use crate::engine::MadeUpEngine;
 use crate::stage::{Controller, NOWHERE, PATIENCE, config, expect, hostile, limited, reason, session_id};
 
@@ -67,4 +68,22 @@ async fn a_mutation_whose_caller_has_gone_is_waited_for() {
     // And the seat goes on.
     controller.works().await;
     tokio::time::timeout(PATIENCE, backend.idle()).await.unwrap();
+}
+
+#[tokio::test]
+async fn only_what_may_have_changed_something_is_an_alarm_when_it_is_given_up() {
+    let engine = MadeUpEngine::silent();
+    let Some(controller) = Controller::with(config(&engine.target())).await else { return };
+    let (log, _listening) = Log::listen();
+    let timeout = Duration::from_secs(1);
+    controller.look("ask-the-engine", timeout).await.unwrap_err();
+    let look = controller.look("ask-the-engine", timeout);
+    tokio::time::timeout(Duration::from_millis(300), look).await.unwrap_err();
+    let text = log.text();
+    assert!(!text.contains("WARN"), "{text}");
+    controller.create_within("remove-what-is-not-ours", timeout).await.unwrap_err();
+    let text = log.text();
+    let alarms: Vec<_> = text.lines().filter(|line| line.contains("its effect is unknown")).collect();
+    assert!(alarms.len() == 1 && alarms[0].contains("WARN"), "{text}");
+    assert!(alarms[0].contains("ctrl-test") && alarms[0].contains("docker.container-remove"), "{text}");
 }

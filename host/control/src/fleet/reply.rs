@@ -171,7 +171,7 @@ fn phase(text: &str) -> Result<Phase, CallError> {
 }
 
 fn node_id(text: String) -> Option<String> {
-    (!text.is_empty() && text.len() <= LONGEST_NODE_ID).then_some(text)
+    (!text.is_empty() && text.len() <= LONGEST_NODE_ID && !text.contains('\0')).then_some(text)
 }
 
 fn pause(asked: prost_types::Duration) -> Duration {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::Gateway;
 use super::address::Address;
 use super::authorize::{Visitor, authorize};
-use super::connect::{Destination, Stream};
+use super::connect::{ConnectError, Destination, Stream};
 use super::forward::{browsers_host, connect_problem, send};
 use super::service::{Service, Speech, choose, is_up};
 use super::ticket;
@@ -27,6 +27,8 @@ use crate::rest::problem::Problem;
 
 /// Bytes taken from the desktop for one frame.
 const FRAME: usize = 64 * 1024;
+/// How long a desktop may take to greet.
+const GREETING_LIMIT: Duration = Duration::from_secs(10);
 /// The largest message of a viewer: some keys, or a clipboard.
 const LARGEST_MESSAGE: usize = 1 << 20;
 /// A viewer of whom nothing was heard for so many heartbeats is gone.
@@ -132,25 +134,49 @@ pub(super) async fn over_websocket(
     let slot = gateway.slot(&session.id)?;
     let destination = Destination::new(session, &service.name);
     let connecting = gateway.connector.connect(&destination, Speech::Rfb);
-    let (desktop, _) = connecting.await.map_err(|error| connect_problem(&error))?;
+    let (mut desktop, _) = connecting.await.map_err(|error| connect_problem(&error))?;
+    let greeting = greeting(&mut desktop).await.map_err(|error| connect_problem(&error))?;
     let (gateway, id, generation) = (Arc::clone(gateway), session.id.clone(), session.generation);
     // Counted from now on: the server waits for it when it stops.
     let connection = gateway.shared.connections.token();
     let upgrade = upgrade.protocols([PROTOCOL]).max_message_size(LARGEST_MESSAGE);
     Ok(upgrade.on_upgrade(move |socket| async move {
         let over = gateway.until_over(&id, generation);
-        bridge(socket, desktop, gateway.shared.config.event_heartbeat, over).await;
+        bridge(socket, greeting, desktop, gateway.shared.config.event_heartbeat, over).await;
         drop((slot, connection));
     }))
 }
 
+/// The first bytes of a desktop: it is the one to speak first (RFC 6143, section 7.1.1). A connection alone says little,
+/// for what forwards a port accepts before anybody listens behind it.
+async fn greeting(desktop: &mut Stream) -> Result<Bytes, ConnectError> {
+    let mut buffer = vec![0; FRAME];
+    match tokio::time::timeout(GREETING_LIMIT, desktop.read(&mut buffer)).await {
+        Err(_) => Err(ConnectError::TimedOut),
+        Ok(Ok(0) | Err(_)) => Err(ConnectError::Refused),
+        Ok(Ok(read)) => {
+            buffer.truncate(read);
+            Ok(buffer.into())
+        }
+    }
+}
+
 /// Carries bytes both ways until one side ends, the session is over, or the viewer does not even answer pings: what went
 /// without a farewell must not count as use for ever.
-async fn bridge(socket: WebSocket, desktop: Stream, heartbeat: Duration, over: impl Future<Output = ()>) {
+async fn bridge(
+    socket: WebSocket,
+    greeting: Bytes,
+    desktop: Stream,
+    heartbeat: Duration,
+    over: impl Future<Output = ()>,
+) {
     let (mut to_viewer, mut from_viewer) = socket.split();
     let (mut from_desktop, mut to_desktop) = tokio::io::split(desktop);
     let heard = watch::Sender::new(Instant::now());
     let down = async {
+        if to_viewer.send(Message::Binary(greeting)).await.is_err() {
+            return;
+        }
         let mut buffer = vec![0; FRAME];
         let mut beat = tokio::time::interval_at(Instant::now() + heartbeat, heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);

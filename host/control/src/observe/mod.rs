@@ -205,7 +205,7 @@ impl Observer {
 
     async fn observe_inner(&self, id: &ControllerId, client: &ControllerClient) -> Result<usize, Unobserved> {
         // What settled after this moment may be missing from the listing.
-        let begun = now();
+        let begun = self.store.present().await?;
         let known = self.store.settled_sessions(id, begun).await?;
         let listed = tokio::time::timeout(self.limit, self.list(client)).await;
         let mut seen = match listed.unwrap_or(Err(Unobserved::TimeUp)) {

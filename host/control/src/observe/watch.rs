@@ -18,7 +18,7 @@ use tonic::Code;
 
 use super::drift::Sight;
 use super::{Observer, SINGLE_CALLS, ask};
-use crate::domain::{Controller, ControllerId, Epoch, SessionId, now, shortened};
+use crate::domain::{Controller, ControllerId, Epoch, SessionId, shortened};
 use crate::fleet::{CallError, ControllerClient};
 use crate::store::{SessionRecord, StoreError};
 
@@ -206,7 +206,7 @@ impl Observer {
         client: ControllerClient,
         id: &SessionId,
     ) -> Result<(), StoreError> {
-        let begun = now();
+        let begun = self.store.present().await?;
         let Some(record) = self.store.session(id).await? else { return self.exhume(&client, id).await };
         let SessionRecord { session, operation } = &record;
         if session.controller_id() != Some(controller) {

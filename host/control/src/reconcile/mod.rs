@@ -142,7 +142,6 @@ impl Reconciler {
             in_flight: in_flight.sessions(),
             queues,
             operation_limit: self.config.operation_limit,
-            now: now(),
         };
         let claimed = self.store.claim_due(request).await?;
         if !claimed.is_empty() {

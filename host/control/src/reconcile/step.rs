@@ -1,8 +1,10 @@
 //! One step of one session: the call, and the record of what came of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use streamspace_proto::controller::v1 as proto;
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::Reconciler;
@@ -10,9 +12,9 @@ use super::outcome::{Answer, Circumstances, outcome};
 use crate::domain::{OperationKind, Requirement, Step, Wish, WishedState, now};
 use crate::fleet::{CallError, ControllerClient, Observation, Reply};
 use crate::placement::LeastLoaded;
-use crate::store::{Claimed, Recorded, StoreError};
+use crate::store::{Claimed, Placer, Recorded, StoreError};
 
-/// Tries to record an outcome while the database fails. Then the lease runs out and the step is made again,
+/// Tries to record an outcome while the database refuses it. Then the lease runs out and the step is made again,
 /// which the contract allows.
 const RECORD_TRIES: u32 = 5;
 /// Between two of those.
@@ -99,7 +101,8 @@ impl Reconciler {
             super::backoff::after_failure(claimed.operation.failures + 3, None, rand::random::<f64>());
         let pause = pause.max(Duration::from_secs(1));
         let retry_at = now() + chrono::Duration::from_std(pause).unwrap_or(chrono::Duration::seconds(30));
-        self.store.place_session(&claimed.lease, std::sync::Arc::new(placer), retry_at).await
+        let placer: Arc<dyn Placer> = Arc::new(placer);
+        self.until_stored(|| self.store.place_session(&claimed.lease, Arc::clone(&placer), retry_at)).await
     }
 
     async fn record(&self, claimed: &Claimed, answer: Answer) -> Result<Recorded, StoreError> {
@@ -110,16 +113,29 @@ impl Reconciler {
             keep_tombstone: self.config.keep_tombstones,
         };
         let record = outcome(claimed, answer, around);
+        self.until_stored(|| self.store.record_step(&claimed.lease, record.clone())).await
+    }
+
+    /// Tries again what could not be stored. While the database is away that is worth as long as the claim holds: the
+    /// step need not be made again then.
+    async fn until_stored<W>(&self, store: impl Fn() -> W) -> Result<Recorded, StoreError>
+    where
+        W: Future<Output = Result<Recorded, StoreError>>,
+    {
+        let end = Instant::now() + self.config.lease;
         let mut tries = 1;
         loop {
-            match self.store.record_step(&claimed.lease, record.clone()).await {
-                Err(error) if tries < RECORD_TRIES => {
-                    tracing::error!(%error, tries, "the outcome of a step was not stored; trying again");
-                    tries += 1;
-                    tokio::time::sleep(RECORD_PAUSE).await;
-                }
+            let error = match store().await {
+                Err(error) => error,
                 recorded => return recorded,
+            };
+            let away = matches!(error, StoreError::Unavailable { .. }) && Instant::now() < end;
+            if !away && tries >= RECORD_TRIES {
+                return Err(error);
             }
+            tracing::error!(%error, tries, "the outcome of a step was not stored; trying again");
+            tries += 1;
+            tokio::time::sleep(RECORD_PAUSE).await;
         }
     }
 

@@ -11,6 +11,7 @@ use super::extract::Json;
 use super::openapi::Refused;
 use super::problem::Problem;
 use crate::control::Shared;
+use crate::store::StoreError;
 
 /// A database that takes longer does not answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -51,7 +52,11 @@ pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Result<Json<Heal
         Ok(Ok(())) => Ok(WELL),
         Ok(Err(error)) => {
             tracing::error!(%error, "not ready");
-            Err(Problem::unavailable("not-ready", "the database does not answer"))
+            let why = match error {
+                StoreError::Unavailable { outage, .. } => outage.explanation(),
+                _ => "the database does not answer",
+            };
+            Err(Problem::unavailable("not-ready", why))
         }
         Err(_) => Err(Problem::unavailable("not-ready", "the database does not answer in time")),
     }

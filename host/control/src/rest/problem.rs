@@ -5,7 +5,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use crate::store::StoreError;
+use crate::store::{Outage, StoreError};
 
 /// A field that is at fault, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -214,6 +214,19 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the store failed");
         match error {
+            StoreError::Unavailable { outage, .. } => {
+                let detail = outage.explanation();
+                match outage {
+                    Outage::Unreachable => Self::unavailable("database-unreachable", detail),
+                    Outage::Busy => Self::unavailable("database-busy", detail),
+                    Outage::Full => Self::unavailable("database-full", detail),
+                    Outage::ReadOnly => Self::unavailable("database-read-only", detail),
+                    Outage::Uncertain => Self::unavailable("database-uncertain", detail),
+                }
+            }
+            StoreError::NulCharacter => {
+                Self::invalid(vec![FieldError::new("", "the character U+0000 cannot be stored")])
+            }
             StoreError::Closed => Self::unavailable("stopping", "the server is stopping"),
             _ => Self::internal(),
         }

@@ -1,11 +1,21 @@
 //! What can go wrong with the store.
 
+use super::Outage;
+
 /// A failure of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database refused or did not answer.
+    /// The database refused what it was asked.
     #[error("database: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(#[source] sqlx::Error),
+    /// The database cannot do anything at the moment.
+    #[error("{}: {message}", outage.explanation())]
+    Unavailable {
+        /// Why.
+        outage: Outage,
+        /// What it said.
+        message: String,
+    },
     /// The schema could not be brought up to date.
     #[error("migration of the database: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
@@ -20,6 +30,9 @@ pub enum StoreError {
         /// What this build knows.
         known: i64,
     },
+    /// The database is not one that the store can live in.
+    #[error("the database cannot be used: {0}")]
+    Unsuitable(String),
     /// The transaction did not commit: nothing of it is stored.
     #[error("the transaction was not stored: {0}")]
     NotCommitted(String),
@@ -31,6 +44,9 @@ pub enum StoreError {
         /// What is wrong.
         message: String,
     },
+    /// A text with U+0000 in it, which this database cannot hold.
+    #[error("a text with the character U+0000 cannot be stored")]
+    NulCharacter,
     /// A value that JSON cannot hold.
     #[error("JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -44,5 +60,18 @@ impl StoreError {
     pub fn is_unreadable_row(&self) -> bool {
         use sqlx::Error::{ColumnDecode, Decode};
         matches!(self, Self::Corrupt { .. } | Self::Database(ColumnDecode { .. } | Decode(_)))
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match (Outage::of(&error), &error) {
+            (_, sqlx::Error::PoolClosed) => Self::Closed,
+            (_, sqlx::Error::Database(error)) if super::postgres::is_nul(error.as_ref()) => {
+                Self::NulCharacter
+            }
+            (Some(outage), _) => Self::Unavailable { outage, message: error.to_string() },
+            (None, _) => Self::Database(error),
+        }
     }
 }

@@ -4,7 +4,12 @@ mod account;
 mod census;
 mod error;
 mod events;
+mod metrics;
 mod migrations;
+mod outage;
+mod postgres;
+#[cfg(test)]
+mod schema;
 mod sqlite;
 mod template;
 mod transition;
@@ -16,7 +21,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
+use uuid::Uuid;
 
+use crate::config::{DatabasePlace, DatabaseUrl};
 use crate::domain::{
     Capabilities, Condition, Controller, ControllerId, ControllerStatus, Epoch, EventCursor, Generation,
     Operation, Phase, Registration, Role, Session, SessionId, Step, Template, Token, User, WishedState,
@@ -26,11 +33,45 @@ pub use account::{TokenCreated, UserChange, UserChanged, UserDeletion};
 pub use census::Census;
 pub use error::StoreError;
 pub use events::{EventPage, EventQuery, EventScope};
+pub use metrics::WriterMetrics;
 pub use migrations::Migrated;
-pub(crate) use sqlite::migrate;
-pub use sqlite::{SqliteStore, WriterMetrics};
+pub use outage::Outage;
 pub use template::{Expected, TemplateDeletion, TemplateWrite, TemplateWritten};
 pub(crate) use transition::Applied;
+
+/// The name of a new process in claims; its instance is the data directory that one process holds at a time.
+pub(crate) fn lease_owner(instance: &str) -> String {
+    format!("{instance}/{}", Uuid::new_v4())
+}
+
+/// Opens the database that is named, once it is there and up to date, and makes void what earlier processes of this
+/// instance have claimed.
+pub(crate) async fn open(
+    database: &DatabaseUrl,
+    patience: Duration,
+    instance: &str,
+) -> Result<(Arc<dyn Store>, WriterMetrics), StoreError> {
+    match database.place() {
+        DatabasePlace::Sqlite(path) => {
+            let store = sqlite::SqliteStore::open(path).await?;
+            let metrics = store.writer_metrics().clone();
+            Ok((Arc::new(store), metrics))
+        }
+        DatabasePlace::Postgres(options) => {
+            let store = postgres::PostgresStore::open(options.as_ref().clone(), patience, instance).await?;
+            let metrics = store.writer_metrics().clone();
+            Ok((Arc::new(store), metrics))
+        }
+    }
+}
+
+/// Brings the schema of a database up to date, or makes the database if it is a file, and does nothing else.
+pub(crate) async fn migrate(database: &DatabaseUrl, patience: Duration) -> Result<Migrated, StoreError> {
+    match database.place() {
+        DatabasePlace::Sqlite(path) => sqlite::migrate(path).await,
+        DatabasePlace::Postgres(options) => postgres::migrate(options.as_ref().clone(), patience).await,
+    }
+}
 
 /// A session with its operation: they live and die together.
 #[derive(Debug, Clone)]
@@ -243,15 +284,6 @@ pub struct ClaimRequest {
     pub queues: Vec<(Option<ControllerId>, u32)>,
     /// How long an operation with a deadline may take.
     pub operation_limit: Duration,
-    /// The present.
-    pub now: DateTime<Utc>,
-}
-
-impl ClaimRequest {
-    /// When a claim made now runs out.
-    pub fn lease_end(&self) -> DateTime<Utc> {
-        self.now + chrono::Duration::from_std(self.lease).unwrap_or(chrono::Duration::minutes(1))
-    }
 }
 
 /// Work that was claimed.
@@ -381,6 +413,8 @@ pub struct AccessGrant {
 pub trait Store: Send + Sync + 'static {
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
+    /// The present, as the store dates what it stores: servers that share a database may have clocks that differ.
+    async fn present(&self) -> Result<DateTime<Utc>, StoreError>;
 
     /// Registers a controller, or finds it by type and name and takes over what is new.
     async fn register_controller(&self, registration: Registration) -> Result<ControllerId, StoreError>;
@@ -426,7 +460,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Claims what is due.
     async fn claim_due(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError>;
-    /// When the next unclaimed step of these queues is due.
+    /// When the next unclaimed step of these queues is due, by this process's own clock.
     async fn next_due(&self, queues: &[Option<ControllerId>]) -> Result<Option<DateTime<Utc>>, StoreError>;
     /// Stores the outcome of a step, if its claim still holds.
     async fn record_step(&self, lease: &Lease, record: StepRecord) -> Result<Recorded, StoreError>;

@@ -9,14 +9,13 @@ use futures::{SinkExt as _, StreamExt as _};
 use http::Request;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+pub use super::database::sql;
 use super::{Answer, Server, simple};
 
 /// Longer than anything takes that is not broken.
@@ -31,23 +30,12 @@ pub async fn listen(server: &Server) -> SocketAddr {
     address
 }
 
-/// Runs a statement on the database of a running server.
-pub async fn sql(data: &Path, statement: &str) -> u64 {
-    let path = data.join("streamspace.db");
-    let options = SqliteConnectOptions::new().filename(path).busy_timeout(PATIENCE);
-    let mut connection = options.connect().await.unwrap();
-    let statement = sqlx::query(sqlx::AssertSqlSafe(statement.to_owned()));
-    let done = statement.execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
-    done.rows_affected()
-}
-
 /// Makes a user with this name, role and token.
 pub async fn user(data: &Path, name: &str, role: &str, token: &str) {
     let at = "2026-01-01T00:00:00+00:00";
     let hash = hex::encode(Sha256::digest(token));
     sql(data, &format!("INSERT INTO users (id, username, role, created_at, updated_at) VALUES ('{name}', '{name}', '{role}', '{at}', '{at}')")).await;
-    sql(data, &format!("INSERT INTO api_tokens (token_hash, id, name, user_id, role, created_at) VALUES ('{hash}', 'tok-{name}', 't', '{name}', '{role}', '{at}')")).await;
+    sql(data, &format!("INSERT INTO api_tokens (token_hash, id, name, user_id, role, created_by, created_at) VALUES ('{hash}', 'tok-{name}', 't', '{name}', '{role}', '{name}', '{at}')")).await;
 }
 
 /// A request with another token than the administrator's.

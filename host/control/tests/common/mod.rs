@@ -2,7 +2,9 @@
 
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::panic)]
 
+pub mod database;
 pub mod live;
+pub mod own_postgres;
 pub mod visit;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -626,13 +628,15 @@ pub struct Server {
 }
 
 pub fn config(data: &Path) -> ControlConfig {
+    let default = ControlConfig::new(data);
     ControlConfig {
+        database: database::url(data).unwrap_or_else(|| default.database.clone()),
         observe_interval: Duration::from_millis(100),
         health_interval: Duration::from_millis(100),
         repair_pause: Duration::from_millis(20),
         call_timeout: Duration::from_secs(20),
         drain_limit: Duration::from_secs(10),
-        ..ControlConfig::new(data)
+        ..default
     }
 }
 

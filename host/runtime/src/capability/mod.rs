@@ -1,6 +1,7 @@
 //! What plugins can do outside of their sandbox. Everything is addressed by the name that the manifest asks for and
 //! the operator grants; a name that is not granted gives an error value, never a trap.
 
+mod audit;
 mod config;
 mod deadline;
 pub(crate) mod docker;
@@ -8,6 +9,7 @@ pub(crate) mod http;
 mod log;
 mod secret;
 pub(crate) mod state;
+mod text;
 
 use streamspace_bindings::imports::types;
 use streamspace_bindings::types::{Error, ErrorKind};

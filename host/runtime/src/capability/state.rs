@@ -46,6 +46,11 @@ impl Entries {
         }
     }
 
+    /// What all others take.
+    fn size_without(&self, key: &str) -> usize {
+        self.size - self.by_key.get(key).map_or(0, |entry| size(key, &entry.value))
+    }
+
     fn remove_expired(&mut self, now: Instant) {
         self.by_key.retain(|key, entry| {
             let live = entry.is_live(now);
@@ -75,13 +80,13 @@ impl StateCache {
         let now = Instant::now();
         let size = size(&key, &value);
         let mut entries = self.entries();
-        entries.remove(&key);
-        if entries.size + size > CAPACITY {
+        if entries.size_without(&key) + size > CAPACITY {
             entries.remove_expired(now);
         }
-        if entries.size + size > CAPACITY {
+        if entries.size_without(&key) + size > CAPACITY {
             return Err(error(ErrorKind::Exhausted, format!("the cache is full ({CAPACITY} bytes)")));
         }
+        entries.remove(&key);
         entries.size += size;
         // A time to live beyond the clock's range is for ever.
         let expires = ttl.and_then(|ttl| now.checked_add(ttl));
@@ -134,6 +139,9 @@ mod tests {
         let refused = state.put("b".into(), vec![0; CAPACITY / 2], None).unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Exhausted);
         assert!(state.get("a").is_some());
+        let refused = state.put("a".into(), vec![0; CAPACITY], None).unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Exhausted);
+        assert_eq!(state.get("a").unwrap().len(), CAPACITY / 2, "what is refused replaces nothing");
         state
             .put("a".into(), vec![0; CAPACITY - 1 - OVERHEAD], None)
             .expect("a value makes room for its successor");

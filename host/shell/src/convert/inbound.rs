@@ -1,15 +1,17 @@
-//! From a request to what the plugin gets. Everything is checked here once more: a controller can be called by others
-//! than our own API server.
+//! From a request to what the plugin gets. What the contract says of a plugin's input is checked here once more: a
+//! controller can be called by others than our own API server.
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use streamspace_proto::controller::v1 as proto;
 use streamspace_proto::quantity::{ByteQuantity, CpuQuantity, InvalidQuantity};
+use streamspace_runtime::MAX_HANDLE;
 use streamspace_runtime::contract::types::{
     EnvVar, Home, Port, Resources, SessionRef, SessionRequest, SessionSpec, Transport, Vnc, Volume, WebApp,
 };
 use tonic::Status;
 
+use super::check;
 use crate::status::invalid;
 
 /// Longest session id, in bytes; names on backends derive from it.
@@ -18,8 +20,11 @@ const MAX_SESSION_ID: usize = 64;
 /// Longest user id, in bytes.
 const MAX_USER_ID: usize = 512;
 
-/// Longest handle, in bytes, as `controller.proto` has it.
-const MAX_HANDLE: usize = 64 << 10;
+/// Longest id of a template, hash of a spec and name that a backend gave to a session, in bytes.
+const MAX_NAME: usize = 1024;
+
+/// Longest cursor, in bytes.
+const MAX_CURSOR: usize = 64 << 10;
 
 /// Where homes are mounted.
 const HOME_PATH: &str = "/config";
@@ -37,6 +42,7 @@ pub(crate) fn home_key(user_id: &str) -> String {
 /// A session to be found again.
 pub(crate) fn session_ref(session_id: String, node_id: String) -> Result<SessionRef> {
     check_session_id(&session_id)?;
+    check::length("node_id", &node_id, MAX_NAME)?;
     Ok(SessionRef { session_id, node_id: some_unless_empty(node_id), external_ref: None })
 }
 
@@ -46,7 +52,10 @@ pub(crate) fn session_request(request: proto::CreateSessionRequest) -> Result<Se
     if request.user_id.is_empty() || request.user_id.len() > MAX_USER_ID {
         return Err(invalid("user_id", &format!("must have 1 to {MAX_USER_ID} bytes")));
     }
+    check::length("template_id", &request.template_id, MAX_NAME)?;
+    check::length("spec_hash", &request.spec_hash, MAX_NAME)?;
     let spec = request.spec.ok_or_else(|| invalid("spec", "is required"))?;
+    check::spec(&spec)?;
     Ok(SessionRequest {
         session_id: request.session_id,
         template_id: request.template_id,
@@ -195,6 +204,12 @@ pub(crate) fn handle(bytes: Vec<u8>) -> Result<Option<Vec<u8>>> {
     Ok(some_unless_empty(bytes))
 }
 
+/// Where a listing, a log or a watch goes on.
+pub(crate) fn cursor(text: String) -> Result<Option<String>> {
+    check::length("cursor", &text, MAX_CURSOR)?;
+    Ok(some_unless_empty(text))
+}
+
 /// The wire has no absence for texts and bytes.
 pub(crate) fn some_unless_empty<T: Default + PartialEq>(value: T) -> Option<T> {
     (value != T::default()).then_some(value)
@@ -276,5 +291,15 @@ mod tests {
             proto::CreateSessionRequest { controller_config: "[]".into(), ..request(Default::default()) };
         assert_eq!(field(&session_request(config).unwrap_err()), "controller_config");
         assert_eq!(field(&session_ref("a/../b".into(), String::new()).unwrap_err()), "session_id");
+        assert_eq!(field(&session_ref("a".into(), "x".repeat(MAX_NAME + 1)).unwrap_err()), "node_id");
+        assert_eq!(field(&cursor("x".repeat(MAX_CURSOR + 1)).unwrap_err()), "cursor");
+        let template = proto::CreateSessionRequest {
+            template_id: "x".repeat(MAX_NAME + 1),
+            ..request(Default::default())
+        };
+        assert_eq!(field(&session_request(template).unwrap_err()), "template_id");
+        let env = vec![proto::EnvVar { name: "A=B".into(), ..Default::default() }];
+        let spec = proto::SessionSpec { env, ..Default::default() };
+        assert_eq!(field(&session_request(request(spec)).unwrap_err()), "spec.env[0].name");
     }
 }

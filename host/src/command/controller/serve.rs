@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use figment::Figment;
-use figment::providers::{Format as _, Toml};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use streamspace_runtime::contract::plugin::Health;
@@ -21,9 +20,9 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::config::ControllerConfig;
+use crate::config::{self, ControllerConfig};
 use crate::targets::{self, Named};
-use crate::{serve::stop_on_signals, telemetry};
+use crate::{executor, serve::stop_on_signals, telemetry};
 
 /// How long calls under way may take to end once the controller is told to stop. Streams that are followed have no end.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -47,13 +46,17 @@ pub(crate) struct ControllerServeArgs {
     listen: SocketAddr,
 
     /// File with one [[controller]] section, as in the configuration of the server
-    #[arg(long, value_name = "FILE", conflicts_with = "endpoints")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["endpoints", "secrets"])]
     config: Option<PathBuf>,
 
     /// Target of an endpoint that the plugin asks for, e.g. engine=unix:///var/run/docker.sock
-    /// [default: the usual place that the plugin names]
+    /// [default: DOCKER_HOST for Docker, else the usual place that the plugin names]
     #[arg(long = "endpoint", value_name = "NAME=TARGET")]
     endpoints: Vec<Named>,
+
+    /// File with a secret that the plugin asks for
+    #[arg(long = "secret", value_name = "NAME=FILE")]
+    secrets: Vec<Named>,
 
     /// Serve beyond the loopback interface, although everybody who reaches the port owns the backend
     #[arg(long)]
@@ -67,11 +70,7 @@ pub(crate) struct ControllerServeArgs {
 /// Serves until told to stop.
 pub(super) fn run(args: ControllerServeArgs) -> anyhow::Result<ExitCode> {
     telemetry::init(&args.log)?;
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("the async runtime does not start")?
-        .block_on(serve(args))?;
+    executor::on_all_processors(serve(args))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -152,6 +151,7 @@ fn backend_config(plugin: &Plugin, args: &ControllerServeArgs) -> anyhow::Result
         return Ok(BackendConfig {
             controller_id,
             endpoints: targets::endpoints(plugin.manifest(), &args.endpoints)?,
+            secrets: targets::secrets(&args.secrets),
             ..Default::default()
         });
     };
@@ -182,10 +182,7 @@ fn backend_config(plugin: &Plugin, args: &ControllerServeArgs) -> anyhow::Result
 }
 
 fn read_controller(file: &Path) -> anyhow::Result<ControllerConfig> {
-    if !file.is_file() {
-        bail!("the configuration file {} does not exist", file.display());
-    }
-    let read: ControllerFile = Figment::from(Toml::file_exact(file))
+    let read: ControllerFile = Figment::from(config::read_file(file)?)
         .extract()
         .with_context(|| format!("{} is not valid", file.display()))?;
     match <[_; 1]>::try_from(read.controller) {

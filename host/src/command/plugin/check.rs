@@ -1,6 +1,5 @@
 //! `streamspace plugin check`.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,11 +9,13 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::Value;
 use streamspace_conformance::{
-    DockerFixture, Fixture, Format, InProcess, Options, Recipe, Runner, SimulatedFixture, Target, Variation,
+    DockerFixture, Fixture, Format, InProcess, Options, Recipe, RecordedHandle, Runner, SimulatedFixture,
+    Target, Variation,
 };
 use streamspace_proto::controller::v1::{Port, ResourceRequirements, SessionSpec};
 use streamspace_runtime::{BackendConfig, EndpointConfig, EndpointKind, Plugin, Runtime, RuntimeConfig};
 
+use crate::print;
 use crate::targets::{self, Named};
 
 #[derive(Debug, Args)]
@@ -24,7 +25,7 @@ pub(crate) struct CheckArgs {
     file: PathBuf,
 
     /// Target of an endpoint that the plugin asks for, e.g. engine=unix:///var/run/docker.sock
-    /// [default: the usual place that the plugin names]
+    /// [default: DOCKER_HOST for Docker, else the usual place that the plugin names]
     #[arg(long = "endpoint", value_name = "NAME=TARGET")]
     endpoints: Vec<Named>,
 
@@ -47,6 +48,11 @@ pub(crate) struct CheckArgs {
     /// The image writes a line to its log every few seconds
     #[arg(long)]
     talks: bool,
+
+    /// Folder with handles that other versions of the plugin gave: <version>/<verb>[-…], the verb being one of create,
+    /// delete, hibernate, wake
+    #[arg(long, value_name = "DIR")]
+    handles: Option<PathBuf>,
 
     /// Run only checks with this in their id
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -97,13 +103,18 @@ pub(super) async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
         Some(file) => {
             std::fs::write(file, text).with_context(|| format!("{} cannot be written", file.display()))?;
         }
-        None => std::io::stdout().write_all(text.as_bytes())?,
+        None => print::even_unread(print::text(&text))?,
     }
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The plugin behind a shell, with a fixture where there is one for its kind of backend.
 async fn target(plugin: Plugin, args: &CheckArgs) -> anyhow::Result<Target> {
+    // Before a fixture changes anything.
+    let handles = match &args.handles {
+        Some(folder) => RecordedHandle::below(folder).context("--handles")?,
+        None => Vec::new(),
+    };
     let mut config = BackendConfig {
         // Of no other run: what it makes can be told from everything else.
         controller_id: format!("check-{:x}-{:x}", std::process::id(), now_ms()),
@@ -138,6 +149,7 @@ async fn target(plugin: Plugin, args: &CheckArgs) -> anyhow::Result<Target> {
         }
         None => (plain_recipe(args), None),
     };
+    let recipe = Recipe { handles, ..recipe };
     let process = Arc::new(InProcess::bind(plugin, config).await?);
     Ok(Target { transport: process.transport(), recipe, fixture, process: Some(process) })
 }

@@ -1,6 +1,5 @@
 //! `streamspace plugin inspect`.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,6 +10,7 @@ use serde_json::Value;
 use streamspace_runtime::{Plugin, Runtime, RuntimeConfig};
 
 use crate::output::Output;
+use crate::print;
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
@@ -156,6 +156,6 @@ pub(super) async fn run(args: InspectArgs) -> anyhow::Result<ExitCode> {
         Output::Table => description.table(),
         Output::Json => serde_json::to_string_pretty(&description)? + "\n",
     };
-    std::io::stdout().write_all(text.as_bytes())?;
+    print::text(&text)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -11,7 +11,6 @@ use uuid::Uuid;
 
 use super::goal::{Goal, patience, wait};
 use super::model::Session;
-use crate::client::ClientError;
 use crate::command::Remote;
 use crate::output::Output;
 use crate::print;
@@ -48,7 +47,7 @@ pub(super) async fn run(args: CreateArgs) -> anyhow::Result<ExitCode> {
     let key = args.idempotency_key.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
     let call = client.call(Method::POST, &["sessions"]).header("idempotency-key", &key).json(&body);
     let created = call.send().await.map_err(|error| {
-        let lost = matches!(&error, ClientError::Unreachable { sent: true, .. });
+        let lost = error.answer_is_lost();
         let error = anyhow::Error::from(error);
         if lost {
             error.context(format!(
@@ -68,7 +67,14 @@ pub(super) async fn run(args: CreateArgs) -> anyhow::Result<ExitCode> {
         answer = waited.session.unwrap_or(answer);
         code = waited.exit_code;
     }
-    print(&args, &answer, &client.typed(&answer)?, &client)?;
+    let session = client.typed(&answer)?;
+    print::even_unread(print(&args, &answer, &session, &client))?;
+    if session.is_remote_desktop() && args.remote.output == Output::Table {
+        let id = &session.id;
+        print::note(&format!(
+            "Its desktop speaks RFB: `streamspace session open {id}` gives a URL for a client such as noVNC."
+        ));
+    }
     Ok(code.into())
 }
 

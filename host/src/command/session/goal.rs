@@ -132,7 +132,13 @@ async fn watch(
     let begun = Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
-        match client.get(&["sessions", id]).await {
+        // A server that takes its time does not make the waiting longer.
+        let left = patience.saturating_sub(begun.elapsed());
+        let path = ["sessions", id];
+        let Ok(looked) = tokio::time::timeout(left, client.get(&path)).await else {
+            return Ok(Ended::TimeIsOver);
+        };
+        match looked {
             Ok(answer) => {
                 let session: Session = client.typed(&answer)?;
                 *seen = Some(answer);
@@ -163,6 +169,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::client::client_of;
 
     fn ended(goal: Goal, state: &str, phase: &str, busy: bool, deleting: bool) -> Option<Ended> {
         let operation = if busy { json!({"kind": "create"}) } else { Value::Null };
@@ -194,6 +201,17 @@ mod tests {
             let found = ended(goal, state, phase, busy, deleting);
             assert_eq!(found, expected, "{goal:?}: {state} {phase} {busy} {deleting}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_takes_its_time_does_not_make_the_waiting_longer() {
+        let router = axum::Router::new().fallback(std::future::pending::<()>);
+        let client = client_of(router).await;
+        let begun = Instant::now();
+        let waited = wait(&client, "1", Goal::Running, Duration::from_millis(300), true).await.unwrap();
+        assert_eq!((waited.session, waited.exit_code), (None, 6));
+        // A single request may take half a minute.
+        assert!(begun.elapsed() < Duration::from_secs(10));
     }
 
     #[test]

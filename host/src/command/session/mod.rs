@@ -12,10 +12,10 @@ mod wish;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use serde_json::Value;
 
-use super::{Remote, block_on};
+use super::{Remote, whole};
 use crate::client::{Client, ClientError};
+use crate::executor::on_one_thread;
 use model::Session;
 
 /// Sessions have ids of this length.
@@ -125,7 +125,7 @@ pub(crate) struct OneArgs {
 
 /// Runs a command.
 pub(crate) fn run(command: SessionCommand) -> anyhow::Result<ExitCode> {
-    block_on(async {
+    on_one_thread(async {
         match command {
             SessionCommand::Create(args) => create::run(*args).await,
             SessionCommand::Ls(args) => list::run(args).await,
@@ -173,11 +173,6 @@ fn the_one<'a>(ids: &[&'a str], beginning: &str) -> anyhow::Result<&'a str> {
             found.len(),
         ),
     }
-}
-
-/// A page of items as the API would give all of them.
-fn whole(items: Vec<Value>) -> Value {
-    serde_json::json!({ "items": items, "next_cursor": null })
 }
 
 #[cfg(test)]

@@ -36,6 +36,21 @@ pub(super) struct Session {
 #[serde(default)]
 pub(super) struct Spec {
     pub(super) base_image: String,
+    webapp: Option<Webapp>,
+    vnc: Option<Vnc>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Webapp {
+    enabled: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Vnc {
+    enabled: bool,
+    protocol: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -83,9 +98,22 @@ impl Operation {
 }
 
 impl Session {
-    /// Where a browser reaches it.
+    /// Where a browser reaches it, or where a client of remote desktops does.
     pub(super) fn url(&self, client: &Client) -> String {
-        client.absolute(&self.url)
+        if self.is_remote_desktop() { self.desktop_url(client) } else { client.absolute(&self.url) }
+    }
+
+    /// Where a client of remote desktops, such as noVNC, connects its WebSocket.
+    pub(super) fn desktop_url(&self, client: &Client) -> String {
+        let url = client.absolute(&format!("/api/v1/sessions/{}/vnc", self.id));
+        url.strip_prefix("http").map_or(url.clone(), |rest| format!("ws{rest}"))
+    }
+
+    /// Whether it is, first of all, a desktop that speaks RFB. A browser alone cannot show that.
+    pub(super) fn is_remote_desktop(&self) -> bool {
+        let has_web = self.spec.webapp.as_ref().is_some_and(|web| web.enabled);
+        let speaks_rfb = |vnc: &Vnc| vnc.enabled && ["", "rfb"].contains(&vnc.protocol.as_str());
+        !has_web && self.spec.vnc.as_ref().is_some_and(speaks_rfb)
     }
 
     /// The phase, coloured.
@@ -165,6 +193,25 @@ mod tests {
             "created_at": "2026-01-01T00:00:00Z",
         });
         serde_json::from_value::<Session>(session).unwrap().why()
+    }
+
+    #[test]
+    fn a_desktop_that_speaks_rfb_is_for_a_client() {
+        for (spec, expected) in [
+            (json!({"vnc": {"enabled": true, "port": 5900, "protocol": "rfb"}}), true),
+            (json!({"vnc": {"enabled": true, "port": 5900}, "webapp": null}), true),
+            (json!({"vnc": {"enabled": true, "protocol": "kasmvnc"}}), false),
+            (json!({"vnc": {"enabled": false}}), false),
+            (json!({"vnc": {"enabled": true}, "webapp": {"enabled": true, "port": 80}}), false),
+            (json!({}), false),
+        ] {
+            let session = json!({
+                "id": "1", "user_id": "a", "state": "running", "phase": "Running", "spec": spec,
+                "created_at": "2026-01-01T00:00:00Z",
+            });
+            let session: Session = serde_json::from_value(session).unwrap();
+            assert_eq!(session.is_remote_desktop(), expected, "{spec}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(crate) struct WishArgs {
     remote: Remote,
 
     /// The sessions' ids, or the beginnings of them
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required = true, value_name = "ID", value_parser = not_a_time)]
     ids: Vec<String>,
 
     /// Wait until it is so, at most so long (5m)
@@ -37,6 +37,14 @@ pub(crate) struct RmArgs {
     /// Remove the user's home as well. Other sessions of the user may need it
     #[arg(long)]
     purge_home: bool,
+}
+
+/// What stands behind `--wait` without an equals sign would be taken for a session.
+fn not_a_time(text: &str) -> Result<String, String> {
+    match patience(text) {
+        Ok(_) => Err(format!("that is a time, not a session: `--wait={text}` waits for so long")),
+        Err(_) => Ok(text.to_owned()),
+    }
 }
 
 /// A wish that has a path of its own.
@@ -71,7 +79,7 @@ pub(super) async fn remove(args: RmArgs) -> anyhow::Result<ExitCode> {
 /// Wishes for all sessions first, and waits for them then: they work on it at the same time.
 async fn each(args: &WishArgs, request: Request) -> anyhow::Result<ExitCode> {
     let client = args.remote.client()?;
-    let mut many = Many::new(args.remote.output);
+    let mut many = Many::new(args.remote.output, "id");
     let mut wished = Vec::new();
     for given in &args.ids {
         match tell(&client, given, &request).await {
@@ -79,16 +87,19 @@ async fn each(args: &WishArgs, request: Request) -> anyhow::Result<ExitCode> {
             Err(error) => many.failed(given, &error),
         }
     }
+    let mut interrupted = false;
     for (id, answer) in wished {
+        // Whoever interrupts does not want to wait for the next one, but it was told what is wished.
+        if interrupted {
+            many.keep(answer);
+            continue;
+        }
         match awaited(&client, args, &id, answer, request.goal).await {
-            Ok((answer, 0)) => many.done(&id, answer)?,
+            Ok((answer, 0)) => many.done(&id, answer),
             Ok((answer, code)) => {
                 many.ended(code);
                 many.keep(answer);
-                // Whoever interrupts does not want to wait for the next one.
-                if code == 130 {
-                    break;
-                }
+                interrupted = code == 130;
             }
             Err(error) => many.failed(&id, &error),
         }
@@ -114,5 +125,11 @@ async fn awaited(
 ) -> anyhow::Result<(Value, u8)> {
     let Some(patience) = args.wait else { return Ok((answer, 0)) };
     let waited = wait(client, id, goal, patience, args.remote.output == Output::Json).await?;
-    Ok((waited.session.unwrap_or_else(|| json!({ "id": id, "deleted": true })), waited.exit_code))
+    let last = match (waited.session, waited.exit_code) {
+        (Some(session), _) => session,
+        (None, 0) => json!({ "id": id, "deleted": true }),
+        // It was not seen at all.
+        (None, _) => answer,
+    };
+    Ok((last, waited.exit_code))
 }

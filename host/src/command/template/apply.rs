@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, ClientError};
 use crate::command::{Remote, file};
+use crate::print;
 use crate::table::{Cell, Table, Tone};
 
 #[derive(Debug, Args)]
@@ -60,25 +61,36 @@ struct Fault {
 pub(super) async fn run(args: ApplyArgs) -> anyhow::Result<ExitCode> {
     let client = args.remote.client()?;
     let mut items = Vec::new();
-    let mut worst = 0;
+    let mut end = None;
     for path in &args.files {
-        match apply(&client, path).await {
-            Ok(applied) => items.extend(applied),
+        match apply(&client, path, &mut items).await {
+            Ok(()) => {}
             // Nothing would come of the other files either.
-            Err(error) if error.downcast_ref::<ClientError>().is_some_and(is_final) => return Err(error),
+            Err(error) if error.downcast_ref::<ClientError>().is_some_and(is_final) => {
+                end = Some(error);
+                break;
+            }
             Err(error) => {
                 let fault = json!({ "field": "", "message": format!("{error:#}") });
                 items.push(refused(&path.display().to_string(), 1, None, vec![fault]));
             }
         }
     }
-    if items.iter().any(|item| item["result"] == "refused") {
-        worst = 1;
+    // What was done before the end is told in any case.
+    if end.is_none() || !items.is_empty() {
+        print::even_unread(report(&args, &client, &items))?;
     }
+    match end {
+        Some(error) => Err(error),
+        None => Ok(u8::from(items.iter().any(|item| item["result"] == "refused")).into()),
+    }
+}
+
+fn report(args: &ApplyArgs, client: &Client, items: &[Value]) -> anyhow::Result<()> {
     let answer = json!({ "items": items });
     args.remote.print(&answer, || {
         let mut table = Table::new(["FILE", "DOCUMENT", "NAME", "RESULT"]);
-        for item in &items {
+        for item in items {
             let item: Item = client.typed(item)?;
             let tone = if item.result == "refused" { Tone::Bad } else { Tone::Good };
             let result = Cell::toned(item.result, Some(tone));
@@ -97,7 +109,7 @@ pub(super) async fn run(args: ApplyArgs) -> anyhow::Result<ExitCode> {
         }
         Ok(table.render())
     })?;
-    Ok(worst.into())
+    Ok(())
 }
 
 /// No token, no right, no server.
@@ -105,19 +117,19 @@ fn is_final(error: &ClientError) -> bool {
     error.exit_code() > 3
 }
 
-async fn apply(client: &Client, path: &Path) -> anyhow::Result<Vec<Value>> {
+/// Applies a file, and adds to the items what became of each of its templates.
+async fn apply(client: &Client, path: &Path, items: &mut Vec<Value>) -> anyhow::Result<()> {
     let file = path.display().to_string();
     let text = file::read(path)?;
     match content(&text)? {
-        Content::Objects => import(client, &file, text).await,
+        Content::Objects => items.extend(import(client, &file, text).await?),
         Content::Templates(templates) => {
-            let mut items = Vec::new();
             for (index, template) in templates.into_iter().enumerate() {
                 items.push(put(client, &file, index + 1, template).await?);
             }
-            Ok(items)
         }
     }
+    Ok(())
 }
 
 /// Template objects are known by their `apiVersion`. The server reads them, and all YAML of several documents.
@@ -181,7 +193,29 @@ fn refused(file: &str, document: usize, name: Option<&str>, errors: Vec<Value>) 
 
 #[cfg(test)]
 mod tests {
+    use axum::extract::Path;
+    use axum::routing::get;
+
     use super::*;
+    use crate::client::client_of;
+
+    #[tokio::test]
+    async fn what_was_done_before_the_end_is_told() {
+        let put = |Path(name): Path<String>| async move {
+            let status = if name == "a" { StatusCode::CREATED } else { StatusCode::SERVICE_UNAVAILABLE };
+            (status, axum::Json(json!({ "title": "x", "generation": 1 })))
+        };
+        let missing = async || (StatusCode::NOT_FOUND, axum::Json(json!({ "title": "Not found" })));
+        let router = axum::Router::new().route("/base/api/v1/templates/{name}", get(missing).put(put));
+        let client = client_of(router).await;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), r#"[{"name": "a"}, {"name": "b"}, {"name": "c"}]"#).unwrap();
+        let mut items = Vec::new();
+        let error = apply(&client, file.path(), &mut items).await.unwrap_err();
+        assert!(is_final(&error.downcast().unwrap()));
+        let told: Vec<_> = items.iter().map(|item| (&item["name"], &item["result"])).collect();
+        assert_eq!(told, [(&json!("a"), &json!("created"))]);
+    }
 
     #[test]
     fn template_objects_are_known_by_their_version() {

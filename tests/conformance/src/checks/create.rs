@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use streamspace_proto::controller::v1::access_point::Target;
-use streamspace_proto::controller::v1::{AccessPoint, GetSessionAccessRequest, GetSessionRequest};
+use streamspace_proto::controller::v1::{
+    AccessPoint, GetSessionAccessRequest, GetSessionRequest, VolumeMount,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::Code;
@@ -14,13 +16,17 @@ use crate::check::{Stop, checks, show};
 use crate::context::{Context, Session};
 use crate::fixture::Ability;
 
+use super::hostile::fields;
+
 checks! {
     "B06-create-runs" "a created session reaches phase Running, and GetSession, GetSessionStatus and ListSessions agree on it" [] Shared = create_runs;
     "B06-access-answers" "a running session has a way in, and something answers there" [Access] Shared = access_answers;
+    "B06-unknown-service-not-found" "a service that a session does not have is NOT_FOUND" [Access] Shared = unknown_service_not_found;
     "B07-same-spec-twice" "the same id and spec a second time is the same object" [] Shared = same_spec_twice;
     "B08-other-spec-conflict" "the same id with another spec is ALREADY_EXISTS and changes nothing" [] Shared = other_spec_conflict;
     "B09-two-concurrent-creates" "two identical creates at once make one object" [] Shared = two_concurrent_creates;
     "B09-ten-concurrent-creates" "ten identical creates at once make one object" [] Shared = ten_concurrent_creates;
+    "B12-sizes-enforced-or-told" "a size of storage that is asked for is enforced, refused by its name, or told in a condition" [PersistentStorage, Fixture(Inspect)] Shared = sizes_enforced_or_told;
     "B14-lost-answer-then-retry" "a create whose answer was lost is found by the next one" [] Shared = lost_answer_then_retry;
     "B14-cancelled-create-then-retry" "a create whose caller went away is found by the next one" [] Shared = cancelled_create_then_retry;
     "B15-cancelled-create-then-delete" "a create whose caller went away does not outlive the delete that follows" [] Shared = cancelled_create_then_delete;
@@ -108,6 +114,20 @@ async fn knock(point: &AccessPoint) -> Result<(), String> {
         Ok(answered) => answered.map_err(|error: std::io::Error| format!("{address}: {error}")),
         Err(_) => Err(format!("{address}: no answer within 10 s")),
     }
+}
+
+async fn unknown_service_not_found(cx: Context) -> Result<(), Stop> {
+    let session = cx.running().await?;
+    let request = GetSessionAccessRequest {
+        session_id: session.id(),
+        service: "no-such-service".to_owned(),
+        ..Default::default()
+    };
+    let answer = cx.controller.access(request).await;
+    if matches!(&answer, Err(status) if status.code() == Code::NotFound) {
+        return Ok(());
+    }
+    Err(Stop::expected_of("NOT_FOUND for a service that the session does not have", &answer))
 }
 
 async fn same_spec_twice(cx: Context) -> Result<(), Stop> {
@@ -241,4 +261,73 @@ async fn resources_applied(cx: Context) -> Result<(), Stop> {
         return Ok(());
     }
     Err(Stop::expected("96 MiB, 250 thousandths of a core and the variable APPLIED", format!("{applied:?}")))
+}
+
+async fn sizes_enforced_or_told(cx: Context) -> Result<(), Stop> {
+    type Ask = fn(&mut Session);
+    let asked: &[(&str, Ask)] = &[
+        ("spec.resources.storage", |session| {
+            session.spec().resources.get_or_insert_default().storage = "1Gi".to_owned();
+        }),
+        ("spec.home_size", |session| {
+            session.spec().persistent_home = true;
+            session.spec().home_size = "1Gi".to_owned();
+        }),
+        ("spec.volume_mounts.size", |session| {
+            session.spec().volume_mounts.push(VolumeMount {
+                name: "sized".to_owned(),
+                mount_path: "/sized".to_owned(),
+                size: "1Gi".to_owned(),
+                ..Default::default()
+            });
+        }),
+    ];
+    for (field, ask) in asked {
+        let mut session = cx.session();
+        ask(&mut session);
+        cx.remember(&session);
+        let created = cx.create(&session).await;
+        match &created {
+            Ok(_) => {}
+            Err(status)
+                if matches!(
+                    status.code(),
+                    Code::InvalidArgument | Code::FailedPrecondition | Code::Unimplemented
+                ) && (status.message().contains(field)
+                    || fields(status).iter().any(|named| without_index(named) == *field)) =>
+            {
+                continue;
+            }
+            Err(_) => {
+                return Err(Stop::expected_of(
+                    format!("a session, or a refusal that names {field}"),
+                    &created,
+                ));
+            }
+        }
+        let status = cx.wait_for_phase(&session, "Running").await?;
+        let told = status
+            .conditions
+            .iter()
+            .any(|condition| condition.status == "False" && condition.message.contains(field));
+        let applied = cx.fixture(Ability::Inspect)?.inspect(&session.id()).await?.unwrap_or_default();
+        if !told && !applied.sizes.contains(field) {
+            let what = format!("{field} to be enforced, or a condition that says that it is not");
+            return Err(Stop::expected(what, format!("{:?} and {applied:?}", status.conditions)));
+        }
+        cx.delete_whole(&session).await?;
+    }
+    Ok(())
+}
+
+/// `spec.volume_mounts[0].size` → `spec.volume_mounts.size`.
+fn without_index(field: &str) -> String {
+    let parts = field.split('[').enumerate();
+    parts
+        .map(
+            |(number, part)| {
+                if number == 0 { part } else { part.split_once(']').map_or("", |(_, rest)| rest) }
+            },
+        )
+        .collect()
 }

@@ -12,13 +12,14 @@ checks! {
     "B10-hostile-ids-refused" "session ids that are no ids are INVALID_ARGUMENT and name `session_id`" [] Shared = hostile_ids_refused;
     "B10-invalid-fields-named" "a wrong field is INVALID_ARGUMENT and named in BadRequest" [] Shared = invalid_fields_named;
     "B10-any-user-id" "a user id is any text of up to 512 bytes and comes back as it was" [] Shared = any_user_id;
-    "B10-any-text-in-env-and-labels" "environment and labels take any text and pass it on unchanged" [] Shared = any_text_in_env_and_labels;
+    "B10-any-text-in-env-and-labels" "environment and labels take any text, and the environment is passed on unchanged" [] Shared = any_text_in_env_and_labels;
     "B11-missing-image" "an image that does not exist is a permanent error, and nothing is left" [MissingImage] Shared = missing_image;
     "B11-malformed-image" "an image that can be none is INVALID_ARGUMENT, and nothing is left" [MalformedImage] Shared = malformed_image;
     "B11-oversized-resources" "resources that nobody has are an error or a pending session that says so, and nothing is left" [] Shared = oversized_resources;
 }
 
-fn fields(status: &tonic::Status) -> Vec<String> {
+/// The fields that a refusal names.
+pub(super) fn fields(status: &tonic::Status) -> Vec<String> {
     let request = status.get_details_bad_request();
     request
         .into_iter()

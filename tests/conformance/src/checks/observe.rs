@@ -1,12 +1,13 @@
 //! C: what is seen of sessions.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
 use streamspace_proto::controller::v1::{
     GetSessionAccessRequest, GetSessionLogsRequest, GetSessionMetricsRequest, GetSessionRequest,
-    GetSessionStatusRequest, HibernateSessionRequest, ListSessionsRequest, Ownership, WakeSessionRequest,
+    GetSessionStatusRequest, HibernateSessionRequest, ListSessionsRequest, Ownership, SessionEvent,
+    WakeSessionRequest,
 };
 use tonic::{Code, Status};
 
@@ -19,13 +20,15 @@ checks! {
     "C19-lists-all-and-only-owned" "the listing has every session once, with its user and phase, and none that is gone" [] Shared = lists_all_and_only_owned;
     "C19-pages-stable-under-churn" "pages show every session that was there all the time exactly once" [] Shared = pages_stable_under_churn;
     "C20-foreign-unmarked-untouched" "an object that only has the name of one of ours is never shown as owned and never touched" [Fixture(Foreigners)] Shared = foreign_unmarked_untouched;
-    "C20-foreign-controller-untouched" "neither is one with the marks of another controller" [Fixture(Foreigners)] Shared = foreign_controller_untouched;
+    "C20-foreign-controller-untouched" "an object with the name of one of ours and the marks of another controller is never shown as owned and never touched" [Fixture(Foreigners)] Shared = foreign_controller_untouched;
     "C23-failure-explained" "a session whose process ends with an error is not Running, and a condition says why" [FailingRecipe] Shared = failure_explained;
     "C24-stop-by-hand-seen" "a session that was stopped by hand is not seen running" [Fixture(StopByHand)] Shared = stop_by_hand_seen;
     "C24-removal-by-hand-seen" "a session that was removed by hand is NOT_FOUND" [Fixture(RemoveByHand)] Shared = removal_by_hand_seen;
     "C24-pause-by-hand-seen" "a session that was paused by hand is not seen running, and goes on afterwards" [Fixture(PauseByHand)] Shared = pause_by_hand_seen;
+    "C24-rename-by-hand-harmless" "a session whose object was renamed by hand stays that session: not lost, not doubled, and deleted whole" [Fixture(RenameByHand)] Shared = rename_by_hand_harmless;
     "C25-watch-sees-changes" "the watch tells of a removal by hand, or that it lost events" [Watch, Fixture(RemoveByHand)] Shared = watch_sees_changes;
-    "C25-lost-events-told" "a watch whose events the backend has lost says resync" [Watch, Fixture(LoseEvents)] Shared = lost_events_told;
+    "C25-lost-events-told" "a watch whose events the backend has lost says resync" [Watch, Fixture(LoseEvents)] Alone = lost_events_told;
+    "C25-watch-goes-on-without-gap" "a watch from its last cursor tells what happened meanwhile, or says resync" [Watch, Fixture(RemoveByHand)] Shared = watch_goes_on_without_gap;
     "C25-watch-resumes-or-says-so" "a watch from an old or unknown cursor goes on without a gap, or says resync" [Watch] Shared = watch_resumes_or_says_so;
 }
 
@@ -254,57 +257,112 @@ async fn pause_by_hand_seen(cx: Context) -> Result<(), Stop> {
     cx.wait_for_phase(&session, "Running").await.map(drop)
 }
 
-async fn watch_sees_changes(cx: Context) -> Result<(), Stop> {
+async fn rename_by_hand_harmless(cx: Context) -> Result<(), Stop> {
     let session = cx.running().await?;
-    let mut events = cx
-        .controller
-        .watch("")
-        .await
-        .map_err(|status| Stop::expected("a stream of events", show::<()>(&Err(status))))?;
-    // Subscribed before the change, as far as can be told from outside.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    cx.fixture(Ability::RemoveByHand)?.remove_by_hand(&session.id()).await?;
-    let told = async {
-        while let Some(event) = events.next().await {
-            let event =
-                event.map_err(|status| Stop::expected("the watch to go on", show::<()>(&Err(status))))?;
-            // A first page may say that there is nothing before it: that is no answer to this change yet, and yet the
-            // listing that follows it shows the change.
-            if event.resync || event.status.is_some_and(|status| status.session_id == session.id()) {
-                return Ok(());
+    let before = cx.status(&session).await;
+    cx.fixture(Ability::RenameByHand)?.rename_by_hand(&session.id()).await?;
+    let again = (cx.status(&session).await, cx.create(&session).await);
+    let nodes = match (&before, &again) {
+        (Ok(before), (Ok(seen), Ok(created))) => [&before.node_id, &seen.node_id, &created.node_id],
+        _ => {
+            let seen = format!("{}, and CreateSession: {}", show(&again.0), show(&again.1));
+            return Err(Stop::expected("the session to be found under another name", seen));
+        }
+    };
+    if nodes.iter().any(|node| *node != nodes[0]) {
+        return Err(Stop::expected("the object that was renamed", format!("{nodes:?}")));
+    }
+    cx.expect_one(&session).await?;
+    if cx.offer.capabilities.supports_hibernation {
+        cx.put_to_sleep(&session).await?;
+        cx.wake_up(&session).await?;
+        cx.expect_one(&session).await?;
+    }
+    cx.delete_whole(&session).await
+}
+
+/// A stream of events from now on, and where it goes on. What it says at its beginning is heard already: that it notes
+/// changes from here on, and what was still on its way.
+async fn subscribed(
+    cx: &Context,
+) -> Result<(impl Stream<Item = Result<SessionEvent, Status>> + Unpin + use<>, String), Stop> {
+    const BEGINNING: Duration = Duration::from_secs(1);
+    let refused = |status| Stop::expected("a stream of events", show::<()>(&Err(status)));
+    let mut events = cx.controller.watch("").await.map_err(refused)?;
+    let first = tokio::time::timeout(cx.patience(), events.next()).await;
+    let mut cursor = match first {
+        Ok(Some(Ok(event))) if event.resync && !event.cursor.is_empty() => event.cursor,
+        other => {
+            let what = "resync and a cursor as the first event of a stream from now on";
+            return Err(Stop::expected(what, format!("{other:?}")));
+        }
+    };
+    let began = Instant::now();
+    while let Some(left) = BEGINNING.checked_sub(began.elapsed()) {
+        match tokio::time::timeout(left, events.next()).await {
+            Ok(Some(Ok(event))) if event.cursor.is_empty() => {}
+            Ok(Some(Ok(event))) => cursor = event.cursor,
+            Ok(other) => return Err(Stop::expected("the watch to go on", format!("{other:?}"))),
+            Err(_) => break,
+        }
+    }
+    Ok((events, cursor))
+}
+
+/// Waits for an event.
+async fn hear(
+    cx: &Context,
+    what: &str,
+    mut events: impl Stream<Item = Result<SessionEvent, Status>> + Unpin,
+    is_it: impl Fn(&SessionEvent) -> bool,
+) -> Result<(), Stop> {
+    let heard = async {
+        loop {
+            match events.next().await {
+                Some(Ok(event)) if is_it(&event) => return Ok(()),
+                Some(Ok(_)) => {}
+                Some(Err(status)) => {
+                    return Err(Stop::expected("the watch to go on", show::<()>(&Err(status))));
+                }
+                None => return Err(Stop::expected("the watch to go on", "the stream ended")),
             }
         }
-        Err(Stop::expected("the watch to go on", "the stream ended"))
     };
-    match tokio::time::timeout(cx.patience(), told).await {
-        Ok(told) => told,
-        Err(_) => Err(Stop::expected("an event of the session that was removed by hand", "none")),
+    match tokio::time::timeout(cx.patience(), heard).await {
+        Ok(heard) => heard,
+        Err(_) => Err(Stop::expected(what, "nothing of the kind")),
     }
 }
 
+/// Whether an event is about a session, or says that it may be.
+fn concerns(event: &SessionEvent, session: &str) -> bool {
+    event.resync || event.status.as_ref().is_some_and(|status| status.session_id == session)
+}
+
+async fn watch_sees_changes(cx: Context) -> Result<(), Stop> {
+    let session = cx.running().await?;
+    let (events, _) = subscribed(&cx).await?;
+    cx.fixture(Ability::RemoveByHand)?.remove_by_hand(&session.id()).await?;
+    let id = session.id();
+    hear(&cx, "an event of the session that was removed by hand", events, |event| concerns(event, &id)).await
+}
+
+async fn watch_goes_on_without_gap(cx: Context) -> Result<(), Stop> {
+    let session = cx.running().await?;
+    let (events, cursor) = subscribed(&cx).await?;
+    drop(events);
+    cx.fixture(Ability::RemoveByHand)?.remove_by_hand(&session.id()).await?;
+    cx.wait_until_gone(&session).await?;
+    let events = cx.controller.watch(&cursor).await;
+    let events = events.map_err(|status| Stop::expected("a stream of events", show::<()>(&Err(status))))?;
+    let id = session.id();
+    hear(&cx, "what happened while nobody watched", events, |event| concerns(event, &id)).await
+}
+
 async fn lost_events_told(cx: Context) -> Result<(), Stop> {
-    let mut events = cx
-        .controller
-        .watch("")
-        .await
-        .map_err(|status| Stop::expected("a stream of events", show::<()>(&Err(status))))?;
-    // As above.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (events, _) = subscribed(&cx).await?;
     cx.fixture(Ability::LoseEvents)?.lose_events().await?;
-    let told = async {
-        while let Some(event) = events.next().await {
-            let event =
-                event.map_err(|status| Stop::expected("the watch to go on", show::<()>(&Err(status))))?;
-            if event.resync {
-                return Ok(());
-            }
-        }
-        Err(Stop::expected("the watch to go on", "the stream ended"))
-    };
-    match tokio::time::timeout(cx.patience(), told).await {
-        Ok(told) => told,
-        Err(_) => Err(Stop::expected("resync after the backend has lost its events", "none")),
-    }
+    hear(&cx, "resync after the backend has lost its events", events, |event| event.resync).await
 }
 
 async fn watch_resumes_or_says_so(cx: Context) -> Result<(), Stop> {

@@ -6,14 +6,16 @@ use streamspace_proto::controller::v1::{GetSessionRequest, HealthCheckRequest, L
 use tonic::{Code, Status};
 
 use crate::check::{Stop, checks, show};
-use crate::context::{Context, is_retryable};
+use crate::context::{Context, Session, is_retryable};
 use crate::fixture::{Ability, Weather};
 
 checks! {
     "B12-full-backend" "a create without room is RESOURCE_EXHAUSTED, leaves nothing and disturbs nobody; with room it succeeds" [Fixture(NoRoom)] Alone = full_backend;
     "B13-refused-backend-call" "a create that loses its backend at any one call leaves nothing, or what the next try goes on with" [Fixture(CallByCall), Fixture(Inventory)] Alone = refused_backend_call;
-    "B14-lost-backend-answer" "so does one that loses the answer of any one call" [Fixture(CallByCall), Fixture(Inventory)] Alone = lost_backend_answer;
+    "B14-lost-backend-answer" "a create that loses the answer of any one backend call is gone on with by the next try, as one object" [Fixture(CallByCall), Fixture(Inventory)] Alone = lost_backend_answer;
     "C18-unreachable-is-unavailable" "while the backend is away, nothing is NOT_FOUND and no listing is empty" [Fixture(Weather)] Alone = unreachable_is_unavailable;
+    "D29-running-outlives-restart" "a running session outlives a restart of its backend, and goes on as the same object" [Fixture(Restart)] Alone = running_outlives_restart;
+    "D29-wake-after-restart" "a hibernated session outlives a restart of its backend, and wakes with its home" [Hibernation, PersistentStorage, Fixture(Restart), Fixture(Files)] Alone = wake_after_restart;
     "E36-delete-through-failing-calls" "a delete that loses its backend at any one call is repeated with success and leaves nothing" [Fixture(CallByCall), Fixture(Inventory)] Alone = delete_through_failing_calls;
     "E38-delete-while-down" "a delete claims no success while the backend is away" [Fixture(Weather)] Alone = delete_while_down;
     "G44-deadline-kept" "calls on a backend that hangs end when their time is up" [Fixture(Weather)] Alone = deadline_kept;
@@ -131,6 +133,61 @@ async fn unreachable_is_unavailable(cx: Context) -> Result<(), Stop> {
     }
     cx.wait_for_phase(&session, "Running").await?;
     cx.expect_one(&session).await
+}
+
+async fn running_outlives_restart(cx: Context) -> Result<(), Stop> {
+    let session = cx.running().await?;
+    let before = cx.status(&session).await;
+    cx.fixture(Ability::Restart)?.restart().await?;
+    seen_again(&cx, &session).await?;
+    // Some backends start it again by themselves; the same create leads to that anywhere.
+    cx.run(&session).await?;
+    let after = cx.status(&session).await;
+    match (&before, &after) {
+        (Ok(before), Ok(after)) if before.node_id == after.node_id => {}
+        _ => {
+            let what = format!("the same object as before the restart: {}", show(&before));
+            return Err(Stop::expected_of(what, &after));
+        }
+    }
+    cx.expect_one(&session).await?;
+    cx.delete_whole(&session).await
+}
+
+async fn wake_after_restart(cx: Context) -> Result<(), Stop> {
+    let mut session = cx.session();
+    session.spec().persistent_home = true;
+    cx.remember(&session);
+    cx.run(&session).await?;
+    let fixture = cx.fixture(Ability::Files)?;
+    let (path, content) = ("/config/restart", format!("written before {}", cx.dice(1 << 30)));
+    fixture.write_file(&session.id(), path, &content).await?;
+    cx.put_to_sleep(&session).await?;
+    cx.fixture(Ability::Restart)?.restart().await?;
+    seen_again(&cx, &session).await?;
+    cx.wait_for_phase(&session, "Hibernated").await?;
+    cx.wake_up(&session).await?;
+    cx.expect_one(&session).await?;
+    let found = fixture.read_file(&session.id(), path).await?;
+    if found.as_deref() == Some(content.as_str()) {
+        return Ok(());
+    }
+    Err(Stop::expected(format!("the file in the home: {content}"), format!("{found:?}")))
+}
+
+/// Waits for a session after its backend was away. Meanwhile it may be out of reach, and is never gone.
+async fn seen_again(cx: &Context, session: &Session) -> Result<(), Stop> {
+    let deadline = tokio::time::Instant::now() + cx.patience();
+    loop {
+        let seen = cx.status(session).await;
+        match &seen {
+            Ok(_) => return Ok(()),
+            Err(status) if is_retryable(status) && tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            Err(_) => return Err(Stop::expected_of("the session after the restart of its backend", &seen)),
+        }
+    }
 }
 
 async fn delete_while_down(cx: Context) -> Result<(), Stop> {

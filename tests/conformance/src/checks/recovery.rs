@@ -1,17 +1,24 @@
 //! F: nothing has to be remembered.
 
+use std::future::Future;
+
 use streamspace_proto::controller::v1::{
-    CreateSessionRequest, DeleteSessionRequest, HibernateSessionRequest,
+    CreateSessionRequest, DeleteSessionRequest, HibernateSessionRequest, WakeSessionRequest,
 };
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::check::{Stop, checks};
-use crate::context::Context;
+use crate::context::{Context, Session, Step, is_retryable};
+use crate::recorded::{RecordedHandle, Verb};
+
+use super::hostile::fields;
 
 checks! {
     "F39-fresh-shell-sees-all" "a controller that was started anew sees every session, and goes on with it" [Process] Shared = fresh_shell_sees_all;
     "F39-state-wiped-between-calls" "a session's whole life goes well with the cache emptied before every call" [Process] Shared = state_wiped_between_calls;
-    "F40-strange-handles-harmless" "a handle that is none does no harm, and one of more than 64 KiB is INVALID_ARGUMENT" [] Shared = strange_handles_harmless;
+    "F40-strange-handles-harmless" "a handle that is none is as good as no handle, and one of more than 64 KiB is INVALID_ARGUMENT" [] Shared = strange_handles_harmless;
+    "F40-altered-handles-harmless" "work goes on to its end although every handle that it gives comes back altered: cut short, of another version, with more behind it" [] Shared = altered_handles_harmless;
+    "F40-recorded-handles-go-on" "work goes on to its end from a handle that another version of the plugin gave" [RecordedHandles] Shared = recorded_handles_go_on;
     "F42-stale-epoch-refused" "a call with a lower epoch than one already seen is ABORTED and changes nothing" [] Last = stale_epoch_refused;
 }
 
@@ -84,12 +91,14 @@ async fn strange_handles_harmless(cx: Context) -> Result<(), Stop> {
             ("CreateSession", cx.controller.create(create).await.map(drop)),
             ("DeleteSession", cx.controller.delete(delete).await.map(drop)),
         ] {
-            let harmless = match &answer {
-                Err(status) => status.code() == Code::InvalidArgument,
+            let right = match &answer {
+                Err(status) if length > MAX_HANDLE => status.code() == Code::InvalidArgument,
+                Err(status) => is_retryable(status),
                 Ok(()) => length <= MAX_HANDLE,
             };
-            if !harmless {
-                let what = format!("{rpc} to ignore or refuse a strange handle of {length} bytes");
+            if !right {
+                let verb = if length > MAX_HANDLE { "refuse" } else { "ignore" };
+                let what = format!("{rpc} to {verb} a strange handle of {length} bytes");
                 return Err(Stop::expected_of(what, &answer));
             }
         }
@@ -97,6 +106,160 @@ async fn strange_handles_harmless(cx: Context) -> Result<(), Stop> {
     cx.run(&session).await?;
     cx.expect_one(&session).await?;
     cx.delete_whole(&session).await
+}
+
+/// What may become of a handle between two steps.
+type Alteration = fn(&[u8]) -> Vec<u8>;
+
+const ALTERATIONS: &[Alteration] = &[
+    |handle| handle[..handle.len() / 2].to_vec(),
+    // Where a version stands in front, it is another one now.
+    |handle| handle.iter().enumerate().map(|(at, byte)| byte.wrapping_add(u8::from(at == 0))).collect(),
+    |handle| [handle, b"more"].concat(),
+];
+
+/// Makes a call again and again, each time with the handle that it gave last, altered. Counts the handles.
+async fn through_alterations<A: Step + std::fmt::Debug, F: Future<Output = Result<A, Status>>>(
+    cx: &Context,
+    rpc: &str,
+    alter: Alteration,
+    call: impl Fn(Vec<u8>) -> F,
+) -> Result<(usize, Result<A, Status>), Stop> {
+    let deadline = tokio::time::Instant::now() + cx.patience();
+    let (mut given, mut handle) = (0, Vec::new());
+    loop {
+        let answer = call(handle.clone()).await;
+        let wait = match &answer {
+            Ok(step) => match step.next_step() {
+                None => return Ok((given, answer)),
+                Some((next, after)) => {
+                    given += 1;
+                    handle = alter(&next);
+                    after
+                }
+            },
+            Err(status) if is_retryable(status) => std::time::Duration::from_millis(200),
+            Err(status) if fields(status).iter().any(|field| field == "handle") => {
+                return Err(Stop::expected_of(
+                    format!("{rpc} to do without a handle that it does not know"),
+                    &answer,
+                ));
+            }
+            Err(_) => return Ok((given, answer)),
+        };
+        if tokio::time::Instant::now() + wait > deadline {
+            return Err(Stop::expected_of(format!("an end of {rpc} with altered handles"), &answer));
+        }
+        tokio::time::sleep(wait).await;
+    }
+}
+
+async fn altered_handles_harmless(cx: Context) -> Result<(), Stop> {
+    let mut handles = 0;
+    for alter in ALTERATIONS {
+        let session = cx.session();
+        let create =
+            |handle| cx.controller.create(CreateSessionRequest { handle, ..session.create_request() });
+        let (given, created) = through_alterations(&cx, "CreateSession", *alter, create).await?;
+        handles += given;
+        if created.is_err() {
+            return Err(Stop::expected_of("CreateSession to succeed with altered handles", &created));
+        }
+        cx.wait_for_phase(&session, "Running").await?;
+        cx.expect_one(&session).await?;
+        if cx.offer.capabilities.supports_hibernation {
+            let hibernate = |handle| cx.controller.hibernate(hibernate_request(&session, handle));
+            let (given, hibernated) = through_alterations(&cx, "HibernateSession", *alter, hibernate).await?;
+            handles += given;
+            if hibernated.is_err() {
+                return Err(Stop::expected_of(
+                    "HibernateSession to succeed with altered handles",
+                    &hibernated,
+                ));
+            }
+            cx.wait_for_phase(&session, "Hibernated").await?;
+            let wake = |handle| cx.controller.wake(wake_request(&session, handle));
+            let (given, woken) = through_alterations(&cx, "WakeSession", *alter, wake).await?;
+            handles += given;
+            if woken.is_err() {
+                return Err(Stop::expected_of("WakeSession to succeed with altered handles", &woken));
+            }
+            cx.wait_for_phase(&session, "Running").await?;
+        }
+        let delete =
+            |handle| cx.controller.delete(DeleteSessionRequest { handle, ..session.delete_request() });
+        let (given, deleted) = through_alterations(&cx, "DeleteSession", *alter, delete).await?;
+        handles += given;
+        if !matches!(&deleted, Ok(answer) if answer.success) {
+            return Err(Stop::expected_of("DeleteSession to succeed with altered handles", &deleted));
+        }
+        cx.expect_gone(&session).await?;
+        // An image that has to be looked for takes more than one step where nothing else does.
+        if let Some(image) = &cx.recipe().missing_image {
+            let mut session = cx.session();
+            session.spec().base_image.clone_from(image);
+            let create =
+                |handle| cx.controller.create(CreateSessionRequest { handle, ..session.create_request() });
+            let (given, created) = through_alterations(&cx, "CreateSession", *alter, create).await?;
+            handles += given;
+            if created.is_ok() {
+                return Err(Stop::expected_of("an error for an image that does not exist", &created));
+            }
+            cx.expect_gone(&session).await?;
+        }
+    }
+    if handles == 0 {
+        return Err(Stop::NotApplicable("every call was done in one step, without a handle".to_owned()));
+    }
+    Ok(())
+}
+
+fn hibernate_request(session: &Session, handle: Vec<u8>) -> HibernateSessionRequest {
+    HibernateSessionRequest { session_id: session.id(), handle, generation: 2, ..Default::default() }
+}
+
+fn wake_request(session: &Session, handle: Vec<u8>) -> WakeSessionRequest {
+    WakeSessionRequest { session_id: session.id(), handle, generation: 3, ..Default::default() }
+}
+
+async fn recorded_handles_go_on(cx: Context) -> Result<(), Stop> {
+    for RecordedHandle { name, verb, bytes } in cx.recipe().handles.clone() {
+        if matches!(verb, Verb::Hibernate | Verb::Wake) && !cx.offer.capabilities.supports_hibernation {
+            continue;
+        }
+        let session = match verb {
+            Verb::Create => cx.session(),
+            Verb::Delete | Verb::Hibernate => cx.running().await?,
+            Verb::Wake => cx.hibernated().await?,
+        };
+        let handle = bytes;
+        let answer = match verb {
+            Verb::Create => {
+                let request = CreateSessionRequest { handle, ..session.create_request() };
+                cx.controller.create(request).await.map(drop)
+            }
+            Verb::Delete => {
+                let request = DeleteSessionRequest { handle, ..session.delete_request() };
+                cx.controller.delete(request).await.map(drop)
+            }
+            Verb::Hibernate => cx.controller.hibernate(hibernate_request(&session, handle)).await.map(drop),
+            Verb::Wake => cx.controller.wake(wake_request(&session, handle)).await.map(drop),
+        };
+        if !answer.as_ref().err().is_none_or(is_retryable) {
+            return Err(Stop::expected_of(format!("work to go on from the handle {name}"), &answer));
+        }
+        match verb {
+            Verb::Create => drop(cx.run(&session).await?),
+            Verb::Delete => {}
+            Verb::Hibernate => cx.put_to_sleep(&session).await?,
+            Verb::Wake => cx.wake_up(&session).await?,
+        }
+        if verb != Verb::Delete {
+            cx.expect_one(&session).await?;
+        }
+        cx.delete_whole(&session).await?;
+    }
+    Ok(())
 }
 
 async fn stale_epoch_refused(cx: Context) -> Result<(), Stop> {

@@ -10,10 +10,11 @@ use tonic::Code;
 
 use crate::check::{Stop, checks};
 use crate::context::Context;
+use crate::fixture::Ability;
 
 checks! {
     "G46-hundred-parallel-calls" "a hundred calls at once on different sessions are all answered, each with its own answer" [] Alone = hundred_parallel_calls;
-    "G46-serial-per-session" "creates and deletes of one session at once come one after the other" [] Shared = serial_per_session;
+    "G46-serial-per-session" "creates and deletes of one session at once all succeed, and leave one session or none" [] Shared = serial_per_session;
     "G47-metrics-are-measured" "metrics carry the time of their sample and counters that grow" [Metrics] Shared = metrics_are_measured;
 }
 
@@ -79,6 +80,13 @@ async fn serial_per_session(cx: Context) -> Result<(), Stop> {
     let entries = cx.entries_of(&session).await?;
     if entries.len() > 1 {
         return Err(Stop::expected("one session at most", format!("{entries:?}")));
+    }
+    if let Ok(fixture) = cx.fixture(Ability::Inventory) {
+        let objects = fixture.main_objects_of(&session.id()).await?;
+        if objects.len() != entries.len() {
+            let what = format!("as many objects on the backend as in the listing: {}", entries.len());
+            return Err(Stop::expected(what, format!("{objects:?}")));
+        }
     }
     cx.delete_whole(&session).await
 }

@@ -12,7 +12,7 @@ use crate::context::{Context, Session};
 checks! {
     "G47-logs-tail-and-resume" "logs come in order, `tail_lines` bounds them, and a cursor goes on behind its entry" [Logs, TalkingRecipe] Shared = logs_tail_and_resume;
     "G47-logs-follow" "a follower gets lines that are written after it came" [Logs, TalkingRecipe] Shared = logs_follow;
-    "G47-cancelled-followers-leave-nothing" "a thousand followers that went away hold no file, no memory of theirs and no place" [Logs, TalkingRecipe] Alone = cancelled_followers_leave_nothing;
+    "G47-cancelled-followers-leave-nothing" "a thousand followers that went away hold no file and no place" [Logs, TalkingRecipe] Alone = cancelled_followers_leave_nothing;
 }
 
 /// Streams that are opened and given up.

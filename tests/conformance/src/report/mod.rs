@@ -158,9 +158,13 @@ mod tests {
     #[test]
     fn the_table_has_every_check_and_a_summary() {
         let text = report().render(Format::Text).unwrap();
-        for words in
-            ["A01-one", "FAILED", "B02-two", "no fixture", "1 passed, 1 failed, 1 not applicable", "seed 7"]
-        {
+        for words in [
+            "A01-one",
+            "FAILED",
+            "no fixture",
+            "1 passed, 1 failed, 1 not applicable",
+            "--filter B02-two --seed 7",
+        ] {
             assert!(text.contains(words), "{words}: {text}");
         }
     }

@@ -31,5 +31,10 @@ pub(super) fn render(report: &Report) -> String {
         "\n{passed} passed, {failed} failed, {not_applicable} not applicable, in {:.1} s",
         report.took.as_secs_f64()
     );
+    let failed: Vec<_> = report.failed().map(|row| row.id).collect();
+    if let Some(first) = failed.first() {
+        let _ = writeln!(text, "failed: {}", failed.join(", "));
+        let _ = writeln!(text, "one of them again: --filter {first} --seed {}", report.seed);
+    }
     text
 }

@@ -13,7 +13,8 @@ use crate::{names, observed, settings};
 pub(crate) fn create(api: &Api<'_>, request: &SessionRequest) -> Result<Outcome> {
     settings::check_options(&request.spec.options)?;
     if request.spec.resources.gpus > 0 {
-        return Err(Error::invalid("spec.resources.gpus", "there are no graphics processors"));
+        let field = Some("spec.resources.gpus".to_owned());
+        return Err(Error { field, ..Error::unsupported("a graphics processor") });
     }
     go_on(api, request).map_err(|error| match error.kind {
         // Something went between two requests. The next try makes it anew, while `not-found` would tell the caller
@@ -33,17 +34,17 @@ fn go_on(api: &Api<'_>, request: &SessionRequest) -> Result<Outcome> {
     observed::fence(&found, api.call().epoch)?;
     match next_step(&found) {
         Step::Done => Ok(Outcome::Done(observed::state(&found))),
-        Step::Wait => Ok(observed::in_progress(&found)),
+        Step::Wait => observed::in_progress(&found),
         Step::Start => {
             let found = api.start(&name)?;
             match next_step(&found) {
                 Step::Done => Ok(Outcome::Done(observed::state(&found))),
-                _ => Ok(observed::in_progress(&found)),
+                _ => observed::in_progress(&found),
             }
         }
         Step::MakeAnew => {
             api.delete(&name)?;
-            Ok(observed::in_progress(&found))
+            observed::in_progress(&found)
         }
     }
 }
@@ -100,6 +101,8 @@ fn labels<'a>(api: &Api<'_>, request: &SessionRequest) -> BTreeMap<&'a str, Stri
         (names::TEMPLATE, request.template_id.clone()),
         (names::SPEC_HASH, request.spec_hash.clone()),
         (names::EPOCH, api.call().epoch.to_string()),
+        // Boxes and homes are as large as what is put into them.
+        (names::UNENFORCED, request.spec.sizes().join(",")),
         (names::GENERATION, api.call().generation.to_string()),
     ])
 }

@@ -1,6 +1,6 @@
 //! Removing everything of a session.
 
-use streamspace_sdk::{ErrorExt as _, Outcome, Result};
+use streamspace_sdk::{ErrorExt as _, Outcome, Phase, Result, SessionState};
 
 use crate::api::Api;
 use crate::{names, observed};
@@ -18,7 +18,7 @@ pub(crate) fn delete(api: &Api<'_>, session: &str, purge_home: Option<&str>) -> 
             match api.get_own(&name) {
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error),
-                Ok(found) => return Ok(observed::in_progress(&found)),
+                Ok(found) => return observed::in_progress(&found),
             }
         }
     }
@@ -26,7 +26,7 @@ pub(crate) fn delete(api: &Api<'_>, session: &str, purge_home: Option<&str>) -> 
         succeed_if_missing(api.delete_home(&names::of_home(key)?))
             .map_err(|error| error.context("the home cannot be removed"))?;
     }
-    Ok(Outcome::Done(observed::terminated(session)))
+    Ok(Outcome::Done(SessionState::new(session, Phase::Terminated)))
 }
 
 fn succeed_if_missing(result: Result<()>) -> Result<()> {

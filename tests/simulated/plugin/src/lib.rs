@@ -9,7 +9,8 @@
 //!
 //! - Names are decided before the first request, so that whatever an earlier try left is found again.
 //! - Every step looks first and then does the one next thing; nothing has to be remembered. The handle of work that
-//!   goes on is therefore a mere word.
+//!   goes on is therefore a mere word, behind the version of its form.
+//! - What cannot be done is refused, or told in a condition; it is never left out in silence.
 //! - Only the infrastructure's own "not found" counts as gone. Whatever else goes wrong is an error.
 //! - What does not bear this controller's label is somebody else's: not shown, not changed, not removed.
 //!

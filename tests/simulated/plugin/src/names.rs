@@ -14,6 +14,8 @@ pub(crate) const TEMPLATE: &str = "streamspace.template_id";
 pub(crate) const SPEC_HASH: &str = "streamspace.spec_hash";
 /// Epoch under which it was made.
 pub(crate) const EPOCH: &str = "streamspace.epoch";
+/// Sizes that were asked for and that the infrastructure cannot enforce, by field, separated by commas.
+pub(crate) const UNENFORCED: &str = "streamspace.unenforced";
 /// The wish that it was made for.
 pub(crate) const GENERATION: &str = "streamspace.generation";
 

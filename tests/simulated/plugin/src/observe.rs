@@ -58,6 +58,9 @@ pub(crate) fn access(api: &Api<'_>, session: &str, service: Option<&str>) -> Res
 
 fn points(found: &Box, service: Option<&str>) -> Result<Vec<AccessPoint>> {
     let refused = |message: &str| Err(Error::new(ErrorKind::FailedPrecondition, message));
+    if let Some(unknown) = service.filter(|service| !found.services.iter().any(|name| name == service)) {
+        return Err(Error::new(ErrorKind::NotFound, format!("the session has no service `{unknown}`")));
+    }
     if found.state != State::Running {
         return refused("the session does not run");
     }
@@ -86,7 +89,9 @@ mod tests {
         let all = points(&found(State::Running), None).unwrap();
         let Target::Http(target) = &all[0].target else { panic!("{all:?}") };
         assert_eq!((all[0].service.as_str(), target.base_url.as_str()), ("web", "http://127.0.0.1:8080"));
-        assert!(points(&found(State::Running), Some("vnc")).unwrap().is_empty());
+        for state in [State::Running, State::Stopped] {
+            assert!(points(&found(state), Some("vnc")).unwrap_err().is_not_found());
+        }
         for refused in [found(State::Stopped), Box { port: None, ..found(State::Running) }] {
             assert_eq!(points(&refused, None).unwrap_err().kind, ErrorKind::FailedPrecondition);
         }

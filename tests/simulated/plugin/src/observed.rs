@@ -2,7 +2,7 @@
 
 use streamspace_sdk::{
     Condition, ConditionStatus, Error, ErrorExt as _, ErrorKind, Outcome, Ownership, Phase, Progress, Result,
-    SessionEntry, SessionState,
+    SessionEntry, SessionState, handle,
 };
 
 use crate::api::{Box, JobKind, State};
@@ -10,6 +10,12 @@ use crate::names;
 
 /// Milliseconds between two looks at work that goes on.
 const POLL_MS: u32 = 200;
+
+/// Version of the handles that this plugin writes. `handles/` has those of this version and of others.
+const HANDLE_VERSION: u32 = 1;
+
+/// All that the next step is told. There is nothing to remember: every step looks first, and reads no handle.
+const HANDLE: &str = "look";
 
 /// A box as an entry of a listing.
 pub(crate) fn entry(found: &Box) -> SessionEntry {
@@ -31,21 +37,13 @@ pub(crate) fn entry(found: &Box) -> SessionEntry {
 pub(crate) fn state(found: &Box) -> SessionState {
     let (phase, ready, reason, message) = explain(found);
     let status = if ready { ConditionStatus::Yes } else { ConditionStatus::No };
-    let condition = Condition {
-        kind: "Ready".to_owned(),
-        status,
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-    };
-    SessionState {
-        session_id: found.session().to_owned(),
-        node_id: Some(format!("{}/{}", found.name, found.uid)),
-        phase,
-        conditions: vec![condition],
-        last_activity_ms: None,
-        usage: None,
-        ext: Vec::new(),
+    let mut conditions = vec![Condition::new("Ready", status, reason, message)];
+    let unenforced = found.label(names::UNENFORCED);
+    if !unenforced.is_empty() {
+        conditions.push(Condition::limits_not_enforced(&unenforced.split(',').collect::<Vec<_>>()));
     }
+    let node_id = Some(format!("{}/{}", found.name, found.uid));
+    SessionState { node_id, conditions, ..SessionState::new(found.session(), phase) }
 }
 
 /// Phase, readiness, and why.
@@ -69,30 +67,11 @@ fn explain(found: &Box) -> (Phase, bool, &'static str, &str) {
 }
 
 /// Work that goes on at a box.
-pub(crate) fn in_progress(found: &Box) -> Outcome {
-    let state = state(found);
-    let message = state.conditions.first().map(|ready| ready.message.clone()).unwrap_or_default();
-    Outcome::InProgress(Progress {
-        // There is nothing to remember: every step looks first.
-        handle: b"look".to_vec(),
-        poll_after_ms: POLL_MS,
-        message,
-        conditions: state.conditions,
-        ext: Vec::new(),
-    })
-}
-
-/// That nothing is left of a session.
-pub(crate) fn terminated(session: &str) -> SessionState {
-    SessionState {
-        session_id: session.to_owned(),
-        node_id: None,
-        phase: Phase::Terminated,
-        conditions: Vec::new(),
-        last_activity_ms: None,
-        usage: None,
-        ext: Vec::new(),
-    }
+pub(crate) fn in_progress(found: &Box) -> Result<Outcome> {
+    let conditions = state(found).conditions;
+    let message = conditions.first().map(|ready| ready.message.clone()).unwrap_or_default();
+    let progress = Progress::new(handle::write(HANDLE_VERSION, HANDLE)?, POLL_MS, message);
+    Ok(Outcome::InProgress(Progress { conditions, ..progress }))
 }
 
 /// Refuses a caller who has been replaced: somebody with a higher epoch has changed the box already.
@@ -127,6 +106,22 @@ mod tests {
             assert_eq!((seen.phase, seen.conditions[0].reason.as_str()), (phase, reason));
             assert_eq!(seen.conditions[0].status == ConditionStatus::Yes, reason == "Running");
         }
+    }
+
+    #[test]
+    fn a_size_that_cannot_be_enforced_is_told() {
+        assert_eq!(state(&found(State::Running)).conditions.len(), 1);
+        let mut asked = found(State::Running);
+        asked.labels.insert(names::UNENFORCED.to_owned(), "spec.home_size,spec.resources.storage".to_owned());
+        let told = &state(&asked).conditions[1];
+        assert_eq!((told.kind.as_str(), told.status), ("LimitsEnforced", ConditionStatus::No));
+        assert!(told.message.ends_with("spec.home_size, spec.resources.storage"), "{}", told.message);
+    }
+
+    #[test]
+    fn handles_are_those_of_this_version() {
+        let Ok(Outcome::InProgress(progress)) = in_progress(&found(State::Creating)) else { panic!() };
+        assert_eq!(progress.handle, include_bytes!("../handles/1/create-look"));
     }
 
     #[test]

@@ -31,7 +31,7 @@ fn lead_to<'a>(
     if rests(&found) && found.state == goal {
         return Ok(Outcome::Done(observed::state(&found)));
     }
-    Ok(observed::in_progress(&found))
+    observed::in_progress(&found)
 }
 
 /// Whether nothing is being done to a box.

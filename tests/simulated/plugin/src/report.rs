@@ -1,6 +1,6 @@
 //! What the infrastructure can do and whether it can be used.
 
-use streamspace_sdk::{Capabilities, Capacity, ErrorKind, Health, Report, Result};
+use streamspace_sdk::{Capabilities, Capacity, Report, Result};
 
 use crate::api::{Api, Info};
 use crate::settings::Settings;
@@ -10,19 +10,15 @@ pub(crate) fn check(api: &Api<'_>) -> Result<Report> {
     let settings = Settings::load()?;
     match api.info() {
         Ok(info) => Ok(healthy(&info, &settings)),
-        // Its condition is what was asked for; a grant that is missing is not a condition.
-        Err(error) if error.kind == ErrorKind::Denied => Err(error),
-        Err(error) => Ok(Report { health: Health::Unhealthy, message: error.message, ..report() }),
+        Err(error) => report(None).but_failing(error),
     }
 }
 
 fn healthy(info: &Info, settings: &Settings) -> Report {
-    let report = report();
     Report {
         backend_version: info.version.clone(),
         current_sessions: info.own_boxes,
-        capacity: Capacity { max_sessions: room(info, settings.max_sessions), ..report.capacity },
-        ..report
+        ..report(room(info, settings.max_sessions))
     }
 }
 
@@ -34,34 +30,17 @@ fn room(info: &Info, max_sessions: u32) -> Option<u32> {
     left.into_iter().chain(allowed).min()
 }
 
-fn report() -> Report {
-    Report {
-        health: Health::Healthy,
-        message: String::new(),
-        backend_version: String::new(),
-        current_sessions: 0,
-        capabilities: Capabilities {
-            hibernation: true,
-            gpu: false,
-            persistent_storage: true,
-            networking: true,
-            metrics: true,
-            logs: true,
-            watch: true,
-            ext: Vec::new(),
-        },
-        capacity: Capacity {
-            max_sessions: None,
-            total_memory_bytes: None,
-            available_memory_bytes: None,
-            total_cpu_millis: None,
-            available_cpu_millis: None,
-            total_storage_bytes: None,
-            available_storage_bytes: None,
-        },
-        labels: Vec::new(),
-        ext: Vec::new(),
-    }
+fn report(max_sessions: Option<u32>) -> Report {
+    let capabilities = Capabilities {
+        hibernation: true,
+        persistent_storage: true,
+        networking: true,
+        metrics: true,
+        logs: true,
+        watch: true,
+        ..Capabilities::NONE
+    };
+    Report::healthy(capabilities, Capacity { max_sessions, ..Capacity::UNKNOWN })
 }
 
 #[cfg(test)]

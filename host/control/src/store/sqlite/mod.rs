@@ -1,46 +1,35 @@
-//! The store on SQLite: many readers, one writer.
+//! The store on SQLite: many readers, one writer, one process.
 
-mod access;
-mod census;
-mod controllers;
-mod create;
-mod events;
-mod observed;
-mod operations;
-mod rows;
-mod sessions;
-mod templates;
-mod tokens;
-mod users;
-mod wishes;
-mod writer;
-
+mod dialect;
+#[cfg(test)]
+mod fixture;
+#[path = "../sql/mod.rs"]
+// Compiled against the types of each database: see there.
+#[allow(clippy::duplicate_mod)]
+mod sql;
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use chrono::{DateTime, Utc};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, SqlitePool};
+use sqlx::error::DatabaseError;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteError, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+use tokio::sync::watch;
 
-use super::*;
-use writer::Writer;
-pub use writer::WriterMetrics;
+use super::{Migrated, Outage, StoreError, migrations};
+use crate::domain::now;
+use sql::writer::Writer;
+
+pub use sql::SqlStore as SqliteStore;
 
 /// How long a statement waits for a lock. Only a foreign program on the same file can hold one for long.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Readers at once; each is a thread.
 const READERS: u32 = 4;
-
-/// The store on SQLite.
-pub struct SqliteStore {
-    readers: SqlitePool,
-    writer: Writer,
-}
 
 impl SqliteStore {
     /// Opens or makes the database, brings its schema up to date, and makes void what an earlier process was
@@ -48,20 +37,42 @@ impl SqliteStore {
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let options = options(path);
         let mut connection = options.connect().await?;
-        migrations::migrate(&mut connection).await?;
-        operations::forget_earlier_process(&mut connection).await?;
-        let latest = events::latest(&mut connection).await?;
+        migrations::migrate_sqlite(&mut connection).await?;
+        forget_earlier_process(&mut connection).await?;
+        let latest = dialect::latest_event(&mut connection).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
-            .connect_with(options.create_if_missing(false).read_only(true))
+            .connect_with(options.clone().create_if_missing(false).read_only(true))
             .await?;
-        Ok(Self { readers, writer: Writer::start(connection, latest) })
+        let (news, _) = watch::channel(latest);
+        let writer = Writer::start(options.create_if_missing(false), connection, news);
+        Ok(Self::new(readers, writer, None))
     }
+}
 
-    /// What the writer measures about itself.
-    pub fn writer_metrics(&self) -> &WriterMetrics {
-        self.writer.metrics()
-    }
+/// One process uses the database at a time, so whatever was claimed belongs to one that is no more. What it was
+/// doing gets a fresh deadline: the time nobody was there to do it does not count.
+async fn forget_earlier_process(db: &mut SqliteConnection) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE operations SET lease_owner = NULL, lease_expires_at = NULL, deadline = NULL, \
+         next_attempt_at = min(next_attempt_at, $1) WHERE next_attempt_at IS NOT NULL",
+    )
+    .bind(now())
+    .execute(&mut *db)
+    .await?;
+    sqlx::query(
+        "UPDATE operations SET lease_owner = NULL, lease_expires_at = NULL WHERE lease_owner IS NOT NULL",
+    )
+    .execute(&mut *db)
+    .await?;
+    // Nobody has been probed yet by this process; and the counts are made exact while nothing else runs.
+    sqlx::query(
+        "UPDATE controllers SET status = 'offline', message = 'not probed yet', current_sessions = \
+         (SELECT count(*) FROM sessions WHERE sessions.controller_id = controllers.id)",
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {
@@ -77,305 +88,23 @@ fn options(path: &Path) -> SqliteConnectOptions {
 
 /// Brings the schema of a database up to date, or makes the database, and does nothing else. The caller has made sure
 /// that no other process uses it.
-pub(crate) async fn migrate(path: &Path) -> Result<Migrated, StoreError> {
+pub(super) async fn migrate(path: &Path) -> Result<Migrated, StoreError> {
     let mut connection = options(path).connect().await?;
-    let migrated = migrations::migrate(&mut connection).await?;
+    let migrated = migrations::migrate_sqlite(&mut connection).await?;
     connection.close().await?;
     Ok(migrated)
 }
 
-#[async_trait]
-impl Store for SqliteStore {
-    async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.readers).await?;
-        // The writer as well: a full disk or a dead writer means that nothing can be promised.
-        self.writer.run(|_| Box::pin(async { Ok(()) })).await
-    }
-
-    async fn register_controller(&self, registration: Registration) -> Result<ControllerId, StoreError> {
-        self.writer.run(move |db| Box::pin(controllers::register(db, registration))).await
-    }
-
-    async fn take_over_controller(&self, id: &ControllerId) -> Result<Epoch, StoreError> {
-        let id = id.clone();
-        self.writer.run(move |db| Box::pin(controllers::take_over(db, id))).await
-    }
-
-    async fn controllers(&self) -> Result<Vec<Controller>, StoreError> {
-        controllers::all(&mut *self.readers.acquire().await?).await
-    }
-
-    async fn controller(&self, id: &ControllerId) -> Result<Option<Controller>, StoreError> {
-        controllers::one(&mut *self.readers.acquire().await?, id).await
-    }
-
-    async fn change_controller(
-        &self,
-        id: &ControllerId,
-        change: ControllerChange,
-    ) -> Result<Option<Controller>, StoreError> {
-        let id = id.clone();
-        self.writer.run(move |db| Box::pin(controllers::change(db, id, change))).await
-    }
-
-    async fn delete_controller(&self, id: &ControllerId) -> Result<ControllerDeletion, StoreError> {
-        let id = id.clone();
-        self.writer.run(move |db| Box::pin(controllers::delete(db, id))).await
-    }
-
-    async fn record_probe(&self, id: &ControllerId, probe: ProbeRecord) -> Result<(), StoreError> {
-        let id = id.clone();
-        self.writer.run(move |db| Box::pin(controllers::record_probe(db, id, probe))).await
-    }
-
-    async fn create_session(&self, new: NewSession) -> Result<Created, StoreError> {
-        self.writer.run(move |db| Box::pin(create::create(db, new))).await
-    }
-
-    async fn earlier_answer(&self, key: &IdempotencyKey) -> Result<Option<Created>, StoreError> {
-        create::earlier_answer(&mut *self.readers.acquire().await?, key, crate::domain::now()).await
-    }
-
-    async fn session(&self, id: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
-        sessions::one(&mut *self.readers.acquire().await?, id).await
-    }
-
-    async fn sessions(
-        &self,
-        filter: &SessionFilter,
-        after: Option<&Position>,
-        limit: u32,
-    ) -> Result<Vec<SessionRecord>, StoreError> {
-        sessions::page(&mut *self.readers.acquire().await?, filter, after, limit).await
-    }
-
-    async fn session_owner(&self, id: &SessionId) -> Result<Option<String>, StoreError> {
-        sessions::owner(&mut *self.readers.acquire().await?, id).await
-    }
-
-    async fn request_deletion(&self, id: &SessionId, purge_home: bool) -> Result<Deletion, StoreError> {
-        let id = id.clone();
-        self.writer.run(move |db| Box::pin(sessions::request_deletion(db, id, purge_home))).await
-    }
-
-    async fn wish(&self, wish: NewWish) -> Result<Wished, StoreError> {
-        self.writer.run(move |db| Box::pin(wishes::wish(db, wish))).await
-    }
-
-    async fn record_activity(&self, signs: Vec<ActivitySign>) -> Result<(), StoreError> {
-        self.writer.run(move |db| Box::pin(wishes::record_activity(db, signs))).await
-    }
-
-    async fn claim_due(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
-        self.writer.run(move |db| Box::pin(operations::claim_due(db, request))).await
-    }
-
-    async fn next_due(&self, queues: &[Option<ControllerId>]) -> Result<Option<DateTime<Utc>>, StoreError> {
-        operations::next_due(&mut *self.readers.acquire().await?, queues).await
-    }
-
-    async fn record_step(&self, lease: &Lease, record: StepRecord) -> Result<Recorded, StoreError> {
-        let lease = lease.clone();
-        self.writer.run(move |db| Box::pin(operations::record_step(db, lease, record))).await
-    }
-
-    async fn place_session(
-        &self,
-        lease: &Lease,
-        placer: Arc<dyn Placer>,
-        retry_at: DateTime<Utc>,
-    ) -> Result<Recorded, StoreError> {
-        let lease = lease.clone();
-        self.writer.run(move |db| Box::pin(create::place(db, lease, placer, retry_at))).await
-    }
-
-    async fn retry_unplaced(&self, limit: u32) -> Result<u64, StoreError> {
-        self.writer.run(move |db| Box::pin(operations::retry_unplaced(db, limit))).await
-    }
-
-    async fn retry_failing(&self, controller: &ControllerId) -> Result<u64, StoreError> {
-        let controller = controller.clone();
-        self.writer.run(move |db| Box::pin(operations::retry_failing(db, controller))).await
-    }
-
-    async fn hasten_look(&self, id: &SessionId) -> Result<bool, StoreError> {
-        let id = id.clone();
-        self.writer.run(move |db| Box::pin(wishes::hasten_look(db, id))).await
-    }
-
-    async fn without_session(&self, ids: Vec<String>) -> Result<Vec<Stray>, StoreError> {
-        wishes::without_session(&mut *self.readers.acquire().await?, ids).await
-    }
-
-    async fn settled_sessions(
-        &self,
-        controller: &ControllerId,
-        before: DateTime<Utc>,
-    ) -> Result<Vec<SessionRecord>, StoreError> {
-        observed::settled(&mut *self.readers.acquire().await?, controller, before).await
-    }
-
-    async fn record_observed(&self, changes: Vec<ObservedChange>) -> Result<Vec<SessionId>, StoreError> {
-        self.writer.run(move |db| Box::pin(observed::record(db, changes))).await
-    }
-
-    async fn set_controller_condition(
-        &self,
-        controller: &ControllerId,
-        condition: Condition,
-    ) -> Result<Vec<SessionId>, StoreError> {
-        let controller = controller.clone();
-        self.writer.run(move |db| Box::pin(observed::set_condition(db, controller, condition))).await
-    }
-
-    async fn template(&self, name: &str) -> Result<Option<Template>, StoreError> {
-        templates::one(&mut *self.readers.acquire().await?, name).await
-    }
-
-    async fn templates(&self, after: Option<&str>, limit: u32) -> Result<Vec<Template>, StoreError> {
-        templates::page(&mut *self.readers.acquire().await?, after, limit).await
-    }
-
-    async fn write_templates(&self, writes: Vec<TemplateWrite>) -> Result<Vec<TemplateWritten>, StoreError> {
-        self.writer.run(move |db| Box::pin(templates::write_all(db, writes))).await
-    }
-
-    async fn delete_template(&self, name: &str, expected: Expected) -> Result<TemplateDeletion, StoreError> {
-        let name = name.to_owned();
-        self.writer.run(move |db| Box::pin(templates::delete(db, name, expected))).await
-    }
-
-    async fn token_owner(&self, token_hash: &str) -> Result<Option<TokenOwner>, StoreError> {
-        tokens::owner(&mut *self.readers.acquire().await?, token_hash).await
-    }
-
-    async fn replace_admin_token(&self, name: &str, token_hash: &str) -> Result<(), StoreError> {
-        let (name, token_hash) = (name.to_owned(), token_hash.to_owned());
-        self.writer.run(move |db| Box::pin(tokens::replace_admin(db, name, token_hash))).await
-    }
-
-    async fn events(&self, query: &EventQuery) -> Result<EventPage, StoreError> {
-        events::page(&mut *self.readers.acquire().await?, query).await
-    }
-
-    fn latest_event(&self) -> watch::Receiver<EventCursor> {
-        self.writer.latest_event()
-    }
-
-    async fn event_owner(&self, id: &SessionId) -> Result<Option<String>, StoreError> {
-        events::owner(&mut *self.readers.acquire().await?, id).await
-    }
-
-    async fn sweep_events(&self, keep: Duration, most: u32) -> Result<(), StoreError> {
-        while self.writer.run(move |db| Box::pin(events::sweep_old(db, keep))).await? {}
-        // Found by a reader: the writer is not held up by a look at the whole table.
-        let crowded = events::crowded(&mut *self.readers.acquire().await?, most).await?;
-        for session in crowded {
-            loop {
-                let one = session.clone();
-                if !self.writer.run(move |db| Box::pin(events::thin_out(db, one, most))).await? {
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn census(&self) -> Result<Census, StoreError> {
-        census::take(&mut *self.readers.acquire().await?).await
-    }
-
-    async fn tokens(
-        &self,
-        user_id: Option<&str>,
-        after: Option<&Position>,
-        limit: u32,
-    ) -> Result<Vec<Token>, StoreError> {
-        tokens::list(&mut *self.readers.acquire().await?, user_id, after, limit).await
-    }
-
-    async fn create_token(
-        &self,
-        token: Token,
-        token_hash: &str,
-        most: u32,
-    ) -> Result<TokenCreated, StoreError> {
-        let token_hash = token_hash.to_owned();
-        self.writer.run(move |db| Box::pin(tokens::create(db, token, token_hash, most))).await
-    }
-
-    async fn delete_token(&self, id: &str, user_id: Option<&str>) -> Result<bool, StoreError> {
-        let (id, user_id) = (id.to_owned(), user_id.map(str::to_owned));
-        self.writer.run(move |db| Box::pin(tokens::delete(db, id, user_id))).await
-    }
-
-    async fn token_used(&self, id: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
-        let id = id.to_owned();
-        self.writer.run(move |db| Box::pin(tokens::used(db, id, at))).await
-    }
-
-    async fn user(&self, id: &str) -> Result<Option<User>, StoreError> {
-        users::one(&mut *self.readers.acquire().await?, id).await
-    }
-
-    async fn users(&self, after: Option<&str>, limit: u32) -> Result<Vec<User>, StoreError> {
-        users::page(&mut *self.readers.acquire().await?, after, limit).await
-    }
-
-    async fn create_user(&self, user: User) -> Result<UserChanged, StoreError> {
-        self.writer.run(move |db| Box::pin(users::create(db, user))).await
-    }
-
-    async fn change_user(&self, id: &str, change: UserChange) -> Result<UserChanged, StoreError> {
-        let id = id.to_owned();
-        self.writer.run(move |db| Box::pin(users::change(db, id, change))).await
-    }
-
-    async fn delete_user(&self, id: &str) -> Result<UserDeletion, StoreError> {
-        let id = id.to_owned();
-        self.writer.run(move |db| Box::pin(users::delete(db, id))).await
-    }
-
-    async fn grant_access(
-        &self,
-        token_hash: &str,
-        kind: GrantKind,
-        grant: AccessGrant,
-    ) -> Result<(), StoreError> {
-        let token_hash = token_hash.to_owned();
-        self.writer.run(move |db| Box::pin(access::issue(db, token_hash, kind, grant))).await
-    }
-
-    async fn access_grant(
-        &self,
-        token_hash: &str,
-        kind: GrantKind,
-    ) -> Result<Option<AccessGrant>, StoreError> {
-        access::find(&mut *self.readers.acquire().await?, token_hash, kind).await
-    }
-
-    async fn redeem_ticket(
-        &self,
-        ticket_hash: &str,
-        cookie_hash: &str,
-        expires_at: DateTime<Utc>,
-    ) -> Result<Option<AccessGrant>, StoreError> {
-        let (ticket, cookie) = (ticket_hash.to_owned(), cookie_hash.to_owned());
-        self.writer.run(move |db| Box::pin(access::redeem(db, ticket, cookie, expires_at))).await
-    }
-
-    async fn extend_access(&self, cookie_hash: &str, expires_at: DateTime<Utc>) -> Result<(), StoreError> {
-        let cookie_hash = cookie_hash.to_owned();
-        self.writer.run(move |db| Box::pin(access::extend(db, cookie_hash, expires_at))).await
-    }
-
-    async fn sweep(&self) -> Result<(), StoreError> {
-        self.writer.run(|db| Box::pin(access::sweep(db))).await?;
-        self.writer.run(|db| Box::pin(tokens::sweep(db))).await
-    }
-
-    async fn close(&self) {
-        self.writer.close().await;
-        self.readers.close().await;
+/// What an error means, if it is not the fault of a statement.
+pub(super) fn outage(error: &(dyn DatabaseError + 'static)) -> Option<Outage> {
+    error.try_downcast_ref::<SqliteError>()?;
+    let code: i32 = error.code()?.parse().ok()?;
+    // The primary code is in the lowest byte.
+    match code & 0xff {
+        5 | 6 => Some(Outage::Busy),
+        8 => Some(Outage::ReadOnly),
+        10 | 14 => Some(Outage::Unreachable),
+        13 => Some(Outage::Full),
+        _ => None,
     }
 }

@@ -1,447 +1,19 @@
-//! The store on a real file.
+//! What only SQLite does.
 
-use tempfile::TempDir;
+use std::time::Duration;
 
-use super::*;
-use crate::domain::{
-    ConditionStatus, OperationKind, Wish, WishedState, condition_type, now, sha256_hex, test_session,
+use sqlx::ConnectOptions as _;
+
+use super::sql::tests::{claim, new_session, open, register, running, stored, write_user};
+use super::sql::{events, sessions};
+use crate::domain::{EventCursor, Phase, Wish, WishedState, now, test_session};
+use crate::store::{
+    EventQuery, EventScope, Outage, Position, Recorded, SessionFilter, Store as _, StoreError,
 };
-
-struct Anywhere;
-
-impl Placer for Anywhere {
-    fn place(&self, controllers: &[Controller]) -> PlacementDecision {
-        match controllers.iter().find(|controller| controller.sessions < 2) {
-            Some(one) => PlacementDecision::On(one.id.clone(), one.controller_type.clone()),
-            None if controllers.is_empty() => PlacementDecision::Nobody("empty".into()),
-            None => PlacementDecision::Later("full".into()),
-        }
-    }
-}
-
-async fn open() -> (TempDir, SqliteStore) {
-    let folder = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(&folder.path().join("test.db")).await.unwrap();
-    (folder, store)
-}
-
-async fn register(store: &SqliteStore, name: &str) -> ControllerId {
-    let registration = Registration {
-        controller_type: "docker".into(),
-        name: name.into(),
-        endpoint: String::new(),
-        labels: Default::default(),
-    };
-    store.register_controller(registration).await.unwrap()
-}
-
-fn new_session() -> NewSession {
-    let mut session = test_session(Wish::State(WishedState::Running), false, Phase::Pending);
-    session.spec_hash = "h".into();
-    NewSession { session, placer: Arc::new(Anywhere), idempotency: None, render: |_| "answer".into() }
-}
-
-fn key(caller: &str, body: &str) -> IdempotencyKey {
-    IdempotencyKey {
-        caller: caller.into(),
-        key: "k".into(),
-        body_hash: sha256_hex(body),
-        keep: Duration::from_secs(60),
-    }
-}
-
-async fn stored(store: &SqliteStore, new: NewSession) -> SessionRecord {
-    match store.create_session(new).await.unwrap() {
-        Created::Stored(record) => *record,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn claim(owner: &str, controller: &ControllerId, lease: Duration) -> ClaimRequest {
-    ClaimRequest {
-        owner: owner.into(),
-        lease,
-        in_flight: Default::default(),
-        queues: vec![(Some(controller.clone()), 10)],
-        operation_limit: Duration::from_secs(600),
-        now: now(),
-    }
-}
-
-fn running(claimed: &Claimed) -> StepRecord {
-    let mut operation = claimed.operation.clone();
-    operation.next_attempt_at = None;
-    StepRecord {
-        phase: Some(Phase::Running),
-        node_id: Some("node".into()),
-        conditions: vec![],
-        reported: None,
-        wish_answered: true,
-        served: claimed.session.generation,
-        gone: false,
-        operation,
-        keep_tombstone: Duration::from_secs(60),
-    }
-}
-
-#[tokio::test]
-async fn what_was_stored_comes_back() {
-    let (folder, store) = open().await;
-    let controller = register(&store, "a").await;
-    let record = stored(&store, new_session()).await;
-    let read = store.session(&record.session.id).await.unwrap().unwrap();
-    assert_eq!((&read.session, &read.operation), (&record.session, &record.operation));
-    store.close().await;
-
-    let store = SqliteStore::open(&folder.path().join("test.db")).await.unwrap();
-    let again = store.session(&record.session.id).await.unwrap().unwrap();
-    assert_eq!(again.session, record.session);
-    assert_eq!(register(&store, "a").await, controller, "the same controller keeps its id");
-    assert_eq!(store.controllers().await.unwrap()[0].sessions, 1);
-}
-
-#[tokio::test]
-async fn a_newer_schema_is_refused() {
-    let (folder, store) = open().await;
-    store
-        .writer
-        .run(|db| {
-            Box::pin(async move {
-                sqlx::query(
-                    "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-                     VALUES (9999, 'future', TRUE, x'00', 0)",
-                )
-                .execute(db)
-                .await?;
-                Ok(())
-            })
-        })
-        .await
-        .unwrap();
-    store.close().await;
-    let refused = SqliteStore::open(&folder.path().join("test.db")).await;
-    assert!(matches!(refused, Err(StoreError::NewerSchema { found: 9999, .. })));
-}
-
-async fn write_user(store: &SqliteStore, id: String, fail: bool) -> Result<(), StoreError> {
-    store
-        .writer
-        .run(move |db| {
-            Box::pin(async move {
-                sqlx::query(
-                    "INSERT INTO users (id, username, created_at, updated_at) VALUES ($1, $1, '', '')",
-                )
-                .bind(id)
-                .execute(db)
-                .await?;
-                if fail { Err(StoreError::Closed) } else { Ok(()) }
-            })
-        })
-        .await
-}
-
-#[tokio::test]
-async fn a_failing_job_takes_nothing_with_it() {
-    let (_folder, store) = open().await;
-    // Handed in together, so that they share transactions.
-    let jobs = (0..100).map(|n| write_user(&store, format!("u{n}"), n % 3 == 0));
-    let results = futures::future::join_all(jobs).await;
-    assert!(results.iter().enumerate().all(|(n, result)| result.is_err() == (n % 3 == 0)));
-    let ids: Vec<String> =
-        sqlx::query_scalar("SELECT id FROM users").fetch_all(&store.readers).await.unwrap();
-    assert_eq!(ids.len(), 66);
-    assert!(!ids.contains(&"u3".to_owned()) && ids.contains(&"u4".to_owned()));
-}
-
-#[tokio::test]
-async fn a_panicking_job_does_not_end_the_writer() {
-    let (_folder, store) = open().await;
-    let result: Result<(), _> = store.writer.run(|_| Box::pin(async { panic!("on purpose") })).await;
-    assert!(matches!(result, Err(StoreError::NotCommitted(_))));
-    write_user(&store, "after".into(), false).await.unwrap();
-}
-
-#[tokio::test]
-async fn nothing_is_written_after_close() {
-    let (_folder, store) = open().await;
-    store.close().await;
-    assert!(write_user(&store, "late".into(), false).await.is_err());
-}
-
-#[tokio::test]
-async fn a_key_gives_the_same_answer() {
-    let (_folder, store) = open().await;
-    register(&store, "a").await;
-    let with = |key| NewSession { idempotency: Some(key), ..new_session() };
-    let first = stored(&store, with(key("me", "body"))).await;
-    let again = store.create_session(with(key("me", "body"))).await.unwrap();
-    assert!(matches!(again, Created::Replayed { session_id, response }
-        if session_id == first.session.id && response == "answer"));
-    let other_body = store.create_session(with(key("me", "other"))).await.unwrap();
-    assert!(matches!(other_body, Created::KeyMismatch));
-    let other_caller = stored(&store, with(key("you", "other"))).await;
-    assert_ne!(other_caller.session.id, first.session.id);
-
-    let gone = IdempotencyKey { keep: Duration::ZERO, caller: "late".into(), ..key("", "body") };
-    let one = stored(&store, with(gone.clone())).await;
-    let two = stored(&store, with(gone)).await;
-    assert_ne!(one.session.id, two.session.id, "an expired key binds nothing");
-}
-
-#[tokio::test]
-async fn a_refused_session_leaves_nothing() {
-    let (_folder, store) = open().await;
-    let new = NewSession { idempotency: Some(key("me", "body")), ..new_session() };
-    assert!(matches!(store.create_session(new).await.unwrap(), Created::Refused(_)));
-    register(&store, "a").await;
-    let new = NewSession { idempotency: Some(key("me", "body")), ..new_session() };
-    stored(&store, new).await;
-    assert_eq!(store.sessions(&SessionFilter::default(), None, 10).await.unwrap().len(), 1);
-}
-
-#[tokio::test]
-async fn placement_counts_inside_the_transaction() {
-    let (_folder, store) = open().await;
-    register(&store, "a").await;
-    register(&store, "b").await;
-    let created = futures::future::join_all((0..7).map(|_| stored(&store, new_session()))).await;
-    let placed = created.iter().filter(|record| record.session.placed.is_some()).count();
-    assert_eq!(placed, 4, "two each, however many come at once");
-    let counts: Vec<_> = store.controllers().await.unwrap().iter().map(|one| one.sessions).collect();
-    assert_eq!(counts, [2, 2]);
-    let waiting = created.iter().find(|record| record.session.placed.is_none()).unwrap();
-    let scheduled = waiting.session.conditions.get(condition_type::SCHEDULED).unwrap();
-    assert_eq!(scheduled.reason, "Unschedulable");
-}
-
-#[tokio::test]
-async fn a_claim_is_exclusive_and_its_epoch_fences() {
-    let (_folder, store) = open().await;
-    let controller = register(&store, "a").await;
-    stored(&store, new_session()).await;
-    let mut first = store.claim_due(claim("one", &controller, Duration::ZERO)).await.unwrap();
-    let first = first.pop().unwrap();
-    assert_eq!(first.step, Step::Call(OperationKind::Create));
-
-    // The lease has run out already, so another may take over …
-    let second = store.claim_due(claim("two", &controller, Duration::from_secs(60))).await.unwrap();
-    let second = second.into_iter().next().unwrap();
-    assert!(second.lease.epoch > first.lease.epoch);
-    assert_eq!(second.operation.id, first.operation.id, "a retry of the same operation");
-    // … and while theirs holds, nobody else does.
-    assert!(store.claim_due(claim("three", &controller, Duration::ZERO)).await.unwrap().is_empty());
-
-    assert_eq!(store.record_step(&first.lease, running(&first)).await.unwrap(), Recorded::Stale);
-    let unchanged = store.session(&first.session.id).await.unwrap().unwrap();
-    assert_eq!(unchanged.session.phase, Phase::Pending);
-    assert_eq!(store.record_step(&second.lease, running(&second)).await.unwrap(), Recorded::Stored);
-    let settled = store.session(&first.session.id).await.unwrap().unwrap();
-    assert_eq!((settled.session.phase, settled.operation.is_settled()), (Phase::Running, true));
-}
-
-#[tokio::test]
-async fn work_that_outlives_its_claim_is_not_given_away() {
-    let (_folder, store) = open().await;
-    let controller = register(&store, "a").await;
-    let id = stored(&store, new_session()).await.session.id;
-    let working = store.claim_due(claim("me", &controller, Duration::ZERO)).await.unwrap();
-    let again = claim("me", &controller, Duration::from_secs(60));
-    let request = ClaimRequest { in_flight: [id.clone()].into(), ..again.clone() };
-    assert!(store.claim_due(request).await.unwrap().is_empty());
-    let due = store.next_due(&[Some(controller.clone())]).await.unwrap().unwrap();
-    assert!(due > now() + chrono::Duration::seconds(30), "nothing to be done until then");
-    assert_eq!(store.record_step(&working[0].lease, running(&working[0])).await.unwrap(), Recorded::Stored);
-
-    // What was recorded may be claimed again, though its task has not ended.
-    store.request_deletion(&id, false).await.unwrap();
-    let request = ClaimRequest { in_flight: [id].into(), now: now(), ..again };
-    assert_eq!(store.claim_due(request).await.unwrap().len(), 1);
-}
-
-#[tokio::test]
-async fn an_unreadable_row_is_not_due_all_the_time() {
-    let (_folder, store) = open().await;
-    let controller = register(&store, "a").await;
-    stored(&store, new_session()).await;
-    store.claim_due(claim("old", &controller, Duration::ZERO)).await.unwrap();
-    tamper(&store, "UPDATE sessions SET phase = 'Melting'").await;
-    assert!(store.claim_due(claim("new", &controller, Duration::ZERO)).await.unwrap().is_empty());
-    let due = store.next_due(&[Some(controller)]).await.unwrap().unwrap();
-    assert!(due > now() + chrono::Duration::seconds(30));
-}
-
-#[tokio::test]
-async fn a_step_never_overwrites_a_newer_wish() {
-    let (_folder, store) = open().await;
-    let controller = register(&store, "a").await;
-    let id = stored(&store, new_session()).await.session.id;
-    let creating = store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap();
-    let creating = &creating[0];
-    assert!(matches!(store.request_deletion(&id, false).await.unwrap(), Deletion::Wished(_)));
-    let again = claim("me", &controller, Duration::from_secs(60));
-    assert!(store.claim_due(again.clone()).await.unwrap().is_empty(), "the creation is still under way");
-
-    store.record_step(&creating.lease, running(creating)).await.unwrap();
-    let record = store.session(&id).await.unwrap().unwrap();
-    assert_eq!(record.session.phase, Phase::Running);
-    assert!(record.session.is_deleting() && !record.operation.is_settled());
-
-    let deleting = store.claim_due(ClaimRequest { now: now(), ..again }).await.unwrap();
-    let deleting = &deleting[0];
-    assert_eq!(deleting.step, Step::Call(OperationKind::Delete));
-    assert_ne!(deleting.operation.id, creating.operation.id);
-
-    // Someone asks for the home to go too, while the deletion without it is under way.
-    store.request_deletion(&id, true).await.unwrap();
-    let gone = StepRecord { gone: true, ..running(deleting) };
-    assert_eq!(store.record_step(&deleting.lease, gone).await.unwrap(), Recorded::Stored);
-    let purging = store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap();
-    let purging = &purging[0];
-    assert_eq!(purging.session.wish, Wish::Gone { purge_home: true });
-    let gone = StepRecord { gone: true, ..running(purging) };
-    assert_eq!(store.record_step(&purging.lease, gone).await.unwrap(), Recorded::Removed);
-    assert!(store.session(&id).await.unwrap().is_none());
-    assert_eq!(store.controllers().await.unwrap()[0].sessions, 0);
-    let buried: String =
-        sqlx::query_scalar("SELECT session_id FROM tombstones").fetch_one(&store.readers).await.unwrap();
-    assert_eq!(buried, id.to_string());
-}
-
-#[tokio::test]
-async fn claims_of_an_earlier_process_are_void() {
-    let (folder, store) = open().await;
-    let controller = register(&store, "a").await;
-    stored(&store, new_session()).await;
-    let before = store.claim_due(claim("old", &controller, Duration::from_secs(3600))).await.unwrap();
-    store.close().await;
-    let store = SqliteStore::open(&folder.path().join("test.db")).await.unwrap();
-    let after = store.claim_due(claim("new", &controller, Duration::from_secs(60))).await.unwrap();
-    assert_eq!(after.len(), 1);
-    assert!(after[0].lease.epoch > before[0].lease.epoch, "epochs never start over");
-    let late = store.record_step(&before[0].lease, running(&before[0])).await.unwrap();
-    assert_eq!(late, Recorded::Stale);
-}
-
-#[tokio::test]
-async fn an_observation_that_was_overtaken_is_void() {
-    let (_folder, store) = open().await;
-    let controller = register(&store, "a").await;
-    let id = stored(&store, new_session()).await.session.id;
-    let claimed = store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap();
-    store.record_step(&claimed[0].lease, running(&claimed[0])).await.unwrap();
-    let seen = store.session(&id).await.unwrap().unwrap();
-    let change = ObservedChange {
-        session_id: id.clone(),
-        operation_seen: seen.operation.updated_at,
-        session_seen: seen.session.updated_at,
-        phase: Phase::Pending,
-        node_id: None,
-        conditions: seen.session.conditions.clone(),
-        repair: Some(seen.operation.clone()),
-    };
-    let later = now() + chrono::Duration::seconds(1);
-    assert_eq!(store.settled_sessions(&controller, later).await.unwrap().len(), 1);
-    let earlier = seen.operation.updated_at;
-    assert!(store.settled_sessions(&controller, earlier).await.unwrap().is_empty());
-
-    // Something else was noted at the session meanwhile: it must not be written over.
-    let unhealthy = Condition {
-        kind: condition_type::CONTROLLER_REACHABLE.into(),
-        status: ConditionStatus::False,
-        reason: "ControllerOffline".into(),
-        message: String::new(),
-        since: now(),
-    };
-    assert_eq!(store.set_controller_condition(&controller, unhealthy).await.unwrap().len(), 1);
-    assert!(store.record_observed(vec![change.clone()]).await.unwrap().is_empty());
-    let noted = store.session(&id).await.unwrap().unwrap().session;
-    assert!(noted.conditions.get(condition_type::CONTROLLER_REACHABLE).is_some());
-
-    let change = ObservedChange { session_seen: noted.updated_at, ..change };
-    store.request_deletion(&id, false).await.unwrap();
-    assert!(store.record_observed(vec![change]).await.unwrap().is_empty());
-    assert_eq!(store.session(&id).await.unwrap().unwrap().session.phase, Phase::Running);
-}
-
-#[tokio::test]
-async fn pages_do_not_skip_or_repeat() {
-    let (_folder, store) = open().await;
-    register(&store, "a").await;
-    let mut made = Vec::new();
-    for _ in 0..7 {
-        made.push(stored(&store, new_session()).await.session.id);
-    }
-    made.reverse();
-    let (mut seen, mut after) = (Vec::new(), None);
-    loop {
-        let page = store.sessions(&SessionFilter::default(), after.as_ref(), 3).await.unwrap();
-        let Some(last) = page.last() else { break };
-        after = Some(Position { created_at: last.session.created_at, id: last.session.id.to_string() });
-        seen.extend(page.into_iter().map(|record| record.session.id));
-    }
-    assert_eq!(seen, made);
-    let none = SessionFilter { user_id: Some("nobody".into()), ..SessionFilter::default() };
-    assert!(store.sessions(&none, None, 10).await.unwrap().is_empty());
-}
-
-/// Changes the tables as no part of the store would.
-async fn tamper(store: &SqliteStore, sql: &'static str) {
-    let done = store.writer.run(move |db| {
-        Box::pin(async move {
-            sqlx::query(sql).execute(db).await?;
-            Ok(())
-        })
-    });
-    done.await.unwrap();
-}
-
-#[tokio::test]
-async fn an_unreadable_row_takes_no_other_with_it() {
-    let (_folder, store) = open().await;
-    let controller = register(&store, "a").await;
-    let mut ids = Vec::new();
-    for _ in 0..2 {
-        ids.push(stored(&store, new_session()).await.session.id);
-    }
-    for claimed in store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap() {
-        store.record_step(&claimed.lease, running(&claimed)).await.unwrap();
-    }
-    tamper(
-        &store,
-        "UPDATE sessions SET phase = 'Melting' WHERE created_at = (SELECT max(created_at) FROM sessions)",
-    )
-    .await;
-    let broken = &ids[1];
-    assert!(store.session(broken).await.unwrap_err().is_unreadable_row());
-
-    // The page is full although the first row of it cannot be read.
-    let page = store.sessions(&SessionFilter::default(), None, 1).await.unwrap();
-    assert_eq!(page.iter().map(|record| &record.session.id).collect::<Vec<_>>(), [&ids[0]]);
-    let later = now() + chrono::Duration::seconds(1);
-    assert_eq!(store.settled_sessions(&controller, later).await.unwrap().len(), 1);
-    let offline = Condition {
-        kind: condition_type::CONTROLLER_REACHABLE.into(),
-        status: ConditionStatus::False,
-        reason: "ControllerOffline".into(),
-        message: String::new(),
-        since: now(),
-    };
-    assert_eq!(store.set_controller_condition(&controller, offline).await.unwrap(), [ids[0].clone()]);
-
-    assert_eq!(store.session_owner(broken).await.unwrap().as_deref(), Some("u"));
-    assert!(matches!(store.request_deletion(broken, true).await.unwrap(), Deletion::WishedUnreadable));
-    let wished: (bool, bool, i64) =
-        sqlx::query_as("SELECT deleting, purge_home, generation FROM sessions WHERE id = $1")
-            .bind(broken.as_str())
-            .fetch_one(&store.readers)
-            .await
-            .unwrap();
-    assert_eq!(wished, (true, true, 2));
-}
 
 #[tokio::test]
 async fn lists_use_the_indices() {
-    let (_folder, store) = open().await;
+    let Some((_fixture, store)) = open().await else { return };
     let after = Position { created_at: now(), id: "x".into() };
     let all = SessionFilter::default();
     for (filter, index) in [
@@ -460,7 +32,7 @@ async fn lists_use_the_indices() {
 
 #[tokio::test]
 async fn pages_of_events_use_indexes() {
-    let (_folder, store) = open().await;
+    let Some((_fixture, store)) = open().await else { return };
     let all = EventScope::default();
     let id = test_session(Wish::State(WishedState::Running), false, Phase::Pending).id;
     for (scope, index) in [
@@ -480,18 +52,90 @@ async fn pages_of_events_use_indexes() {
 }
 
 #[tokio::test]
-async fn what_is_not_committed_is_not_told() {
-    let (_folder, store) = open().await;
-    let mut news = store.latest_event();
-    let refused = store.create_session(new_session()).await.unwrap();
-    assert!(matches!(refused, Created::Refused(_)));
-    assert!(!news.has_changed().unwrap());
-    register(&store, "one").await;
-    let session = stored(&store, new_session()).await.session;
-    assert!(news.has_changed().unwrap(), "told before the caller hears of success");
-    let query = EventQuery { scope: EventScope::default(), after: EventCursor::START, limit: 100 };
-    let page = store.events(&query).await.unwrap();
-    assert_eq!((page.upto, page.lost), (*news.borrow_and_update(), false));
-    assert!(page.events.iter().all(|event| event.session_id.as_deref() == Some(session.id.as_str())));
-    assert_eq!(store.event_owner(&session.id).await.unwrap().as_deref(), Some("u"));
+async fn claims_of_an_earlier_process_are_void() {
+    let Some((fixture, store)) = open().await else { return };
+    let controller = register(&store, "a").await;
+    stored(&store, new_session()).await;
+    let before = store.claim_due(claim("old", &controller, Duration::from_secs(3600))).await.unwrap();
+    store.close().await;
+    let store = fixture.open().await.unwrap();
+    let after = store.claim_due(claim("new", &controller, Duration::from_secs(60))).await.unwrap();
+    assert_eq!(after.len(), 1);
+    assert!(after[0].lease.epoch > before[0].lease.epoch, "epochs never start over");
+    let late = store.record_step(&before[0].lease, running(&before[0])).await.unwrap();
+    assert_eq!(late, Recorded::Stale);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_outage_and_passes() {
+    let Some((_fixture, store)) = open().await else { return };
+    write_user(&store, "before".into(), false).await.unwrap();
+    let limit = |pages: &'static str| {
+        store.writer.run(move |db| {
+            Box::pin(async move {
+                sqlx::query(pages).execute(db).await?;
+                Ok(())
+            })
+        })
+    };
+    // SQLite takes it for a full disk; it never goes below what there is.
+    limit("PRAGMA max_page_count = 1").await.unwrap();
+    let mut refused = None;
+    for n in 0..10_000 {
+        if let Err(error) = write_user(&store, format!("u{n}"), false).await {
+            refused = Some((n, error));
+            break;
+        }
+    }
+    let (n, error) = refused.unwrap();
+    assert!(matches!(error, StoreError::Unavailable { outage: Outage::Full, .. }), "{error:?}");
+    assert!(store.user(&format!("u{n}")).await.unwrap().is_none());
+    limit("PRAGMA max_page_count = 1000000").await.unwrap();
+    write_user(&store, format!("u{n}"), false).await.unwrap();
+    assert!(store.user("before").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_database_that_somebody_else_has_locked_is_an_outage_and_passes() {
+    let Some((fixture, store)) = open().await else { return };
+    let mut holder = super::options(&fixture.path()).connect().await.unwrap();
+    sqlx::query("BEGIN EXCLUSIVE").execute(&mut holder).await.unwrap();
+    let error = write_user(&store, "u".into(), false).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable { outage: Outage::Busy, .. }), "{error:?}");
+    sqlx::query("ROLLBACK").execute(&mut holder).await.unwrap();
+    write_user(&store, "u".into(), false).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_schema_is_as_it_is_kept() {
+    let Some((fixture, _store)) = open().await else { return };
+    let mut db = super::options(&fixture.path()).connect().await.unwrap();
+    let columns: Vec<(String, String, String, bool, Option<String>)> = sqlx::query_as(
+        "SELECT t.name, c.name, c.type, c.\"notnull\", c.dflt_value FROM sqlite_master t \
+         JOIN pragma_table_info(t.name) c WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite%' \
+         AND t.name <> '_sqlx_migrations'",
+    )
+    .fetch_all(&mut db)
+    .await
+    .unwrap();
+    let mut lines: Vec<String> = columns
+        .into_iter()
+        .map(|(table, column, kind, not_null, default)| {
+            let not_null = if not_null { " not null" } else { "" };
+            let default = default.map(|value| format!(" default {value}")).unwrap_or_default();
+            format!("{table}.{column} {kind}{not_null}{default}\n")
+        })
+        .collect();
+    let indexes: Vec<(String, String)> =
+        sqlx::query_as("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+            .fetch_all(&mut db)
+            .await
+            .unwrap();
+    lines.extend(
+        indexes.into_iter().map(|(name, sql)| format!("index {name} {}\n", sql.replace("CREATE ", ""))),
+    );
+    lines.sort();
+    let schema = lines.concat();
+    crate::store::schema::compare("sqlite", &schema);
+    crate::store::schema::has_what_was_designed(&schema);
 }

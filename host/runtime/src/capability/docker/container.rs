@@ -78,33 +78,44 @@ impl DockerEndpoint {
             ..Default::default()
         };
         let found = self.client().await?.list_containers(Some(options)).await.map_err(translate)?;
-        // A container that was made from an image of a session's inherits its labels, and is nobody's session.
-        Ok(found
-            .into_iter()
-            .map(convert::listed)
-            .filter(|container| policy::check_name(&container.name).is_ok())
-            .collect())
+        self.under_their_names(found).await
     }
 
-    /// The container under this name, if it is ours. A foreign one is a conflict: its name is taken, and nothing of
-    /// it is told.
+    /// The container that was made under this name, if it is ours. A foreign one is a conflict: its name is taken, and
+    /// nothing of it is told.
     pub(super) async fn own_container(&self, name: &str) -> Result<Container, Error> {
-        self.inspect_own(name).await.map(convert::inspected)
+        let found = self.inspect_own(name).await?;
+        Ok(Container { name: name.to_owned(), ..convert::inspected(found) })
     }
 
     /// The same in the engine's own words.
     pub(super) async fn inspect_own(&self, name: &str) -> Result<ContainerInspectResponse, Error> {
         policy::check_name(name)?;
-        let found = self.client().await?.inspect_container(name, None).await.map_err(translate)?;
-        let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
-        if !policy::is_ours(labels, &self.controller) {
-            return Err(error(
-                ErrorKind::Conflict,
-                format!("the container `{name}` does not belong to this controller"),
-            ));
-        }
-        Ok(found)
+        let absence = match self.client().await?.inspect_container(name, None).await.map_err(translate) {
+            Ok(found) if is_meant(&found, name, &self.controller) => return Ok(found),
+            Ok(found) => in_the_way(&found, name, &self.controller),
+            Err(failure) if failure.kind == ErrorKind::NotFound => failure,
+            Err(failure) => return Err(failure),
+        };
+        self.renamed(name).await?.ok_or(absence)
     }
+}
+
+/// What stands under a name and is not meant by it.
+fn in_the_way(found: &ContainerInspectResponse, name: &str, controller: &str) -> Error {
+    let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
+    let message = if policy::is_ours(labels, controller) {
+        format!("another container of this controller bears the name `{name}`: somebody renamed it")
+    } else {
+        format!("the container `{name}` does not belong to this controller")
+    };
+    error(ErrorKind::Conflict, message)
+}
+
+/// Whether a container is ours, and was made under this name.
+fn is_meant(found: &ContainerInspectResponse, name: &str, controller: &str) -> bool {
+    let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
+    policy::is_ours(labels, controller) && policy::given_name(labels).is_none_or(|given| given == name)
 }
 
 fn create_body(
@@ -178,7 +189,7 @@ fn create_body(
         image: Some(policy::normal_reference(&spec.image)?),
         cmd: spec.command,
         env: Some(spec.env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()),
-        labels: Some(policy::marked(spec.labels, controller)?),
+        labels: Some(policy::marked_container(spec.labels, controller, &spec.name)?),
         exposed_ports: Some(exposed_ports),
         user: spec.user,
         stop_timeout: spec.stop_timeout_s.map(i64::from),
@@ -254,7 +265,9 @@ mod tests {
         let body = create_body(spec(), "ctrl-a", false).unwrap();
         assert_eq!(body.image.as_deref(), Some("busybox:latest"));
         assert_eq!(body.env.as_deref(), Some(["A=b=c".to_owned()].as_slice()));
-        assert_eq!(body.labels.unwrap()[policy::CONTROLLER_LABEL], "ctrl-a");
+        let labels = body.labels.unwrap();
+        assert_eq!(labels[policy::CONTROLLER_LABEL], "ctrl-a");
+        assert_eq!(labels[policy::NAME_LABEL], "ss-a");
         let host = body.host_config.unwrap();
         assert_eq!(host.memory, host.memory_swap);
         assert_eq!(host.tmpfs.unwrap()["/tmp"], "rw,nosuid,nodev,mode=1777,exec,size=4096");

@@ -14,6 +14,7 @@ use super::events::Events;
 use super::failure::translate;
 use super::pull::Pulls;
 use super::{labels, policy};
+use crate::capability::deadline::{TimeIsOver, until};
 
 /// Longest wait for an answer's head. Stopping a container answers after its grace period; the call's own time limit
 /// is the shorter one in all other cases.
@@ -148,8 +149,8 @@ fn parse_target(target: &str) -> Result<Target, String> {
 
 impl crate::call::CallState {
     /// Reads the login for an image's registry. A plugin that names an image elsewhere does not get it sent there.
-    pub(super) fn registry_login(
-        &self,
+    pub(super) async fn registry_login(
+        &mut self,
         name: &str,
         reference: &str,
     ) -> Result<bollard::auth::DockerCredentials, Error> {
@@ -171,7 +172,9 @@ impl crate::call::CallState {
         let broken = |reason: String| {
             error(ErrorKind::FailedPrecondition, format!("the secret `{name}` cannot be used: {reason}"))
         };
-        let text = source.read().map_err(broken)?;
+        let read = until(self.answer_by, source.read()).await;
+        let read = read.unwrap_or_else(|TimeIsOver| Err("reading it takes too long".to_owned()));
+        let text = read.map_err(broken)?;
         let logins = match serde_json::from_str(&text) {
             Ok(Logins::One(login)) => vec![login],
             Ok(Logins::Many(logins)) => logins,

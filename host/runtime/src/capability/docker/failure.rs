@@ -3,6 +3,8 @@
 use bollard::errors::Error as DockerError;
 use streamspace_bindings::types::{Error, ErrorKind};
 
+use crate::capability::text::chain;
+
 /// What the engine says of a container that it is removing.
 const REMOVAL: &[&str] = &["already in progress", "marked for removal"];
 
@@ -45,20 +47,6 @@ fn kind_of_status(status: u16, message: &str) -> ErrorKind {
         _ if message.contains("could not select device driver") => ErrorKind::FailedPrecondition,
         _ => ErrorKind::Internal,
     }
-}
-
-/// An error with its causes: the outermost alone says only "error in the hyper legacy client".
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::endpoint::DockerEndpoint;
 use super::error;
 use super::failure::translate;
+use crate::capability::text::beginning;
 
 /// Lines of a page at most.
 const MAX_LINES: usize = 1000;
@@ -115,7 +116,7 @@ fn parse_cursor(text: &str, container: &str) -> Result<Option<Position>, Error> 
     let Some((of, position)) = parse() else {
         return Err(Error {
             field: Some("cursor".to_owned()),
-            ..error(ErrorKind::Invalid, format!("`{}` is no cursor of a log", super::beginning(text)))
+            ..error(ErrorKind::Invalid, format!("`{}` is no cursor of a log", beginning(text)))
         });
     };
     Ok((of == mark(container)).then_some(position))

@@ -9,11 +9,11 @@ mod labels;
 mod logs;
 mod policy;
 mod pull;
+mod renamed;
 mod storage;
 mod usage;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use streamspace_bindings::imports::docker::{
     Container, ContainerSpec, ContainerUsage, EngineInfo, EventPage, Host, Image, LogPage, LogQuery,
@@ -22,42 +22,24 @@ use streamspace_bindings::imports::docker::{
 use streamspace_bindings::types::{Error, ErrorKind};
 
 pub(crate) use self::endpoint::DockerEndpoint;
+use super::audit::{Audit, Effect};
 use super::deadline::{TimeIsOver, until};
 use super::error;
 use crate::call::CallState;
 
 type Labels = Vec<(String, String)>;
 
-/// Notes a call that was given up half-way: the one case in which nobody knows what it did.
-struct Unfinished<'a> {
-    operation: &'static str,
-    object: &'a str,
-    armed: bool,
-}
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        if self.armed {
-            let (operation, object) = (self.operation, self.object);
-            // Whoever waits for lines or events may leave at any time.
-            if matches!(operation, "docker.container-logs" | "docker.events") {
-                tracing::debug!(operation, object, "host call given up");
-            } else {
-                tracing::warn!(operation, object, "host call given up; its effect is unknown");
-            }
-        }
-    }
-}
-
-/// Enough of a name to know it again; a plugin may call an object anything, at any length.
-fn beginning(name: &str) -> &str {
-    const ENOUGH: usize = 256;
-    let mut end = name.len().min(ENOUGH);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    &name[..end]
-}
+/// What changes something in the engine. A pull is the host's own, and goes on by itself.
+const CHANGES: &[&str] = &[
+    "docker.volume-ensure",
+    "docker.volume-remove",
+    "docker.network-ensure",
+    "docker.container-create",
+    "docker.container-start",
+    "docker.container-stop",
+    "docker.container-remove",
+    "docker.container-unpause",
+];
 
 impl CallState {
     /// The one way from a plugin to an engine: looks up the grant, runs the call, notes what became of it.
@@ -68,39 +50,27 @@ impl CallState {
         object: &str,
         call: impl AsyncFnOnce(Arc<DockerEndpoint>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let started = Instant::now();
-        let object = beginning(object);
-        let granted = self.context.docker.get(endpoint);
-        let mut unfinished = Unfinished { operation, object, armed: granted.is_some() };
-        let result = match granted {
-            // An engine that says nothing is not the plugin's fault, which has to be able to say so.
-            Some(granted) => match until(self.answer_by, call(Arc::clone(granted))).await {
-                Ok(result) => {
-                    unfinished.armed = false;
-                    result
+        let effect = if CHANGES.contains(&operation) { Effect::Changes } else { Effect::Looks };
+        let mut audit = Audit::begin(&self.context, operation, effect, endpoint, object);
+        let result = match self.context.docker.get(endpoint) {
+            Some(granted) => {
+                audit.sending();
+                // An engine that says nothing is not the plugin's fault, which has to be able to say so.
+                let result =
+                    until(self.answer_by, call(Arc::clone(granted))).await.unwrap_or_else(|TimeIsOver| {
+                        Err(error(ErrorKind::TimedOut, "the engine did not answer in time"))
+                    });
+                if let Err(Error { kind: ErrorKind::Unavailable, .. }) = &result {
+                    granted.forget();
                 }
-                Err(TimeIsOver) => Err(error(ErrorKind::TimedOut, "the engine did not answer in time")),
-            },
+                result
+            }
             None => Err(error(
                 ErrorKind::Denied,
                 format!("no docker endpoint `{endpoint}` is granted to this plugin"),
             )),
         };
-        if let (Some(engine), Err(Error { kind: ErrorKind::Unavailable, .. })) = (granted, &result) {
-            engine.forget();
-        }
-        streamspace_failpoint::hit(operation);
-        let (plugin, controller) = (self.context.plugin.as_str(), self.context.controller_id.as_str());
-        let elapsed_us = started.elapsed().as_micros() as u64;
-        match &result {
-            Ok(_) => {
-                tracing::debug!(plugin, controller, endpoint, operation, object, elapsed_us, "host call")
-            }
-            Err(failure) => tracing::debug!(
-                plugin, controller, endpoint, operation, object, elapsed_us,
-                error.kind = ?failure.kind, error.message = failure.message, "host call failed"
-            ),
-        }
+        audit.end(result.as_ref().map(|_| None));
         result
     }
 }
@@ -124,7 +94,10 @@ impl Host for CallState {
         reference: String,
         credential: Option<String>,
     ) -> Result<Pull, Error> {
-        let login = credential.map(|name| self.registry_login(&name, &reference)).transpose();
+        let login = match credential {
+            Some(name) => self.registry_login(&name, &reference).await.map(Some),
+            None => Ok(None),
+        };
         self.docker("docker.pull-start", &endpoint, &reference, async |engine| {
             engine.start_pull(&reference, login?).await
         })

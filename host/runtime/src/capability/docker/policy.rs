@@ -9,6 +9,9 @@ use super::{Labels, error, labels};
 /// The label that the host puts on everything it makes; its value is the controller's id.
 pub(super) const CONTROLLER_LABEL: &str = "streamspace.controller";
 
+/// The label that says under which name the host made a container. People rename containers; this stays.
+pub(super) const NAME_LABEL: &str = "streamspace.name";
+
 /// Start of every name a plugin may use.
 const NAME_PREFIX: &str = "ss-";
 
@@ -53,10 +56,15 @@ pub(super) fn normal_reference(reference: &str) -> Result<String, Error> {
     Ok(if explicit { reference.to_owned() } else { format!("{reference}:latest") })
 }
 
-/// The registry of an image, as references name it.
+/// The registry of an image, as references name it. A first part with capital letters can only be a host, since no
+/// repository has them.
 pub(super) fn registry(reference: &str) -> &str {
     match reference.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
+        Some((host, _))
+            if host.contains(['.', ':']) || host == "localhost" || host.contains(char::is_uppercase) =>
+        {
+            host
+        }
         _ => "docker.io",
     }
 }
@@ -71,6 +79,19 @@ pub(super) fn marked(given: Labels, controller: &str) -> Result<HashMap<String, 
     Ok(marked)
 }
 
+/// The same for a container, which remembers its name.
+pub(super) fn marked_container(
+    labels: Labels,
+    controller: &str,
+    name: &str,
+) -> Result<HashMap<String, String>, Error> {
+    let mut marked = marked(labels, controller)?;
+    if marked.insert(NAME_LABEL.to_owned(), name.to_owned()).is_some() {
+        return Err(error(ErrorKind::Denied, format!("the label `{NAME_LABEL}` is the host's to set")));
+    }
+    Ok(marked)
+}
+
 /// The mark alone.
 pub(super) fn mark(controller: &str) -> HashMap<String, String> {
     HashMap::from([(CONTROLLER_LABEL.to_owned(), controller.to_owned())])
@@ -79,6 +100,11 @@ pub(super) fn mark(controller: &str) -> HashMap<String, String> {
 /// Whether an object bears the mark of this controller.
 pub(super) fn is_ours(labels: Option<&HashMap<String, String>>, controller: &str) -> bool {
     labels.and_then(|labels| labels.get(CONTROLLER_LABEL)).is_some_and(|value| value == controller)
+}
+
+/// The name under which a container was made, if its labels tell.
+pub(super) fn given_name(labels: Option<&HashMap<String, String>>) -> Option<&str> {
+    labels?.get(NAME_LABEL).map(String::as_str)
 }
 
 /// Label filters for a listing: the mark always, then the plugin's (an empty value: any).
@@ -104,6 +130,20 @@ mod tests {
             assert_eq!(check_name(name).unwrap_err().kind, ErrorKind::Denied, "{name}");
         }
         assert!(check_name(&format!("ss-{}", "a".repeat(MAX_NAME))).is_err());
+    }
+
+    #[test]
+    fn a_login_goes_to_the_registry_that_the_engine_asks() {
+        for (reference, host) in [
+            ("busybox", "docker.io"),
+            ("library/busybox:1", "docker.io"),
+            ("ghcr.io/a/b", "ghcr.io"),
+            ("registry:5000/a", "registry:5000"),
+            ("localhost/a", "localhost"),
+            ("Registry/a", "Registry"),
+        ] {
+            assert_eq!(registry(reference), host, "{reference}");
+        }
     }
 
     #[test]
@@ -150,6 +190,8 @@ mod tests {
     fn the_mark_cannot_be_forged() {
         let labels = vec![(CONTROLLER_LABEL.to_owned(), "ctrl-other".to_owned())];
         assert_eq!(marked(labels, "ctrl-a").unwrap_err().kind, ErrorKind::Denied);
+        let labels = vec![(NAME_LABEL.to_owned(), "ss-other".to_owned())];
+        assert_eq!(marked_container(labels, "ctrl-a", "ss-a").unwrap_err().kind, ErrorKind::Denied);
         let labels = marked(vec![("a".into(), "b".into())], "ctrl-a").unwrap();
         assert!(is_ours(Some(&labels), "ctrl-a"));
         assert!(!is_ours(Some(&labels), "ctrl-b"));

@@ -19,6 +19,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tower_service::Service;
 
 use super::tls::TlsPolicy;
+use crate::capability::text::chain;
 
 /// Time for a connection: name, TCP, proxy and TLS. A server that needs longer is as good as away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -132,7 +133,7 @@ async fn connect_unlimited(target: &Target, http2: bool) -> Result<Stream, Conne
         return Err(ConnectError::NotLoopback { authority: authority() });
     }
     let Some(tls) = tls else { return Ok(Stream::plain(tcp)) };
-    let (connector, name) = tls.connector(http2).map_err(ConnectError::TlsFiles)?;
+    let (connector, name) = tls.connector(http2).await.map_err(ConnectError::TlsFiles)?;
     let stream = connector.connect(name, tcp).await;
     let stream = stream
         .map_err(|error| ConnectError::Tls { authority: authority(), reason: TlsPolicy::explain(&error) })?;
@@ -148,20 +149,6 @@ fn tcp_connector() -> HttpConnector {
     connector.set_nodelay(true);
     connector.set_keepalive(Some(KEEPALIVE));
     connector
-}
-
-/// An error and what caused it, in one line.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}

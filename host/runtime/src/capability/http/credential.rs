@@ -64,8 +64,8 @@ impl Credential {
     }
 
     /// Adds it. The error says what is wrong with the source, never what is in it.
-    pub(super) fn apply(&self, headers: &mut HeaderMap) -> Result<(), String> {
-        let secret = self.secret.read()?;
+    pub(super) async fn apply(&self, headers: &mut HeaderMap) -> Result<(), String> {
+        let secret = self.secret.read().await?;
         let value = match &self.form {
             Form::Around(before, after) => format!("{before}{secret}{after}"),
             Form::Basic(user) => format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{secret}"))),
@@ -120,8 +120,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn each_form_gives_its_header() {
+    #[tokio::test]
+    async fn each_form_gives_its_header() {
         let (_file, secret) = file("s3cret\n");
         let basic = BasicConfig { username: "u".into(), password: secret.clone() };
         for (config, name, value) in [
@@ -139,7 +139,7 @@ mod tests {
             ),
         ] {
             let mut headers = HeaderMap::new();
-            Credential::new(&config).unwrap().apply(&mut headers).unwrap();
+            Credential::new(&config).unwrap().apply(&mut headers).await.unwrap();
             assert_eq!(headers[name], value);
             assert!(!format!("{headers:?}").contains("s3cret"));
         }
@@ -167,11 +167,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_secret_with_a_line_break_is_refused_without_being_told() {
+    #[tokio::test]
+    async fn a_secret_with_a_line_break_is_refused_without_being_told() {
         let (_file, secret) = file("s3cret\r\nX-Evil: 1");
         let message =
-            Credential::new(&header(None, secret)).unwrap().apply(&mut HeaderMap::new()).unwrap_err();
+            Credential::new(&header(None, secret)).unwrap().apply(&mut HeaderMap::new()).await.unwrap_err();
         assert!(!message.contains("s3cret"), "{message}");
     }
 }

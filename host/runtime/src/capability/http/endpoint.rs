@@ -1,7 +1,7 @@
 //! One server that the operator granted.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{COOKIE, HOST, SET_COOKIE};
@@ -24,6 +24,7 @@ use super::open::{InController, OpenInController};
 use super::parking::Parking;
 use super::request::{self, Checked};
 use super::tls::TlsPolicy;
+use crate::capability::deadline::{TimeIsOver, until};
 use crate::http_config::{HttpConfig, TlsConfig};
 use crate::manifest::EndpointRequest;
 use crate::routes::{self, Route};
@@ -80,13 +81,13 @@ pub(super) struct Permitted {
 
 impl HttpEndpoint {
     /// Takes a server from the configuration; does not connect. The error names the key.
-    pub(crate) fn new(
+    pub(crate) async fn new(
         asked: &EndpointRequest,
         config: &HttpConfig,
         open: OpenInController,
     ) -> Result<Self, String> {
         let routes = |reason| format!("allow: {reason}");
-        let place = Place::of(config)?;
+        let place = Place::of(config).await?;
         let credential = config.credential.as_ref().map(Credential::new).transpose();
         let credential = credential.map_err(|reason| format!("credential.{reason}"))?;
         if config.cookies && credential.as_ref().is_some_and(|credential| *credential.header() == COOKIE) {
@@ -140,12 +141,14 @@ impl HttpEndpoint {
         Ok(Permitted { checked, on })
     }
 
-    /// Completes a request with what is the host's. `length` is the length of the body; none = chunks.
-    pub(super) fn complete(
+    /// Completes a request with what is the host's, until a point in time. `length` is the length of the body; none =
+    /// chunks.
+    pub(super) async fn complete(
         &self,
         permitted: Permitted,
         length: Option<u64>,
         body: Body,
+        by: Instant,
     ) -> Result<http::Request<Body>, Error> {
         let Permitted { checked: Checked { method, path, mut headers }, on } = permitted;
         match length {
@@ -155,7 +158,9 @@ impl HttpEndpoint {
             }
         }
         if let Some(credential) = &self.credential {
-            credential.apply(&mut headers).map_err(|reason| {
+            let applied = until(by, credential.apply(&mut headers)).await;
+            let applied = applied.unwrap_or_else(|TimeIsOver| Err("reading it takes too long".to_owned()));
+            applied.map_err(|reason| {
                 error(ErrorKind::FailedPrecondition, format!("the credential cannot be had: {reason}"))
             })?;
         }
@@ -241,7 +246,7 @@ struct Place {
 }
 
 impl Place {
-    fn of(config: &HttpConfig) -> Result<Self, String> {
+    async fn of(config: &HttpConfig) -> Result<Self, String> {
         let url = config.url.as_str();
         let only_https = |key: &str| Err(format!("{key}: only https:// has it"));
         if let Some(path) = url.strip_prefix("unix://") {
@@ -269,7 +274,7 @@ impl Place {
         }
         let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
         let tls = if secure {
-            let tls = TlsPolicy::new(&host, config.tls.as_ref().unwrap_or(&TlsConfig::default()));
+            let tls = TlsPolicy::new(&host, config.tls.as_ref().unwrap_or(&TlsConfig::default())).await;
             Some(Box::new(tls.map_err(|reason| format!("tls.{reason}"))?))
         } else if config.tls.is_some() {
             return only_https("tls");
@@ -342,7 +347,7 @@ mod tests {
     use crate::http_config::CredentialConfig;
     use crate::manifest::EndpointKind;
 
-    fn bind(config: HttpConfig) -> Result<HttpEndpoint, String> {
+    async fn bind(config: HttpConfig) -> Result<HttpEndpoint, String> {
         let asked = EndpointRequest {
             name: "api".into(),
             kind: EndpointKind::Http,
@@ -350,7 +355,7 @@ mod tests {
             default: None,
             allow: vec!["* /**".into()],
         };
-        HttpEndpoint::new(&asked, &config, OpenInController::default())
+        HttpEndpoint::new(&asked, &config, OpenInController::default()).await
     }
 
     #[tokio::test]
@@ -392,7 +397,7 @@ mod tests {
             (HttpConfig { proxy: Some("http://p:1".into()), ..HttpConfig::new("unix:///x") }, "proxy: "),
             (HttpConfig { allow: Some(vec!["everything".into()]), ..plain() }, "allow: "),
         ] {
-            let message = bind(config.clone()).err().unwrap_or_else(|| panic!("{config:?} was taken"));
+            let message = bind(config.clone()).await.err().unwrap_or_else(|| panic!("{config:?} was taken"));
             assert!(message.starts_with(start), "{message}");
             assert!(!message.contains("hunter2"), "{message}");
         }
@@ -408,7 +413,7 @@ mod tests {
             HttpConfig { insecure: true, ..HttpConfig::new("http://192.0.2.1") },
             HttpConfig::new("unix:///run/x.sock"),
         ] {
-            bind(config).map(drop).unwrap();
+            bind(config).await.map(drop).unwrap();
         }
     }
 }

@@ -13,13 +13,15 @@ use streamspace_bindings::imports::http::{Chunk, ResponseHead};
 use streamspace_bindings::types::{Error, ErrorKind};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::super::deadline::{after, until};
-use super::audit::Audit;
 use super::endpoint::{Body, GivenUp, HttpEndpoint, On, Permitted};
 use super::error;
 use super::failure::Failure;
 use super::open::{InCall, InController};
 use super::pinned::Turn;
+use crate::capability::audit::Audit;
+use crate::capability::deadline::{after, until};
+use crate::capability::text::chain;
+use crate::limits::MemoryShare;
 
 /// Bytes of a body that are handed over at once. What a slow server has not taken yet stays small.
 const PIECE: usize = 64 << 10;
@@ -225,7 +227,7 @@ impl Exchange {
         }
         if let State::Permitted(_) = self.state {
             let (sender, body) = Channel::new(1);
-            let in_flight = self.start(self.length, Either::Right(body))?;
+            let in_flight = self.start(self.length, Either::Right(body)).await?;
             self.state = State::Sending { in_flight, upload: Some(Upload(Some(sender))), written: 0 };
         }
         let State::Sending { in_flight, upload, written: so_far } = &mut self.state else { return Ok(()) };
@@ -240,13 +242,13 @@ impl Exchange {
         Ok(())
     }
 
-    fn start(&mut self, length: Option<u64>, body: Body) -> Result<InFlight, Error> {
+    async fn start(&mut self, length: Option<u64>, body: Body) -> Result<InFlight, Error> {
         let (State::Permitted(permitted), Some(way)) =
             (std::mem::replace(&mut self.state, State::Failed), &self.way)
         else {
             return Err(error(ErrorKind::FailedPrecondition, "the request was sent already"));
         };
-        let request = self.endpoint.complete(permitted, length, body)?;
+        let request = self.endpoint.complete(permitted, length, body, self.head_by).await?;
         if let Some(audit) = &mut self.audit {
             audit.sending();
         }
@@ -279,7 +281,7 @@ impl Exchange {
             if let Some(length) = self.length.filter(|length| *length > 0) {
                 return Err(too_short(length, 0));
             }
-            let in_flight = self.start(Some(0), Either::Left(Full::default()))?;
+            let in_flight = self.start(Some(0), Either::Left(Full::default())).await?;
             self.state = State::Sending { in_flight, upload: None, written: 0 };
         }
         let State::Sending { in_flight, upload, written } = std::mem::replace(&mut self.state, State::Failed)
@@ -403,7 +405,7 @@ impl Download {
 
 fn body_failure(failure: &hyper::Error) -> Failure {
     let kind = if failure.is_parse() { ErrorKind::Internal } else { ErrorKind::Unavailable };
-    let message = format!("the answer broke off: {}", super::connector::chain(failure));
+    let message = format!("the answer broke off: {}", chain(failure));
     Failure::new(kind, true, message)
 }
 
@@ -413,13 +415,16 @@ pub(super) async fn whole(
     way: Way,
     permitted: Permitted,
     body: Vec<u8>,
-    most: u64,
+    limits: BodyLimits<'_>,
     (head_by, body_by): (Instant, Instant),
     audit: &mut Audit,
 ) -> Result<(ResponseHead, Vec<u8>), WholeError> {
     let path = permitted.path().to_owned();
     let length = body.len() as u64;
-    let request = endpoint.complete(permitted, Some(length), Either::Left(Full::new(Bytes::from(body))))?;
+    let BodyLimits { most, memory } = limits;
+    memory.grow(length).map_err(|exceeded| error(ErrorKind::Exhausted, exceeded.to_string()))?;
+    let body = Either::Left(Full::new(Bytes::from(body)));
+    let request = endpoint.complete(permitted, Some(length), body, head_by).await?;
     audit.sending();
     let response = InFlight::start(endpoint, &way, request).head(head_by).await?;
     let head = endpoint.head(&path, &response);
@@ -436,9 +441,35 @@ pub(super) async fn whole(
             Some(piece) if (whole.len() + piece.len()) as u64 > most => {
                 return Err(Failure::too_long(most).into());
             }
-            Some(piece) => whole.extend_from_slice(&piece),
+            Some(piece) => {
+                make_room(&mut whole, piece.len(), most, memory)?;
+                whole.extend_from_slice(&piece);
+            }
         }
     }
+}
+
+/// What whole bodies may take.
+pub(super) struct BodyLimits<'a> {
+    /// Bytes of the answer.
+    pub(super) most: u64,
+    /// Where they are counted beside those of all other calls, as long as the host has them.
+    pub(super) memory: &'a mut MemoryShare,
+}
+
+/// Makes room for more of a body, which is counted before it is there.
+fn make_room(whole: &mut Vec<u8>, more: usize, most: u64, memory: &mut MemoryShare) -> Result<(), Failure> {
+    let needed = whole.len() + more;
+    if needed <= whole.capacity() {
+        return Ok(());
+    }
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let room = whole.capacity().saturating_mul(2).min(most).max(needed);
+    memory
+        .grow((room - whole.capacity()) as u64)
+        .map_err(|exceeded| Failure::new(ErrorKind::Exhausted, true, exceeded.to_string()))?;
+    whole.reserve_exact(room - whole.len());
+    Ok(())
 }
 
 /// Why there is no whole answer.
@@ -467,5 +498,83 @@ impl WholeError {
             Self::Refused(error) => error,
             Self::Failed(failure) => failure.into_error(endpoint),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use streamspace_bindings::imports::http::Request;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::call::Context;
+    use crate::capability::audit::Effect;
+    use crate::http_config::HttpConfig;
+    use crate::limits::{Limits, MemoryBudget};
+    use crate::manifest::{EndpointKind, EndpointRequest};
+
+    const BODY: usize = 1 << 20;
+
+    /// A server whose answers have a megabyte each, without saying so before.
+    async fn server() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    stream.read_buf(&mut head).await.unwrap();
+                }
+                let body =
+                    [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n".as_slice(), &[b'x'; BODY]].concat();
+                // Whoever is refused does not read it to its end.
+                let _ = stream.write_all(&body).await;
+            }
+        });
+        format!("http://{address}")
+    }
+
+    #[tokio::test]
+    async fn whole_bodies_are_counted_together_and_given_back() {
+        let asked = EndpointRequest {
+            name: "api".into(),
+            kind: EndpointKind::Http,
+            description: String::new(),
+            default: None,
+            allow: vec!["* /**".into()],
+        };
+        let config = HttpConfig::new(server().await);
+        let endpoint = Arc::new(HttpEndpoint::new(&asked, &config, Default::default()).await.unwrap());
+        let context = Arc::new(Context::without_capabilities("probe".to_owned(), Limits::default()));
+        let fetch = async |memory: &mut MemoryShare, body: Vec<u8>| {
+            let request = Request {
+                method: "POST".to_owned(),
+                path: "/".to_owned(),
+                headers: vec![],
+                timeout_ms: None,
+                ext: vec![],
+            };
+            let permitted = endpoint.permit(request, On::Pool).unwrap();
+            let by = Instant::now() + Duration::from_secs(60);
+            let mut audit = Audit::begin(&context, "http.send", Effect::Looks, "api", "");
+            let limits = BodyLimits { most: u64::MAX, memory };
+            let answer = whole(&endpoint, Way::Pool, permitted, body, limits, (by, by), &mut audit).await;
+            answer.map(|(_, body)| body.len()).map_err(|error| error.into_error("api"))
+        };
+        // Room for one answer, which grows by doubling, and half of another.
+        let budget = Arc::new(MemoryBudget::new((BODY * 5 / 2) as u64));
+        let (mut first, mut second) = (budget.share(), budget.share());
+        assert_eq!(fetch(&mut first, vec![]).await.unwrap(), BODY);
+        let refused = fetch(&mut second, vec![]).await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Exhausted, "{refused:?}");
+        drop((first, second));
+        let mut third = budget.share();
+        let refused = fetch(&mut third, vec![0; BODY * 3]).await.unwrap_err();
+        assert!(
+            refused.kind == ErrorKind::Exhausted && refused.ext.is_empty(),
+            "nothing was sent: {refused:?}"
+        );
+        assert_eq!(fetch(&mut third, vec![]).await.unwrap(), BODY);
     }
 }

@@ -2,8 +2,9 @@
 
 use streamspace_bindings::types::{Error, ErrorKind};
 
-use super::connector::{ConnectError, chain};
+use super::connector::ConnectError;
 use super::error;
+use crate::capability::text::chain;
 
 /// Key of the fact whether a byte of the request may have left.
 const SENT: &str = "http.sent";
@@ -44,7 +45,12 @@ impl Failure {
                 return Self::connect(connect);
             }
             if let Some(http) = error.downcast_ref::<hyper::Error>() {
-                return Self { sent: !failure.is_connect() && !http.is_canceled(), ..Self::http(http) };
+                let sent = !failure.is_connect() && !http.is_canceled();
+                if sent && http.is_closed() {
+                    let message = "the connection was closed while the request was being sent";
+                    return Self::new(ErrorKind::Unavailable, true, message);
+                }
+                return Self { sent, ..Self::http(http) };
             }
             cause = error.source();
         }

@@ -3,7 +3,6 @@
 //! Pooled and pinned connections come from one connector. The pool is hyper's own, which tells whether a byte of a
 //! request may have left: the contract promises that.
 
-mod audit;
 mod connector;
 mod credential;
 mod endpoint;
@@ -25,15 +24,17 @@ use streamspace_bindings::imports::http::{
 use streamspace_bindings::types::{Error, ErrorKind};
 use wasmtime::component::Resource;
 
-use self::audit::Audit;
 pub(crate) use self::endpoint::HttpEndpoint;
-use self::exchange::{Exchange as Open, Start, Way, whole};
+use self::exchange::{BodyLimits, Exchange as Open, Start, Way, whole};
 use self::failure::Failure;
 use self::open::InCall;
 pub(crate) use self::open::{OpenInCall, OpenInController};
 use self::pinned::Pinned;
+use self::request::without_query;
+use super::audit::{Audit, Effect};
 use super::deadline::{after, until};
 use super::error;
+use super::text::beginning;
 use crate::call::CallState;
 
 /// A connection in the hands of a call.
@@ -86,6 +87,16 @@ impl CallState {
         Ok(Destination { endpoint: Arc::clone(&held.endpoint), way: Way::Pinned(turn) })
     }
 
+    fn audit(&self, operation: &'static str, endpoint: &str, request: &Request) -> Audit {
+        // Methods that are safe in the words of HTTP (RFC 9110, 9.2.1).
+        let effect = match request.method.as_str() {
+            "GET" | "HEAD" | "OPTIONS" => Effect::Looks,
+            _ => Effect::Changes,
+        };
+        let object = format!("{} {}", beginning(&request.method), beginning(without_query(&request.path)));
+        Audit::begin(&self.context, operation, effect, endpoint, &object)
+    }
+
     /// When the head of an answer must have come.
     fn head_by(&self, request: &Request) -> Instant {
         let wished = request.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
@@ -101,14 +112,16 @@ impl CallState {
         body: Vec<u8>,
         max_body: u32,
     ) -> Result<Response, Error> {
-        let mut audit = Audit::begin(&self.context, operation, name, &request.method, &request.path);
+        let mut audit = self.audit(operation, name, &request);
         let by = (self.head_by(&request), self.answer_by);
         // More than its memory a plugin could not take.
         let most = self.context.limits.memory.bytes().min(max_body.into());
+        let mut memory = self.context.memory.share();
         let result = async {
             let Destination { endpoint, way } = destination?;
             let permitted = endpoint.permit(request, way.on())?;
-            let answer = whole(&endpoint, way, permitted, body, most, by, &mut audit).await;
+            let limits = BodyLimits { most, memory: &mut memory };
+            let answer = whole(&endpoint, way, permitted, body, limits, by, &mut audit).await;
             answer.map_err(|error| error.into_error(name))
         };
         let result = result.await;
@@ -124,7 +137,7 @@ impl CallState {
         request: Request,
         length: Option<u64>,
     ) -> Result<Resource<Exchange>, Error> {
-        let audit = Audit::begin(&self.context, operation, name, &request.method, &request.path);
+        let audit = self.audit(operation, name, &request);
         let head_by = self.head_by(&request);
         let prepare = || {
             let Destination { endpoint, way } = destination?;
@@ -204,7 +217,7 @@ impl Host for CallState {
         endpoint: String,
         tag: Option<String>,
     ) -> Result<Resource<Connection>, Error> {
-        let audit = Audit::begin(&self.context, "http.connect", &endpoint, "", "");
+        let audit = Audit::begin(&self.context, "http.connect", Effect::Looks, &endpoint, "");
         let result = match self.http_connect(&endpoint, tag).await {
             Ok(held) => self.table.push(held).map_err(no_room),
             Err(failure) => Err(failure),

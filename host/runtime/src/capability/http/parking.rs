@@ -1,7 +1,7 @@
 //! Connections between two calls. They belong to one endpoint of one controller, bound to one plugin file: with that
 //! binding they come and go.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::pinned::Pinned;
@@ -21,9 +21,17 @@ const MAX_MEMO: usize = 64 << 10;
 /// Time for the end of the last answer to be noticed.
 const SETTLING: Duration = Duration::from_secs(1);
 
-/// The connections that wait, the longest waiting first.
+/// The connections that wait.
 #[derive(Default)]
-pub(super) struct Parking(Mutex<Vec<Parked>>);
+pub(super) struct Parking(Mutex<Places>);
+
+#[derive(Default)]
+struct Places {
+    /// The longest waiting first.
+    waiting: Vec<Parked>,
+    /// Whether there is a task that closes those which have waited too long.
+    is_swept: bool,
+}
 
 struct Parked {
     tag: String,
@@ -33,7 +41,7 @@ struct Parked {
 }
 
 impl Parking {
-    fn places(&self) -> MutexGuard<'_, Vec<Parked>> {
+    fn places(&self) -> MutexGuard<'_, Places> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -44,22 +52,16 @@ impl Parking {
             return;
         }
         let parked = Parked { tag, connection, memo, until: Instant::now() + KEPT };
-        {
-            let mut places = self.places();
-            places.retain(Parked::is_fresh);
-            if places.len() >= PLACES {
-                places.remove(0);
-            }
-            places.push(parked);
+        let mut places = self.places();
+        places.waiting.retain(Parked::is_fresh);
+        if places.waiting.len() >= PLACES {
+            places.waiting.remove(0);
         }
+        places.waiting.push(parked);
         // An endpoint that nobody asks for any more has to let go as well.
-        let parking = Arc::downgrade(self);
-        tokio::spawn(async move {
-            tokio::time::sleep(KEPT).await;
-            if let Some(parking) = parking.upgrade() {
-                parking.sweep();
-            }
-        });
+        if !std::mem::replace(&mut places.is_swept, true) {
+            tokio::spawn(sweep_until_empty(Arc::downgrade(self)));
+        }
     }
 
     /// Takes the connection with this tag that was parked last, if the other side still holds it.
@@ -67,8 +69,8 @@ impl Parking {
         loop {
             let parked = {
                 let mut places = self.places();
-                let at = places.iter().rposition(|parked| parked.tag == tag)?;
-                places.remove(at)
+                let at = places.waiting.iter().rposition(|parked| parked.tag == tag)?;
+                places.waiting.remove(at)
             };
             if !parked.is_fresh() {
                 continue;
@@ -82,7 +84,23 @@ impl Parking {
 
     /// Closes what has waited too long or was closed by the other side.
     pub(super) fn sweep(&self) {
-        self.places().retain(Parked::is_fresh);
+        self.places().waiting.retain(Parked::is_fresh);
+    }
+
+    /// The same, and when the next one will have waited too long; none = there is no other, and nobody sweeps any more.
+    fn sweep_and_look(&self) -> Option<Instant> {
+        let mut places = self.places();
+        places.waiting.retain(Parked::is_fresh);
+        let next = places.waiting.iter().map(|parked| parked.until).min();
+        places.is_swept = next.is_some();
+        next
+    }
+}
+
+/// Ends with the last connection, or with the endpoint.
+async fn sweep_until_empty(parking: Weak<Parking>) {
+    while let Some(next) = parking.upgrade().and_then(|parking| parking.sweep_and_look()) {
+        tokio::time::sleep_until(next.into()).await;
     }
 }
 

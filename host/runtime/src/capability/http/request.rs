@@ -134,10 +134,27 @@ fn check_segment(segment: &str) -> Result<(), Error> {
         if bytes.iter().any(|b| b.is_ascii_control()) {
             return wrong("has an encoded control character");
         }
+        if bytes.windows(2).any(|pair| matches!(pair, [b'%', b'u' | b'U'])) {
+            return wrong("has an escape %u, which only some servers know");
+        }
+        if bytes.windows(2).any(|pair| is_overlong(pair[0], pair[1])) {
+            return wrong("has a character encoded in more bytes than it needs");
+        }
         let Some(decoded) = decode(&bytes) else { return Ok(()) };
         bytes = decoded;
     }
     wrong("is encoded many times over")
+}
+
+/// Whether a character in UTF-8 begins so that is longer than it has to be. What takes it all the same sees another
+/// character: `%c0%ae` for a dot.
+fn is_overlong(first: u8, second: u8) -> bool {
+    match first {
+        0xc0 | 0xc1 => true,
+        0xe0 => matches!(second, 0x80..=0x9f),
+        0xf0 => matches!(second, 0x80..=0x8f),
+        _ => false,
+    }
 }
 
 /// Decodes once; none where nothing is encoded. A `%` that begins no escape stays as it is.
@@ -201,9 +218,19 @@ mod tests {
 
     #[test]
     fn a_path_that_leads_out_or_could_be_misread_is_refused() {
-        for path in
-            ["/", "/a", "/a/", "/a%20b/c?x=%2F..//&y=..", "/a..b/...", "/x?a=b?c", "/100%", "/a;b=c", "/%41"]
-        {
+        for path in [
+            "/",
+            "/a",
+            "/a/",
+            "/a%20b/c?x=%2F..//&y=..",
+            "/a..b/...",
+            "/x?a=b?c",
+            "/100%",
+            "/a;b=c",
+            "/%41",
+            "/%c3%a4",
+            "/%e2%82%ac",
+        ] {
             assert!(check_path(path).is_ok(), "{path}");
         }
         for path in [
@@ -239,6 +266,14 @@ mod tests {
             "/%2e%2e%3b/b",
             "/a%7f",
             "/%25252525252e",
+            "/%u002e%u002e/b",
+            "/%U002E./b",
+            "/%25u002e./b",
+            "/%c0%ae%c0%ae/b",
+            "/%c1%9cb",
+            "/%e0%80%ae./b",
+            "/%f0%80%80%ae./b",
+            "/%25c0%25ae./b",
         ] {
             assert!(check_path(path).is_err(), "{path}");
         }

@@ -14,6 +14,7 @@ use streamspace_tls::{Pin, Verifier, certificates};
 use tokio_rustls::TlsConnector;
 use x509_cert::der::Decode as _;
 
+use crate::files;
 use crate::http_config::TlsConfig;
 
 /// The policy of one endpoint. Files are looked at again for every connection, so that certificates can be replaced
@@ -39,7 +40,7 @@ struct Made {
 
 impl TlsPolicy {
     /// Checks everything that can be checked before there is a connection. The error names the key.
-    pub(super) fn new(host: &str, config: &TlsConfig) -> Result<Self, String> {
+    pub(super) async fn new(host: &str, config: &TlsConfig) -> Result<Self, String> {
         let (key, name) = match &config.server_name {
             Some(name) => ("server_name", name.as_str()),
             None => ("server_name: the URL's host", host.trim_start_matches('[').trim_end_matches(']')),
@@ -69,13 +70,13 @@ impl TlsPolicy {
             provider: streamspace_tls::provider(),
             made: Mutex::new(None),
         };
-        policy.connector(false)?;
+        policy.connector(false).await?;
         Ok(policy)
     }
 
     /// What to connect with, made of the files as they are now.
-    pub(super) fn connector(&self, http2: bool) -> Result<(TlsConnector, ServerName<'static>), String> {
-        let files = Files::read(self)?;
+    pub(super) async fn connector(&self, http2: bool) -> Result<(TlsConnector, ServerName<'static>), String> {
+        let files = Files::read(self).await?;
         let digest = files.digest();
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let made = match made.take().filter(|made| made.files == digest) {
@@ -172,13 +173,19 @@ struct Files {
 }
 
 impl Files {
-    fn read(policy: &TlsPolicy) -> Result<Self, String> {
-        let read = |key: &str, path: &Path| {
-            std::fs::read(path).map_err(|error| format!("{key}: {} cannot be read: {error}", path.display()))
+    async fn read(policy: &TlsPolicy) -> Result<Self, String> {
+        let read = async |key: &str, path: &Path| {
+            let read = files::read(path).await;
+            read.map_err(|error| format!("{key}: {} cannot be read: {error}", path.display()))
         };
-        let ca = policy.ca.as_deref().map(|path| read("ca", path)).transpose()?;
+        let ca = match &policy.ca {
+            Some(path) => Some(read("ca", path).await?),
+            None => None,
+        };
         let identity = match &policy.identity {
-            Some((certificate, key)) => Some((read("certificate", certificate)?, read("key", key)?)),
+            Some((certificate, key)) => {
+                Some((read("certificate", certificate).await?, read("key", key).await?))
+            }
             None => None,
         };
         Ok(Self { ca, identity })
@@ -204,20 +211,20 @@ fn nobody_is_trusted() -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_cannot_work_is_told_by_its_key() {
-        let config = |change: fn(&mut TlsConfig)| {
+    #[tokio::test]
+    async fn what_cannot_work_is_told_by_its_key() {
+        let config = async |change: fn(&mut TlsConfig)| {
             let mut config = TlsConfig { sha256: Some("ab".repeat(32)), ..TlsConfig::default() };
             change(&mut config);
-            TlsPolicy::new("localhost", &config).unwrap_err()
+            TlsPolicy::new("localhost", &config).await.unwrap_err()
         };
         for (message, key) in [
-            (config(|tls| tls.sha256 = Some("x".into())), "sha256: "),
-            (config(|tls| tls.ca = Some("/nonexistent".into())), "ca: "),
-            (config(|tls| tls.ca = Some("/dev/null".into())), "ca: "),
-            (config(|tls| tls.key = Some("/k".into())), "certificate: "),
-            (config(|tls| tls.certificate = Some("/c".into())), "key: "),
-            (config(|tls| tls.server_name = Some("a b".into())), "server_name: "),
+            (config(|tls| tls.sha256 = Some("x".into())).await, "sha256: "),
+            (config(|tls| tls.ca = Some("/nonexistent".into())).await, "ca: "),
+            (config(|tls| tls.ca = Some("/dev/null".into())).await, "ca: "),
+            (config(|tls| tls.key = Some("/k".into())).await, "certificate: "),
+            (config(|tls| tls.certificate = Some("/c".into())).await, "key: "),
+            (config(|tls| tls.server_name = Some("a b".into())).await, "server_name: "),
         ] {
             assert!(message.starts_with(key), "{message}");
         }

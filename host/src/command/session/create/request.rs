@@ -55,7 +55,7 @@ pub(super) struct RequestArgs {
     #[arg(long)]
     home: bool,
 
-    /// Hibernate it when nobody has used it for so long, like 30m
+    /// How long it may be unused, like 30m: kept with the session, not acted on yet
     #[arg(long, value_name = "DURATION")]
     idle_timeout: Option<String>,
 
@@ -63,7 +63,7 @@ pub(super) struct RequestArgs {
     #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = pair)]
     labels: Vec<(String, String)>,
 
-    /// Controller to run on
+    /// Id of the controller to run on
     #[arg(long, value_name = "ID")]
     controller: Option<String>,
 

@@ -1,0 +1,137 @@
+//! Controllers: registration, health, and how many sessions they have.
+
+use sqlx::Row as _;
+use sqlx::types::Json;
+
+use super::rows::controller_row;
+use super::{Connection, events};
+use crate::domain::{Controller, ControllerId, ControllerStatus, Epoch, Happening, Registration, now};
+use crate::store::{ControllerChange, ControllerDeletion, ProbeRecord, StoreError};
+
+pub(super) async fn register(
+    db: &mut Connection,
+    registration: Registration,
+) -> Result<ControllerId, StoreError> {
+    let at = now();
+    let row = sqlx::query(
+        "INSERT INTO controllers (id, type, name, endpoint, labels, created_at, updated_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $6) \
+         ON CONFLICT (type, name) DO UPDATE SET endpoint = excluded.endpoint, labels = excluded.labels, \
+         updated_at = excluded.updated_at \
+         RETURNING id",
+    )
+    .bind(ControllerId::generate().as_str())
+    .bind(registration.controller_type)
+    .bind(registration.name)
+    .bind(registration.endpoint)
+    .bind(Json(registration.labels))
+    .bind(at)
+    .fetch_one(db)
+    .await?;
+    let id: String = row.try_get("id")?;
+    ControllerId::parse(&id)
+        .map_err(|error| StoreError::Corrupt { table: "controllers", message: error.to_string() })
+}
+
+pub(super) async fn take_over(db: &mut Connection, id: ControllerId) -> Result<Epoch, StoreError> {
+    let row = sqlx::query("UPDATE controllers SET epoch = epoch + 1 WHERE id = $1 RETURNING epoch")
+        .bind(id.as_str())
+        .fetch_one(db)
+        .await?;
+    Ok(Epoch::from_db(row.try_get("epoch")?))
+}
+
+pub(super) async fn all(db: &mut Connection) -> Result<Vec<Controller>, StoreError> {
+    let rows = sqlx::query("SELECT * FROM controllers ORDER BY created_at, id").fetch_all(db).await?;
+    rows.iter().map(controller_row).collect()
+}
+
+pub(super) async fn one(db: &mut Connection, id: &ControllerId) -> Result<Option<Controller>, StoreError> {
+    let row =
+        sqlx::query("SELECT * FROM controllers WHERE id = $1").bind(id.as_str()).fetch_optional(db).await?;
+    row.as_ref().map(controller_row).transpose()
+}
+
+pub(super) async fn change(
+    db: &mut Connection,
+    id: ControllerId,
+    change: ControllerChange,
+) -> Result<Option<Controller>, StoreError> {
+    let Some(mut controller) = one(db, &id).await? else { return Ok(None) };
+    let before = controller.clone();
+    controller.draining = change.draining.unwrap_or(controller.draining);
+    for (key, value) in change.labels {
+        match value {
+            Some(value) => drop(controller.operator_labels.insert(key, value)),
+            None => drop(controller.operator_labels.remove(&key)),
+        }
+    }
+    controller.updated_at = now();
+    sqlx::query("UPDATE controllers SET draining = $2, operator_labels = $3, updated_at = $4 WHERE id = $1")
+        .bind(id.as_str())
+        .bind(controller.draining)
+        .bind(Json(&controller.operator_labels))
+        .bind(controller.updated_at)
+        .execute(&mut *db)
+        .await?;
+    if let Some(happening) = Happening::of_controller_change(&before, &controller) {
+        events::tell_of_controller(db, &id, happening).await?;
+    }
+    Ok(Some(controller))
+}
+
+pub(super) async fn delete(db: &mut Connection, id: ControllerId) -> Result<ControllerDeletion, StoreError> {
+    let sessions: i64 = sqlx::query_scalar("SELECT count(*) FROM sessions WHERE controller_id = $1")
+        .bind(id.as_str())
+        .fetch_one(&mut *db)
+        .await?;
+    if sessions > 0 {
+        return Ok(ControllerDeletion::HasSessions(sessions.unsigned_abs()));
+    }
+    let done =
+        sqlx::query("DELETE FROM controllers WHERE id = $1").bind(id.as_str()).execute(&mut *db).await?;
+    if done.rows_affected() == 0 {
+        return Ok(ControllerDeletion::NoSuchController);
+    }
+    events::tell_of_controller(db, &id, Happening::of_controller_deletion(&id)).await?;
+    Ok(ControllerDeletion::Deleted)
+}
+
+pub(super) async fn record_probe(
+    db: &mut Connection,
+    id: ControllerId,
+    probe: ProbeRecord,
+) -> Result<(), StoreError> {
+    let known: Option<String> = sqlx::query_scalar("SELECT status FROM controllers WHERE id = $1")
+        .bind(id.as_str())
+        .fetch_optional(&mut *db)
+        .await?;
+    if let Some(known) = known.as_deref().and_then(ControllerStatus::parse)
+        && let Some(happening) = Happening::of_health(&id, known, probe.status, &probe.message)
+    {
+        events::tell_of_controller(db, &id, happening).await?;
+    }
+    sqlx::query(
+        "UPDATE controllers SET status = $2, message = $3, capabilities = coalesce($4, capabilities), \
+         last_heartbeat = coalesce($5, last_heartbeat), updated_at = $6 WHERE id = $1",
+    )
+    .bind(id.as_str())
+    .bind(probe.status.as_str())
+    .bind(probe.message)
+    .bind(probe.capabilities.map(Json))
+    .bind(probe.answered.then_some(probe.at))
+    .bind(probe.at)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Counts a session in or out.
+pub(super) async fn count(db: &mut Connection, id: &ControllerId, change: i64) -> Result<(), StoreError> {
+    sqlx::query("UPDATE controllers SET current_sessions = current_sessions + $2 WHERE id = $1")
+        .bind(id.as_str())
+        .bind(change)
+        .execute(db)
+        .await?;
+    Ok(())
+}

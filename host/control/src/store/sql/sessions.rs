@@ -1,0 +1,167 @@
+//! Sessions: reading them and wishing them gone.
+
+use chrono::{DateTime, Utc};
+use sqlx::types::Json;
+use sqlx::{QueryBuilder, Row as _};
+
+use super::rows::{readable, record, select_sessions};
+use super::{Connection, Database, controllers, dialect, events};
+use crate::domain::{Generation, Happening, Session, SessionId};
+use crate::store::{Deletion, Position, SessionFilter, SessionRecord, StoreError};
+
+pub(super) async fn one(db: &mut Connection, id: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
+    let row = sqlx::query(select_sessions!("WHERE s.id = $1")).bind(id.as_str()).fetch_optional(db).await?;
+    row.as_ref().map(record).transpose()
+}
+
+/// Whose a session is: readable even if the rest of the row is not.
+pub(super) async fn owner(db: &mut Connection, id: &SessionId) -> Result<Option<String>, StoreError> {
+    let owner = sqlx::query_scalar("SELECT user_id FROM sessions WHERE id = $1").bind(id.as_str());
+    Ok(owner.fetch_optional(db).await?)
+}
+
+pub(super) async fn page(
+    db: &mut Connection,
+    filter: &SessionFilter,
+    after: Option<&Position>,
+    limit: u32,
+) -> Result<Vec<SessionRecord>, StoreError> {
+    let mut found = Vec::new();
+    let mut passed = 0;
+    loop {
+        let missing = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(found.len());
+        let rows = page_query(filter, after, missing, passed).build().fetch_all(&mut *db).await?;
+        found.extend(readable(&rows));
+        passed += rows.len();
+        // A page that unreadable rows made shorter would look like the last one.
+        if rows.len() < missing || found.len() >= limit as usize {
+            return Ok(found);
+        }
+    }
+}
+
+/// Only the conditions that are asked for: with others in it, even ones that hold for every row, no index is used.
+pub(in crate::store) fn page_query(
+    filter: &SessionFilter,
+    after: Option<&Position>,
+    limit: usize,
+    offset: usize,
+) -> QueryBuilder<Database> {
+    let mut query = QueryBuilder::new(select_sessions!("WHERE TRUE"));
+    for (column, value) in [
+        ("s.user_id", filter.user_id.as_deref()),
+        ("s.state", filter.state.map(|state| state.as_str())),
+        ("s.phase", filter.phase.map(|phase| phase.as_str())),
+        ("s.template_id", filter.template_id.as_deref()),
+        ("s.controller_id", filter.controller_id.as_deref()),
+        ("s.controller_type", filter.controller_type.as_deref()),
+    ] {
+        if let Some(value) = value {
+            query.push(" AND ").push(column).push(" = ").push_bind(value.to_owned());
+        }
+    }
+    if let Some(Position { created_at, id }) = after {
+        query.push(" AND (s.created_at, s.id) < (").push_bind(*created_at);
+        query.push(", ").push_bind(id.clone()).push(")");
+    }
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    query.push(" ORDER BY s.created_at DESC, s.id DESC LIMIT ").push_bind(number(limit));
+    query.push(" OFFSET ").push_bind(number(offset));
+    query
+}
+
+/// Reads no more than it needs: a session whose row cannot be read can be deleted as well.
+pub(super) async fn request_deletion(
+    db: &mut Connection,
+    id: SessionId,
+    purge_home: bool,
+) -> Result<Deletion, StoreError> {
+    let row = sqlx::query("SELECT deleting, purge_home, generation FROM sessions WHERE id = $1")
+        .bind(id.as_str())
+        .fetch_optional(&mut *db)
+        .await?;
+    let Some(row) = row else { return Ok(Deletion::NoSuchSession) };
+    let (deleting, purging): (bool, bool) = (row.try_get("deleting")?, row.try_get("purge_home")?);
+    // A purge that was asked for is not taken back by asking again without it.
+    let purge_home = purge_home || (deleting && purging);
+    let news = !deleting || purge_home != purging;
+    if news {
+        let at = dialect::present(db).await?;
+        let generation = Generation::from_db(row.try_get("generation")?).next();
+        sqlx::query(
+            "UPDATE sessions SET deleting = TRUE, purge_home = $2, generation = $3, updated_at = $4 \
+             WHERE id = $1",
+        )
+        .bind(id.as_str())
+        .bind(purge_home)
+        .bind(generation.to_db())
+        .bind(at)
+        .execute(&mut *db)
+        .await?;
+        // A step under way keeps its lease; the next one begins when it has been recorded.
+        sqlx::query("UPDATE operations SET next_attempt_at = $2, updated_at = $2 WHERE session_id = $1")
+            .bind(id.as_str())
+            .bind(at)
+            .execute(&mut *db)
+            .await?;
+    }
+    match one(db, &id).await {
+        Ok(Some(record)) => {
+            let told = news.then(|| Happening::of_wish(&record.session));
+            events::tell(db, &record.session, told).await?;
+            Ok(Deletion::Wished(Box::new(record)))
+        }
+        Ok(None) => Ok(Deletion::NoSuchSession),
+        Err(error) if error.is_unreadable_row() => {
+            tracing::error!(session = %id, %error, "a session to be deleted cannot be read");
+            Ok(Deletion::WishedUnreadable)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Stores everything about a session that can change, the wish excepted.
+pub(super) async fn store_observed(db: &mut Connection, session: &Session) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE sessions SET phase = $2, node_id = $3, conditions = $4, observed_generation = $5, \
+         controller_id = $6, controller_type = $7, updated_at = $8 WHERE id = $1",
+    )
+    .bind(session.id.as_str())
+    .bind(session.phase.as_str())
+    .bind(&session.node_id)
+    .bind(Json(&session.conditions))
+    .bind(session.observed_generation.map(|generation| generation.to_db()))
+    .bind(session.placed.as_ref().map(|(id, _)| id.as_str()))
+    .bind(session.placed.as_ref().map(|(_, controller_type)| controller_type.as_str()))
+    .bind(session.updated_at)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Removes a session and leaves its tombstone.
+pub(super) async fn remove(
+    db: &mut Connection,
+    session: &Session,
+    at: DateTime<Utc>,
+    keep_tombstone: std::time::Duration,
+) -> Result<(), StoreError> {
+    let keep = chrono::Duration::from_std(keep_tombstone).unwrap_or(chrono::Duration::days(30));
+    sqlx::query(
+        "INSERT INTO tombstones (session_id, controller_id, deleted_at, expires_at) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (session_id) DO UPDATE SET deleted_at = excluded.deleted_at, \
+         expires_at = excluded.expires_at",
+    )
+    .bind(session.id.as_str())
+    .bind(session.controller_id().map(|id| id.as_str()))
+    .bind(at)
+    .bind(at + keep)
+    .execute(&mut *db)
+    .await?;
+    // The operation goes with it.
+    sqlx::query("DELETE FROM sessions WHERE id = $1").bind(session.id.as_str()).execute(&mut *db).await?;
+    if let Some(controller) = session.controller_id() {
+        controllers::count(db, controller, -1).await?;
+    }
+    Ok(())
+}

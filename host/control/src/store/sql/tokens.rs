@@ -1,0 +1,163 @@
+//! Tokens, and the removal of what has expired.
+
+use chrono::{DateTime, Utc};
+use sqlx::{QueryBuilder, Row as _};
+
+use super::{Connection, Database, Row, users};
+use crate::domain::{Role, Token, now};
+use crate::store::{Position, StoreError, TokenCreated, TokenOwner};
+
+/// The built-in administrator.
+const ADMIN: &str = "admin";
+
+pub(super) async fn owner(db: &mut Connection, token_hash: &str) -> Result<Option<TokenOwner>, StoreError> {
+    let row = sqlx::query(
+        "SELECT t.*, u.role AS user_role FROM api_tokens t JOIN users u ON u.id = t.user_id \
+         WHERE t.token_hash = $1 AND u.active AND (t.expires_at IS NULL OR t.expires_at > $2)",
+    )
+    .bind(token_hash)
+    .bind(now())
+    .fetch_optional(db)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let token = token(&row)?;
+    // Whoever lost power lost it with all tokens.
+    let role = token.role.min(Role::stored(&row.try_get::<String, _>("user_role")?));
+    Ok(Some(TokenOwner { user_id: token.user_id.clone(), role, token }))
+}
+
+/// The tokens of a user or of all, newest first.
+pub(super) async fn list(
+    db: &mut Connection,
+    user_id: Option<&str>,
+    after: Option<&Position>,
+    limit: u32,
+) -> Result<Vec<Token>, StoreError> {
+    let mut query = QueryBuilder::<Database>::new("SELECT * FROM api_tokens WHERE TRUE");
+    if let Some(user_id) = user_id {
+        query.push(" AND user_id = ").push_bind(user_id.to_owned());
+    }
+    if let Some(Position { created_at, id }) = after {
+        query.push(" AND (created_at, id) < (").push_bind(*created_at);
+        query.push(", ").push_bind(id.clone()).push(")");
+    }
+    query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(i64::from(limit));
+    query.build().fetch_all(db).await?.iter().map(token).collect()
+}
+
+pub(super) async fn create(
+    db: &mut Connection,
+    token: Token,
+    token_hash: String,
+    most: u32,
+) -> Result<TokenCreated, StoreError> {
+    let Some(user) = users::one(db, &token.user_id).await? else { return Ok(TokenCreated::NoSuchUser) };
+    if token.role > user.role {
+        return Ok(TokenCreated::AboveUser(user.role));
+    }
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM api_tokens WHERE user_id = $1")
+        .bind(&token.user_id)
+        .fetch_one(&mut *db)
+        .await?;
+    if count >= i64::from(most) {
+        return Ok(TokenCreated::TooMany);
+    }
+    insert(db, &token, token_hash).await?;
+    Ok(TokenCreated::Stored(token))
+}
+
+async fn insert(db: &mut Connection, token: &Token, token_hash: String) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO api_tokens (token_hash, id, name, user_id, role, created_by, created_at, expires_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(token_hash)
+    .bind(&token.id)
+    .bind(&token.name)
+    .bind(&token.user_id)
+    .bind(token.role.as_str())
+    .bind(&token.created_by)
+    .bind(token.created_at)
+    .bind(token.expires_at)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Removes a token, of this user if one is named; whether there was one.
+pub(super) async fn delete(
+    db: &mut Connection,
+    id: String,
+    user_id: Option<String>,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query("DELETE FROM api_tokens WHERE id = $1 AND ($2 IS NULL OR user_id = $2)")
+        .bind(id)
+        .bind(user_id)
+        .execute(db)
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+pub(super) async fn used(db: &mut Connection, id: String, at: DateTime<Utc>) -> Result<(), StoreError> {
+    sqlx::query("UPDATE api_tokens SET last_used_at = $2 WHERE id = $1")
+        .bind(id)
+        .bind(at)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+fn token(row: &Row) -> Result<Token, StoreError> {
+    Ok(Token {
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        user_id: row.try_get("user_id")?,
+        role: Role::stored(&row.try_get::<String, _>("role")?),
+        created_by: row.try_get("created_by")?,
+        created_at: row.try_get("created_at")?,
+        expires_at: row.try_get("expires_at")?,
+        last_used_at: row.try_get("last_used_at")?,
+    })
+}
+
+pub(super) async fn replace_admin(
+    db: &mut Connection,
+    name: String,
+    token_hash: String,
+) -> Result<(), StoreError> {
+    let at = now();
+    // Somebody who was there before may have the name.
+    sqlx::query(
+        "INSERT INTO users (id, username, role, created_at, updated_at) \
+         SELECT $1, CASE WHEN EXISTS (SELECT 1 FROM users WHERE username = $1) THEN 'builtin-' || $1 ELSE $1 END, \
+         $1, $2, $2 WHERE NOT EXISTS (SELECT 1 FROM users WHERE id = $1)",
+    )
+    .bind(ADMIN)
+    .bind(at)
+    .execute(&mut *db)
+    .await?;
+    sqlx::query("DELETE FROM api_tokens WHERE user_id = $1 AND name = $2")
+        .bind(ADMIN)
+        .bind(&name)
+        .execute(&mut *db)
+        .await?;
+    let token = Token {
+        id: Token::new_id(),
+        name,
+        user_id: ADMIN.to_owned(),
+        role: Role::Admin,
+        created_by: ADMIN.to_owned(),
+        created_at: at,
+        expires_at: None,
+        last_used_at: None,
+    };
+    insert(db, &token, token_hash).await
+}
+
+pub(super) async fn sweep(db: &mut Connection) -> Result<(), StoreError> {
+    let at = now();
+    sqlx::query("DELETE FROM idempotency_keys WHERE expires_at <= $1").bind(at).execute(&mut *db).await?;
+    sqlx::query("DELETE FROM api_tokens WHERE expires_at <= $1").bind(at).execute(&mut *db).await?;
+    sqlx::query("DELETE FROM tombstones WHERE expires_at <= $1").bind(at).execute(&mut *db).await?;
+    Ok(())
+}

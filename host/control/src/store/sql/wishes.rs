@@ -1,0 +1,144 @@
+//! Wishes for sessions that are there, and signs of their users.
+
+use chrono::{DateTime, Utc};
+use sqlx::types::Json;
+use sqlx::{QueryBuilder, Row as _};
+
+use super::{Connection, Database, Row, controllers, create, dialect, events, operations, sessions};
+use crate::domain::{Happening, Requirement, SessionId, WishedState};
+use crate::store::{ActivitySign, Created, NewWish, StoreError, Stray, Wished};
+
+/// Ids in one query.
+const CHUNK: usize = 500;
+
+pub(super) async fn wish(db: &mut Connection, new: NewWish) -> Result<Wished, StoreError> {
+    let NewWish { session_id, state, idempotency, render } = new;
+    let at = dialect::present(db).await?;
+    if let Some(key) = &idempotency {
+        match create::earlier_answer(db, key, at).await? {
+            Some(Created::Replayed { response, .. }) => return Ok(Wished::Replayed { response }),
+            Some(_) => return Ok(Wished::KeyMismatch),
+            None => {}
+        }
+    }
+    let Some(mut record) = sessions::one(db, &session_id).await? else { return Ok(Wished::NoSuchSession) };
+    if record.session.is_deleting() {
+        return Ok(Wished::Deleting);
+    }
+    let before = record.session.clone();
+    let changed = record.wish(state, at);
+    if changed {
+        if state == WishedState::Hibernated && !can_hibernate(db, &record.session).await? {
+            return Ok(Wished::Unsupported);
+        }
+        store(db, &mut record, at).await?;
+        // The wish, and what fulfilling it without a step made of the session.
+        events::tell(db, &record.session, Happening::of_change(&before, &record.session)).await?;
+    }
+    if let Some(key) = idempotency {
+        create::store_answer(db, &key, &session_id, render(&record), at).await?;
+    }
+    Ok(if changed { Wished::Stored(Box::new(record)) } else { Wished::Unchanged(Box::new(record)) })
+}
+
+/// One that has not said what it can do yet is given the benefit of the doubt.
+async fn can_hibernate(db: &mut Connection, session: &crate::domain::Session) -> Result<bool, StoreError> {
+    let Some(id) = session.controller_id() else { return Ok(true) };
+    let controller = controllers::one(db, id).await?;
+    Ok(controller
+        .is_none_or(|known| known.capabilities.is_none() || known.supports(Requirement::Hibernation)))
+}
+
+async fn store(
+    db: &mut Connection,
+    record: &mut crate::store::SessionRecord,
+    at: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let claimed: bool =
+        sqlx::query_scalar("SELECT lease_owner IS NOT NULL FROM operations WHERE session_id = $1")
+            .bind(record.session.id.as_str())
+            .fetch_one(&mut *db)
+            .await?;
+    // A step under way keeps its claim and its operation; what is next is decided when it has been recorded.
+    if !claimed && record.rest_if_fulfilled(at) {
+        operations::store(db, &record.session, &record.operation, None).await?;
+    } else {
+        sqlx::query("UPDATE operations SET next_attempt_at = $2, updated_at = $2 WHERE session_id = $1")
+            .bind(record.session.id.as_str())
+            .bind(at)
+            .execute(&mut *db)
+            .await?;
+    }
+    let session = &record.session;
+    sqlx::query(
+        "UPDATE sessions SET state = $2, generation = $3, observed_generation = $4, phase = $5, \
+         conditions = $6, updated_at = $7 WHERE id = $1",
+    )
+    .bind(session.id.as_str())
+    .bind(session.state.as_str())
+    .bind(session.generation.to_db())
+    .bind(session.observed_generation.map(|generation| generation.to_db()))
+    .bind(session.phase.as_str())
+    .bind(Json(&session.conditions))
+    .bind(session.updated_at)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn record_activity(db: &mut Connection, signs: Vec<ActivitySign>) -> Result<(), StoreError> {
+    for ActivitySign { session_id, at } in signs {
+        sqlx::query(
+            "UPDATE sessions SET last_activity = $2 \
+             WHERE id = $1 AND (last_activity IS NULL OR last_activity < $2)",
+        )
+        .bind(session_id.as_str())
+        .bind(at)
+        .execute(&mut *db)
+        .await?;
+    }
+    Ok(())
+}
+
+/// A look that waits for its time is due now.
+pub(super) async fn hasten_look(db: &mut Connection, id: SessionId) -> Result<bool, StoreError> {
+    let at = dialect::present(db).await?;
+    let done = sqlx::query(
+        "UPDATE operations SET next_attempt_at = $2 WHERE session_id = $1 AND next_attempt_at > $2 \
+         AND accepted AND length(handle) = 0 AND failures = 0 AND lease_owner IS NULL",
+    )
+    .bind(id.as_str())
+    .bind(at)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+pub(super) async fn without_session(db: &mut Connection, ids: Vec<String>) -> Result<Vec<Stray>, StoreError> {
+    let mut found = Vec::new();
+    for ids in ids.chunks(CHUNK) {
+        let known = rows_of(db, "SELECT id FROM sessions WHERE id IN (", ids).await?;
+        let known: Vec<String> = known.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        let tombs = "SELECT session_id, deleted_at FROM tombstones WHERE session_id IN (";
+        let mut buried = std::collections::HashMap::new();
+        for row in rows_of(db, tombs, ids).await? {
+            buried.insert(row.try_get::<String, _>(0)?, row.try_get::<DateTime<Utc>, _>(1)?);
+        }
+        found.extend(
+            ids.iter()
+                .filter(|id| !known.contains(id))
+                .map(|id| Stray { id: id.clone(), deleted_at: buried.get(id).copied() }),
+        );
+    }
+    Ok(found)
+}
+
+async fn rows_of(db: &mut Connection, select: &'static str, ids: &[String]) -> Result<Vec<Row>, StoreError> {
+    let mut query = QueryBuilder::<Database>::new(select);
+    let mut list = query.separated(", ");
+    for id in ids {
+        list.push_bind(id.clone());
+    }
+    query.push(")");
+    Ok(query.build().fetch_all(db).await?)
+}
