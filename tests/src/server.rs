@@ -63,6 +63,10 @@ impl Installation {
         let path = self.data.path().join("streamspace.toml");
         std::fs::write(&path, toml).unwrap();
         self.config = Some(path);
+        if toml.contains("database") {
+            // The test is about that one.
+            self.database = None;
+        }
         self
     }
 

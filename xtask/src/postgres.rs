@@ -179,3 +179,27 @@ fn password() -> Result<String> {
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_starts_and_leaves_nothing() {
+        if installed().is_none() {
+            println!("skipped: there is no PostgreSQL server on this machine");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let paths =
+            Paths { root: folder.path().into(), cache: folder.path().into(), target: folder.path().into() };
+        let postgres = start(&paths, false).unwrap();
+        let address = postgres.url.split(['@', '/']).nth(3).unwrap().to_owned();
+        assert!(TcpStream::connect(&address).is_ok());
+        let storage = postgres._storage.path().to_owned();
+        assert!(storage.join("data/PG_VERSION").is_file());
+        drop(postgres);
+        assert!(TcpStream::connect(&address).is_err());
+        assert!(!storage.exists());
+    }
+}
