@@ -34,6 +34,8 @@ enum Course {
     Unheard,
     /// It is done some time later, and nobody hears of it.
     Late,
+    /// Like that, but a creation outlasts even the calls after it.
+    Hung,
     /// Taken, to be asked again with a handle; it is done if nothing else comes.
     Progress,
     /// Taken over, to be looked at.
@@ -54,10 +56,12 @@ enum Event {
     Wait(i64),
     /// What the backend has begun takes effect.
     Finish,
-    /// Somebody changes the object at the backend.
-    Hand(Option<Phase>),
+    /// Somebody changes the object at the backend, or brings it back. Whether that is seen at once.
+    Hand(Option<Phase>, bool),
     /// The session is seen at the backend, or not.
     See,
+    /// For a while all goes well.
+    Settle,
     /// The server is killed and started again: no claim holds any more.
     Restart,
 }
@@ -67,6 +71,8 @@ enum Event {
 struct Backend {
     object: Option<Phase>,
     coming: Option<OperationKind>,
+    /// A creation that hangs.
+    hung: bool,
     /// It loses what it is told to stop.
     loses: bool,
     made: u32,
@@ -106,7 +112,11 @@ impl Backend {
         match course {
             Course::Unheard => return error(Code::Unavailable),
             Course::Refused => return error(Code::PermissionDenied),
-            Course::Late => {
+            Course::Hung if kind == OperationKind::Create => {
+                self.hung = true;
+                return error(Code::DeadlineExceeded);
+            }
+            Course::Late | Course::Hung => {
                 self.coming = Some(kind);
                 return error(Code::DeadlineExceeded);
             }
@@ -195,9 +205,23 @@ impl Model {
             Event::Begin(course) => self.begin(course),
             Event::End => self.end(),
             Event::Wait(minutes) => self.now += chrono::Duration::minutes(minutes),
-            Event::Finish => self.backend.finish(),
-            Event::Hand(object) => self.backend.object = object.filter(|_| self.backend.object.is_some()),
+            Event::Finish => {
+                self.backend.finish();
+                if std::mem::take(&mut self.backend.hung) && !self.record.session.is_deleting() {
+                    self.backend.coming = Some(OperationKind::Create);
+                    self.backend.finish();
+                }
+            }
+            // What comes back while its session goes is a stray, which others see to.
+            Event::Hand(..) if self.record.session.placed.is_none() || self.record.session.is_deleting() => {}
+            Event::Hand(object, seen) => {
+                self.backend.object = object;
+                if seen {
+                    self.see();
+                }
+            }
             Event::See => self.see(),
+            Event::Settle => self.settle(),
             Event::Restart => self.under_way = None,
         }
         self.judge();
@@ -218,7 +242,10 @@ impl Model {
         };
         self.now = self.now.max(due);
         let before = self.record.operation.deadline;
-        let Some(step) = self.record.claim(None, LIMIT, self.now) else { return };
+        let Some(step) = self.record.claim(None, LIMIT, self.now) else {
+            assert_ne!(self.record.session.phase, Phase::Failed, "no step failed");
+            return;
+        };
         let SessionRecord { session, operation } = &mut self.record;
         if before.is_none() || operation.deadline == Some(self.now + LIMIT) {
             self.worked = chrono::Duration::zero();
@@ -307,11 +334,10 @@ impl Model {
 }
 
 fn events() -> impl Strategy<Value = Event> {
-    use Course::{Accepted, Done, Late, Lost, Progress, Refused, Unheard};
+    use Course::{Accepted, Done, Hung, Late, Lost, Progress, Refused, Unheard};
     let wish =
         prop::sample::select(vec![WishedState::Running, WishedState::Hibernated, WishedState::Terminated]);
-    let course =
-        prop::sample::select(vec![Done, Done, Lost, Unheard, Late, Late, Progress, Accepted, Refused]);
+    let course = prop::sample::select(vec![Done, Lost, Unheard, Late, Hung, Progress, Accepted, Refused]);
     let hand = prop::sample::select(vec![
         None,
         Some(Phase::Running),
@@ -326,8 +352,9 @@ fn events() -> impl Strategy<Value = Event> {
         8 => Just(Event::End),
         3 => (1..12i64).prop_map(Event::Wait),
         2 => Just(Event::Finish),
-        2 => hand.prop_map(Event::Hand),
-        3 => Just(Event::See),
+        6 => (hand, any::<bool>()).prop_map(|(object, seen)| Event::Hand(object, seen)),
+        2 => Just(Event::See),
+        4 => Just(Event::Settle),
         1 => Just(Event::Restart),
     ]
 }
