@@ -41,8 +41,7 @@ const PROTOCOL: &str = "binary";
 /// The desktop of a session
 ///
 /// RFB in the binary frames of a WebSocket (RFC 6455), as noVNC speaks it, for desktops with `"protocol": "rfb"` or
-/// `"websocket"`. For clients
-/// with an API token, a ticket, or the cookie that a ticket was exchanged for.
+/// `"websocket"`. For clients with an API token, a ticket, or the cookie that a ticket was exchanged for.
 #[utoipa::path(
     get,
     path = "/api/v1/sessions/{id}/vnc",
