@@ -13,6 +13,9 @@ use crate::domain::{
 };
 use crate::fleet::{CallError, Health};
 
+/// Whoever probes a healthy controller writes that down much more often.
+const HEARD_LATELY: chrono::Duration = chrono::Duration::minutes(3);
+
 /// What the sessions of each controller were told last.
 #[derive(Debug, Default)]
 pub(crate) struct Noted(Mutex<HashMap<ControllerId, Said>>);
@@ -59,9 +62,9 @@ impl Observer {
 
     /// Makes up for what was missed. A server that has just started (`early`) may be about to attach a controller.
     pub(super) async fn note_all(&self, controllers: &[Controller], early: bool) {
-        for Controller { id, .. } in controllers {
-            if !early || self.fleet.client(id).is_some() {
-                self.note_health(id).await;
+        for controller in controllers {
+            if self.fleet.client(&controller.id).is_some() || !(early || is_reached_elsewhere(controller)) {
+                self.note_health(&controller.id).await;
             }
         }
     }
@@ -93,4 +96,10 @@ impl Observer {
             }
         }
     }
+}
+
+/// Whether another server over the same database has a controller that this one does not have.
+fn is_reached_elsewhere(controller: &Controller) -> bool {
+    let heard = controller.last_heartbeat.is_some_and(|last| now() - last < HEARD_LATELY);
+    controller.status == ControllerStatus::Healthy && heard
 }

@@ -24,10 +24,7 @@ use crate::domain::{Controller, ControllerId, ControllerStatus, Session, shorten
 use crate::fleet::{CallError, ControllerClient, Fleet, Observation};
 use crate::store::{ActivitySign, SessionRecord, Store, StoreError};
 use drift::is_expected;
-#[cfg(test)]
 pub(crate) use drift::{Sight, change};
-#[cfg(not(test))]
-use drift::{Sight, change};
 use health::Noted;
 use listing::{Answers, Listing, Seen};
 
