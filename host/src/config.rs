@@ -19,7 +19,7 @@ const FROM_ENVIRONMENT: &[&str] = &["listen", "database", "plugins", "data", "lo
 
 /// Variables with our prefix that are read elsewhere, or by tests.
 const OTHER_VARIABLES: &[&str] =
-    &["config", "url", "token", "cache", "wasi_sysroot_src", "plugin_digests", "kill_at"];
+    &["config", "url", "token", "cache", "wasi_sysroot_src", "plugin_digests", "kill_at", "failpoints_seen"];
 
 /// All settings.
 #[derive(Debug, Deserialize)]

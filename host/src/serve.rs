@@ -52,11 +52,21 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     control.show_plugins(plugins.directory());
 
     let address = listener.local_addr().context("the listener has no address")?;
+    // If one of them breaks, the server stops: it must not take wishes that nobody fulfils.
     let running = tokio::spawn({
         let (control, stop) = (Arc::clone(&control), stop.clone());
-        async move { control.run(stop).await }
+        async move {
+            let _stops_the_others = stop.clone().drop_guard();
+            control.run(stop).await
+        }
     });
-    let keeping_up = tokio::spawn(plugins.run(stop.clone()));
+    let keeping_up = tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            let _stops_the_others = stop.clone().drop_guard();
+            plugins.run(stop).await
+        }
+    });
     tracing::info!(
         %address, data = %config.data.display(), plugins = %plugin_dir.display(),
         token_file = %config.data.join("admin.token").display(), "serving on http://{address}"

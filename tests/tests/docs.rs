@@ -243,6 +243,7 @@ fn every_reason_is_documented() {
         "host/control/src/fleet/call.rs",
         "host/control/src/fleet/reply.rs",
         "host/control/src/observe/drift.rs",
+        "host/control/src/observe/health.rs",
         "host/control/src/observe/mod.rs",
         "host/control/src/reconcile/outcome.rs",
         "host/control/src/store/sql/create.rs",

@@ -22,19 +22,23 @@ const PACKAGES: [&str; 2] = ["debootstrap", "debian-archive-keyring"];
 /// Makes sure that the engine has the image: it has it already, or gets the copy in the cache, or a new one is made.
 pub fn ensure(paths: &Paths, engine: &Engine, may_install: bool) -> Result<()> {
     let recipe = recipe();
-    if engine.image_label(NAME, RECIPE_LABEL)?.as_deref() == Some(&recipe) {
-        return Ok(());
-    }
     let kept = Kept { folder: paths.testbed().join("desktop-image") };
     let copy = kept.copy(&recipe);
-    if copy.is_file() {
-        progress(format_args!("importing the desktop image from {}", copy.display()));
-        return command::output(docker(engine)?.arg("load").arg("-i").arg(&copy))
-            .map(drop)
-            .with_context(|| format!("the desktop image cannot be imported; delete {}", copy.display()));
+    let is_there = engine.image_label(NAME, RECIPE_LABEL)?.as_deref() == Some(&recipe);
+    match (is_there, copy.is_file()) {
+        (true, true) => Ok(()),
+        (true, false) => kept.keep(engine, &recipe),
+        (false, true) => {
+            progress(format_args!("importing the desktop image from {}", copy.display()));
+            command::output(docker(engine)?.arg("load").arg("-i").arg(&copy))
+                .map(drop)
+                .with_context(|| format!("the desktop image cannot be imported; delete {}", copy.display()))
+        }
+        (false, false) => {
+            build(paths, engine, may_install, &recipe, &kept)?;
+            kept.keep(engine, &recipe)
+        }
     }
-    build(paths, engine, may_install, &recipe, &kept)?;
-    kept.keep(engine, &recipe)
 }
 
 /// The copies in the cache.
@@ -55,6 +59,7 @@ impl Kept {
     /// Copies the image out of the engine, and drops the copies of earlier recipes.
     fn keep(&self, engine: &Engine, recipe: &str) -> Result<()> {
         progress("keeping a copy of the desktop image in the cache");
+        fs::create_dir_all(&self.folder)?;
         let unfinished = self.folder.join("unfinished.tar");
         command::output(docker(engine)?.arg("save").arg("-o").arg(&unfinished).arg(NAME))?;
         // The engine unpacks it by itself, and the time it takes matters more here than its size.

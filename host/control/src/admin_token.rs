@@ -23,7 +23,7 @@ pub(crate) async fn ensure(store: &dyn Store, data_dir: &Path) -> Result<(), Con
             if store.token_owner(&sha256_hex(text.trim())).await?.is_some() {
                 return Ok(());
             }
-            tracing::warn!(file = %path.display(), "the token in the file is unknown here; making a fresh one");
+            tracing::warn!(file = %path.display(), "the token in the file does not work here; making a fresh one");
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             tracing::info!(file = %path.display(), "there is no administrator's token; making one");

@@ -20,7 +20,7 @@ pub struct ControlConfig {
 
     /// How long one call to a controller may take.
     pub call_timeout: Duration,
-    /// How long a claim on a session holds; more than `call_timeout`.
+    /// How long a claim on a session holds; in any case 20 s longer than `call_timeout`.
     pub lease: Duration,
     /// The longest pause between two looks at work in progress; the first ones come sooner.
     pub longest_look_pause: Duration,

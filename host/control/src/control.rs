@@ -10,7 +10,7 @@ use crate::changes::Changes;
 use crate::data_dir::DataDir;
 use crate::domain::{ControllerId, MAX_ID_BYTES, Registration};
 use crate::events::Feed;
-use crate::fleet::{ControllerTransport, Fleet, HealthEvent, ProbeLimits};
+use crate::fleet::{ControllerTransport, Fleet, ProbeLimits};
 use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::plugins::PluginDirectory;
@@ -54,7 +54,7 @@ pub(crate) struct Shared {
 /// The API server. Dropping it stops the probes; [`Control::close`] also waits for everything to be written.
 pub struct Control {
     shared: Arc<Shared>,
-    health: Mutex<mpsc::UnboundedReceiver<HealthEvent>>,
+    health: Mutex<mpsc::UnboundedReceiver<ControllerId>>,
     _stop_probes: DropGuard,
     data_dir: DataDir,
 }
@@ -169,6 +169,7 @@ impl Control {
             limit: shared.config.observe_limit,
             repair_pause: shared.config.repair_pause,
             asked: Default::default(),
+            noted: Default::default(),
             oddities: Default::default(),
         });
         let requests = async {
@@ -183,8 +184,8 @@ impl Control {
     async fn watch(&self, observer: Arc<Observer>) {
         let health = async {
             let mut events = self.health.lock().await;
-            while let Some(event) = events.recv().await {
-                observer.health_changed(event).await;
+            while let Some(id) = events.recv().await {
+                observer.health_changed(id).await;
             }
         };
         let sweep = async {

@@ -7,7 +7,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Act, Backend, Server, condition, config, eventually};
+use common::{Act, Backend, Server, condition, config, eventually, register};
 use serde_json::{Value, json};
 use streamspace_control::ControlConfig;
 use streamspace_proto::controller::v1::{Condition, SessionEvent, SessionStatusResponse};
@@ -106,6 +106,26 @@ async fn what_fails_at_the_backend_has_failed_until_it_is_wished_again() {
     backend.with(|state| state.ready.clear());
     let session = server.verb(&id, "wake?wait=30s").await.json();
     assert_eq!((&session["phase"], &session["generation"]), (&json!("Running"), &json!(2)));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_made_after_its_creation_has_failed_is_removed() {
+    let (_folder, backend, server) = start().await;
+    backend.script("create", [Act::Fail(Status::invalid_argument("no such image"))]);
+    let id = server.create().await;
+    server.phase(&id, "Failed").await;
+    server.settled(&id).await;
+    let deletions = backend.calls("delete").len();
+    backend.by_hand(&id, Some("Running"));
+    eventually("removed", async || backend.phase_of(&id).is_none()).await;
+    let session = server.settled(&id).await;
+    assert_eq!((&session["phase"], backend.calls("delete").len()), (&json!("Failed"), deletions + 1));
+    assert_eq!(condition(&session, "Ready")["message"], "no such image", "why it failed stays");
+    let drifted = condition(&session, "Drifted");
+    assert_eq!((&drifted["status"], &drifted["reason"]), (&json!("False"), &json!("Repaired")));
+    backend.listed(3).await;
+    assert_eq!(backend.calls("delete").len(), deletions + 1);
     server.stop().await;
 }
 
@@ -286,6 +306,35 @@ async fn a_backend_that_lost_nearly_everything_is_not_believed_at_once() {
 }
 
 #[tokio::test]
+async fn one_that_a_listing_leaves_out_is_asked_for_before_it_is_made_again() {
+    let (_folder, backend, server) = start().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(server.running().await);
+    }
+    let asked = backend.asked(&ids[1]);
+    // Whoever believed the listing would make it anew, and remove it when that is refused.
+    backend.script("create", [Act::Fail(Status::invalid_argument("no such image"))]);
+    backend.with(|state| state.hide = [ids[1].clone()].into());
+    eventually("asked for by name", async || backend.asked(&ids[1]) > asked).await;
+    backend.listed(3).await;
+    assert_eq!((backend.calls("create").len(), backend.calls("delete").len()), (3, 0));
+    assert_eq!(server.session(&ids[1]).await["phase"], "Running");
+
+    // Nothing is known of it while it cannot be asked for either.
+    backend.with(|state| state.fail_status = Some(Status::unavailable("no engine")));
+    backend.by_hand(&ids[1], None);
+    backend.listed(3).await;
+    assert_eq!(server.session(&ids[1]).await["phase"], "Running");
+    backend.with(|state| {
+        state.fail_status = None;
+        state.script.clear();
+    });
+    eventually("made again", async || backend.with(|state| state.made == 4)).await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_controller_that_is_away_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let backend = Backend::default();
@@ -309,6 +358,28 @@ async fn a_controller_that_is_away_loses_nothing() {
     let session = server.settled(&other).await;
     assert_eq!(condition(&session, "ControllerReachable")["status"], "True");
     assert_eq!(backend.calls("create").iter().filter(|call| call.session == id).count(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_controller_that_does_not_come_back_with_the_server_is_said() {
+    let (folder, backend, server) = start().await;
+    let id = server.running().await;
+    server.stop().await;
+    let server = Server::start_with(config(folder.path()), None).await;
+    let mut session = Value::Null;
+    eventually("noted", async || {
+        session = server.session(&id).await;
+        condition(&session, "ControllerReachable")["status"] == "False"
+    })
+    .await;
+    assert_eq!(condition(&session, "ControllerReachable")["reason"], "ControllerNotConnected");
+    assert_eq!(session["phase"], "Running");
+    register(server.control(), "one", &backend).await;
+    eventually("noted", async || {
+        condition(&server.session(&id).await, "ControllerReachable")["status"] == "True"
+    })
+    .await;
     server.stop().await;
 }
 
@@ -359,6 +430,35 @@ async fn an_event_leads_to_a_question_and_the_answer_decides() {
     backend.tell(SessionEvent { resync: true, ..Default::default() });
     eventually("found by a listing", async || backend.phase_of(&other).unwrap() == "Running").await;
     assert!(backend.with(|state| state.lists) > lists);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn events_that_tell_of_many_losses_are_not_believed_either() {
+    let backend = Backend::default();
+    let (_folder, server) = start_watching(&backend).await;
+    let mut ids = Vec::new();
+    for _ in 0..12 {
+        ids.push(server.running().await);
+    }
+    eventually("watched", async || backend.with(|state| state.watches == 1)).await;
+    let lists = backend.with(|state| state.lists);
+    // Once made again, one is not told of a second time.
+    backend.with(|state| state.objects.clear());
+    for id in &ids {
+        backend.touch(id);
+    }
+    eventually("listed", async || backend.with(|state| state.lists > lists)).await;
+    eventually("doubted", async || {
+        let mut doubted = 0;
+        for id in &ids {
+            let session = server.session(id).await;
+            doubted += u32::from(condition(&session, "ObjectPresent")["reason"] == "NotListed");
+        }
+        doubted == 7
+    })
+    .await;
+    eventually("a few were believed", async || backend.with(|state| state.made) == 12 + 5).await;
     server.stop().await;
 }
 

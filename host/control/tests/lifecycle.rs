@@ -154,6 +154,20 @@ async fn a_final_error_fails_the_session_and_deletion_stays_possible() {
 }
 
 #[tokio::test]
+async fn a_failed_session_that_is_wished_again_is_tried_as_often_as_a_new_one() {
+    let (_folder, backend, server) = start().await;
+    backend.script("create", [Act::Fail(Status::invalid_argument("no such image"))]);
+    let id = server.create().await;
+    server.phase(&id, "Failed").await;
+    server.settled(&id).await;
+    backend.script("create", [Act::Fail(Status::resource_exhausted("busy")), Act::Progress("pull")]);
+    server.verb(&id, "wake").await;
+    server.phase(&id, "Running").await;
+    assert_eq!(backend.calls("create").len(), 4);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_deletion_never_gives_up() {
     let (_folder, backend, server) = start().await;
     let id = server.create().await;
@@ -236,16 +250,14 @@ async fn a_long_creation_does_not_fence_off_the_others() {
 
 #[tokio::test]
 async fn a_session_that_is_only_looked_at_ends_in_time_after_a_restart() {
-    // Other servers may have been at it all the time: the deadline stays as it was.
-    if is_postgres() {
-        return;
-    }
-    let (folder, backend, server) = start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let backend = Backend::default();
+    let config = ControlConfig { operation_limit: Duration::from_secs(2), ..config(folder.path()) };
+    let server = Server::start_with(config.clone(), Some(&backend)).await;
     backend.script("create", [Act::Accept]);
     let id = server.create().await;
     eventually("accepted", async || backend.with(|state| state.objects.contains_key(&id))).await;
     server.stop().await;
-    let config = ControlConfig { operation_limit: Duration::from_millis(300), ..config(folder.path()) };
     let server = Server::start_with(config, Some(&backend)).await;
     let session = server.phase(&id, "Failed").await;
     assert_eq!(condition(&session, "Ready")["reason"], "DeadlineExceeded");
@@ -490,10 +502,25 @@ async fn nobody_there_stores_nothing() {
 }
 
 #[tokio::test]
+async fn what_gets_there_at_the_last_moment_is_not_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = Backend::default();
+    backend.script("create", [Act::Accept]);
+    backend.with(|state| state.arrives = true);
+    // The time is up before the first look would come.
+    let config = ControlConfig { operation_limit: Duration::from_millis(50), ..config(folder.path()) };
+    let server = Server::start_with(config, Some(&backend)).await;
+    let id = server.create().await;
+    assert_eq!(server.settled(&id).await["phase"], "Running");
+    assert!(backend.calls("delete").is_empty());
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_creation_out_of_time_fails() {
     let folder = tempfile::tempdir().unwrap();
     let backend = Backend::default();
-    backend.script("create", std::iter::repeat_n(Act::DoAndFail(Status::resource_exhausted("busy")), 10_000));
+    backend.script("create", std::iter::repeat_n(Act::BreakOff(Status::resource_exhausted("busy")), 10_000));
     let mut config = config(folder.path());
     config.operation_limit = Duration::from_millis(300);
     let server = Server::start_with(config, Some(&backend)).await;
@@ -510,6 +537,39 @@ async fn a_creation_out_of_time_fails() {
     assert!(!backend.calls("delete")[0].purge_home);
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(backend.calls("delete").len(), 1, "once is enough");
+    server.stop().await;
+}
+
+/// The controller answers, and says that its backend does not.
+#[tokio::test]
+async fn a_backend_that_is_away_longer_than_an_operation_may_take_fails_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = Backend::default();
+    let limit = Duration::from_millis(300);
+    let config = ControlConfig { operation_limit: limit, ..config(folder.path()) };
+    let server = Server::start_with(config, Some(&backend)).await;
+    let id = server.running().await;
+    server.verb(&id, "hibernate?wait=30s").await;
+
+    let away = || {
+        let details = ErrorDetails::with_error_info("UNAVAILABLE", "streamspace.controller", []);
+        Status::with_error_details(Code::Unavailable, "dockerd does not answer", details)
+    };
+    backend.with(|state| state.health = Some(away()));
+    eventually("away", async || {
+        condition(&server.session(&id).await, "ControllerReachable")["status"] == "False"
+    })
+    .await;
+    backend.script("wake", std::iter::repeat_n(Act::Fail(away()), 10_000));
+    server.verb(&id, "wake").await;
+    eventually("tried", async || !backend.calls("wake").is_empty()).await;
+    tokio::time::sleep(limit * 3).await;
+    assert_eq!(server.session(&id).await["phase"], "Hibernated");
+    backend.with(|state| {
+        state.script.clear();
+        state.health = None;
+    });
+    server.phase(&id, "Running").await;
     server.stop().await;
 }
 

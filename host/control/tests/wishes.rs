@@ -374,3 +374,43 @@ async fn the_last_sign_of_a_user_is_kept() {
     assert_eq!(last(&server).await, beat);
     server.stop().await;
 }
+
+/// Each step succeeds or has a good reason not to; only together they lead nowhere.
+#[tokio::test]
+async fn a_backend_that_loses_what_it_stops_ends_in_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = Backend::default();
+    let config = ControlConfig {
+        operation_limit: Duration::from_millis(1500),
+        repair_pause: Duration::from_millis(50),
+        ..config(folder.path())
+    };
+    let server = Server::start_with(config, Some(&backend)).await;
+    let id = server.running().await;
+    backend.with(|state| state.loses = true);
+    server.verb(&id, "hibernate").await;
+    let session = server.phase(&id, "Failed").await;
+    assert_eq!(condition(&session, "Ready")["reason"], "DeadlineExceeded");
+    let made = backend.with(|state| state.made);
+    assert!((2..=10).contains(&made), "{made}");
+    server.stop().await;
+}
+
+/// A backend that restarts may forget what it has taken.
+#[tokio::test]
+async fn what_was_taken_and_forgotten_is_wished_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = Backend::default();
+    let config = ControlConfig { longest_look_pause: Duration::from_millis(5), ..config(folder.path()) };
+    let server = Server::start_with(config, Some(&backend)).await;
+    let id = server.running().await;
+    server.verb(&id, "hibernate?wait=30s").await;
+    backend.script("wake", [Act::Accept]);
+    server.verb(&id, "wake").await;
+    eventually("taken", async || backend.phase_of(&id).unwrap() == "Pending").await;
+    backend.by_hand(&id, Some("Hibernated"));
+    server.phase(&id, "Running").await;
+    let wakes = backend.calls("wake");
+    assert_eq!((wakes.len(), &wakes[0].operation), (2, &wakes[1].operation));
+    server.stop().await;
+}

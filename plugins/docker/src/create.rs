@@ -146,7 +146,12 @@ fn pull_if_missing(image: &str, settings: &Settings) -> Result<Option<Pull>> {
 /// The registry of an image, as references name it.
 fn registry(image: &str) -> &str {
     match image.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
+        // Names of repositories have no capital letters.
+        Some((host, _))
+            if host.contains(['.', ':']) || host == "localhost" || host.contains(char::is_uppercase) =>
+        {
+            host
+        }
         _ => "docker.io",
     }
 }

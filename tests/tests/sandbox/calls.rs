@@ -172,18 +172,20 @@ async fn a_mutation_that_was_given_up_keeps_its_session_until_its_deadline() {
 }
 
 #[tokio::test]
-async fn an_engine_that_becomes_another_version_is_asked_anew() {
+async fn what_was_found_out_of_an_engine_is_asked_anew_after_it_was_away() {
     let engine = MadeUpEngine::start();
     let Some(controller) = Controller::with(config(&engine.target())).await else { return };
-    for version in ["1.44", "1.52", "1.40"] {
-        engine.becomes(version);
-        if let Err(status) = controller.create("ask-the-engine").await {
-            expect(&status, version, Code::Unavailable, "UNAVAILABLE");
-            controller.create("ask-the-engine").await.unwrap();
-        }
-        let last = engine.requests().pop().unwrap();
-        assert_eq!(last, format!("GET /v{version}/info"));
+    for _ in 0..3 {
+        controller.create("ask-the-engine").await.unwrap();
     }
+    assert_eq!(engine.agreements(), 1);
+    engine.is_busy(true);
+    controller.refuses("ask-the-engine", Code::Unavailable, "UNAVAILABLE").await;
+    engine.is_busy(false);
+    for _ in 0..3 {
+        controller.create("ask-the-engine").await.unwrap();
+    }
+    assert_eq!(engine.agreements(), 2, "it may be another one");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! An engine made up for the tests: it notes what it is asked and can stop answering.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -11,15 +12,14 @@ pub struct MadeUpEngine {
     _dir: tempfile::TempDir,
     socket: PathBuf,
     requests: Arc<Mutex<Vec<String>>>,
-    /// The one version of its API that it serves.
-    version: Arc<Mutex<&'static str>>,
+    busy: Arc<AtomicBool>,
 }
 
 /// How it behaves.
 #[derive(Clone)]
 struct Manner {
     answers: bool,
-    version: Arc<Mutex<&'static str>>,
+    busy: Arc<AtomicBool>,
 }
 
 impl MadeUpEngine {
@@ -38,20 +38,25 @@ impl MadeUpEngine {
         let socket = dir.path().join("docker.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let version = Arc::new(Mutex::new("1.44"));
-        let manner = Manner { answers, version: Arc::clone(&version) };
+        let busy = Arc::new(AtomicBool::new(false));
+        let manner = Manner { answers, busy: Arc::clone(&busy) };
         let noted = Arc::clone(&requests);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(converse(stream, Arc::clone(&noted), manner.clone()));
             }
         });
-        Self { _dir: dir, socket, requests, version }
+        Self { _dir: dir, socket, requests, busy }
     }
 
-    /// Goes on as an engine of another version, which serves no other one.
-    pub fn becomes(&self, version: &'static str) {
-        *self.version.lock().unwrap() = version;
+    /// From now on it answers that it cannot answer now, or as before.
+    pub fn is_busy(&self, busy: bool) {
+        self.busy.store(busy, Ordering::Release);
+    }
+
+    /// How often somebody agreed on a version with it.
+    pub fn agreements(&self) -> usize {
+        self.requests.lock().unwrap().iter().filter(|request| request.ends_with("/version")).count()
     }
 
     /// Its place, as the operator's configuration has it.
@@ -83,12 +88,10 @@ async fn converse(mut stream: UnixStream, requests: Arc<Mutex<Vec<String>>>, man
         let _ = stream.read_to_end(&mut Vec::new()).await;
         return;
     }
-    let version = *manner.version.lock().unwrap();
-    let own = format!(r#"{{"ApiVersion": "{version}", "Version": "25.0.0"}}"#);
     let (status, body) = if path.ends_with("/version") {
-        ("200 OK", own.as_str())
-    } else if !path.starts_with(&format!("/v{version}/")) {
-        ("400 Bad Request", r#"{"message": "client version of old is too old or too new"}"#)
+        ("200 OK", r#"{"ApiVersion": "1.44", "Version": "25.0.0"}"#)
+    } else if manner.busy.load(Ordering::Acquire) {
+        ("503 Service Unavailable", r#"{"message": "not now"}"#)
     } else if path.ends_with("/info") {
         ("200 OK", "{}")
     } else if path.ends_with("/networks") {

@@ -263,7 +263,10 @@ async fn a_refused_configuration_is_not_quoted() {
 
 #[tokio::test]
 async fn a_plugin_that_fails_at_its_configuration_is_not_bound() {
-    let validating = |word: &str| BackendConfig { config: json!({"validate": word}), ..config(NOWHERE) };
+    // A trial has five seconds, however busy the machine is with the other tests.
+    let limits = limits(400);
+    let validating =
+        |word: &str| BackendConfig { config: json!({"validate": word}), limits, ..config(NOWHERE) };
     let Some(error) = unbound(validating("panic")).await else { return };
     assert!(
         matches!(&error, BindError::Call(CallError::Trapped(why)) if why.contains("all is lost")),

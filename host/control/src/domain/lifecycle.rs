@@ -17,10 +17,8 @@ pub enum Step {
     Look,
     /// Remove the row without any call: no controller has ever heard of the session.
     Forget,
-    /// The time for the operation is up: record that it failed.
+    /// The time for the operation is up: ask for the status once more, and record that it failed unless it got there.
     GiveUp,
-    /// Remove what a creation that failed may have left. The session stays, and stays failed.
-    CleanUp,
 }
 
 /// Decides from the wish, from what was observed and from the operation, and from nothing else.
@@ -40,18 +38,18 @@ pub fn decide(session: &Session, operation: &Operation, now: DateTime<Utc>) -> S
         (Wish::State(Terminated), true, Phase::Terminated) if !open => Step::Rest,
         (Wish::State(Terminated), true, _) => Step::Call(OperationKind::Delete),
 
-        // A deletion that nobody wished for: see `Operation::begin_clean_up`.
-        (Wish::State(_), true, Phase::Failed) if current && operation.kind == OperationKind::Delete => {
-            Step::CleanUp
+        (Wish::State(_), true, Phase::Failed) if current && operation.kind == OperationKind::CleanUp => {
+            Step::Call(OperationKind::CleanUp)
         }
-        (Wish::State(_), _, Phase::Failed) if current => Step::Rest,
+        // It failed for this wish, and not for one before it that is being made up for.
+        (Wish::State(_), _, Phase::Failed) if current && !open => Step::Rest,
         (Wish::State(_), false, _) => Step::Place,
 
         (Wish::State(Running), true, Phase::Running) if !open => Step::Rest,
         (Wish::State(Hibernated), true, Phase::Hibernated) if !open => Step::Rest,
         // What may be about to go has to be made sure of before it is started or stopped.
         (Wish::State(Running), true, Phase::Running) | (Wish::State(Hibernated), true, Phase::Hibernated)
-            if matches!(operation.kind, OperationKind::Create | OperationKind::Delete) =>
+            if operation.kind == OperationKind::Create || operation.kind.is_removal() =>
         {
             Step::Call(OperationKind::Create)
         }
@@ -69,10 +67,11 @@ pub fn decide(session: &Session, operation: &Operation, now: DateTime<Utc>) -> S
     };
 
     match step {
-        Step::Call(kind) if kind != OperationKind::Delete && current && kind == operation.kind => {
+        Step::Call(kind) if !kind.is_removal() && current => {
+            // Whatever is next on the way: there is one limit for all of it.
             if operation.deadline.is_some_and(|deadline| deadline <= now) {
                 Step::GiveUp
-            } else if operation.accepted && operation.handle.is_empty() {
+            } else if kind == operation.kind && operation.accepted && operation.handle.is_empty() {
                 Step::Look
             } else {
                 step
@@ -179,7 +178,14 @@ pub(crate) mod tests {
         let mut session = session(RUN, true, Phase::Failed);
         let operation = Operation::first(session.id.clone(), now());
         session.generation = session.generation.next();
-        assert_eq!(decide(&session, &operation, now()), Step::Call(OperationKind::Create));
+        let create = Step::Call(OperationKind::Create);
+        assert_eq!(decide(&session, &operation, now()), create);
+        // The call was made and came to nothing: that it had failed before is no reason not to try again.
+        let mut operation = operation;
+        operation.prepare(&create, &session, std::time::Duration::from_secs(600), now());
+        assert_eq!(decide(&session, &operation, now()), create);
+        operation.settle();
+        assert_eq!(decide(&session, &operation, now()), Step::Rest);
     }
 
     #[test]
@@ -190,6 +196,22 @@ pub(crate) mod tests {
         assert_eq!(decide(&session, &operation, now()), Step::GiveUp);
         session.wish = GONE;
         assert_eq!(decide(&session, &operation, now()), Step::Call(OperationKind::Delete));
+    }
+
+    #[test]
+    fn only_a_failed_creation_is_cleaned_up() {
+        let mut session = session(RUN, true, Phase::Failed);
+        let mut operation = Operation::first(session.id.clone(), now());
+        operation.kind = OperationKind::Delete;
+        assert_eq!(decide(&session, &operation, now()), Step::Rest);
+        operation.begin_clean_up(now());
+        operation.deadline = Some(now());
+        let clean_up = Step::Call(OperationKind::CleanUp);
+        assert_eq!(decide(&session, &operation, now()), clean_up, "it never gives up");
+        operation.prepare(&clean_up, &session, std::time::Duration::from_secs(600), now());
+        assert_eq!(decide(&session, &operation, now()), clean_up);
+        session.generation = session.generation.next();
+        assert_eq!(decide(&session, &operation, now()), Step::Call(OperationKind::Create));
     }
 
     #[test]
@@ -249,6 +271,33 @@ pub(crate) mod tests {
         }
         let deadline = operation.deadline.unwrap();
         assert_eq!(decide(&session, &operation, deadline), Step::GiveUp);
+    }
+
+    #[test]
+    fn all_steps_to_one_end_have_one_deadline() {
+        let limit = std::time::Duration::from_secs(600);
+        let mut session = session(HIBERNATE, true, Phase::Pending);
+        let begun = now();
+        let mut operation = Operation::first(session.id.clone(), begun);
+        operation.prepare(&Step::Call(OperationKind::Create), &session, limit, begun);
+        (operation.failures, operation.internal_failures) = (3, 2);
+        session.phase = Phase::Running;
+        let step = decide(&session, &operation, begun);
+        assert_eq!(step, Step::Call(OperationKind::Hibernate));
+        let (id, deadline) = (operation.id.clone(), operation.deadline.unwrap());
+        operation.prepare(&step, &session, limit, begun + chrono::Duration::minutes(1));
+        assert_eq!((operation.kind, operation.attempt), (OperationKind::Hibernate, 1));
+        assert_ne!(operation.id, id);
+        assert_eq!(
+            (operation.deadline, operation.failures, operation.internal_failures),
+            (Some(deadline), 3, 2)
+        );
+        session.phase = Phase::Pending;
+        assert_eq!(decide(&session, &operation, deadline), Step::GiveUp, "whatever is next");
+        // Another wish has time of its own.
+        session.generation = session.generation.next();
+        operation.prepare(&Step::Call(OperationKind::Create), &session, limit, deadline);
+        assert!(operation.deadline.unwrap() > deadline && operation.failures == 0);
     }
 
     #[test]

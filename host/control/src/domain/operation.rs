@@ -8,7 +8,12 @@ use utoipa::ToSchema;
 
 use super::{Epoch, Generation, OperationId, Session, SessionId, Step};
 
-/// The mutations that a controller knows.
+/// Pauses before repairs grow up to so many times the first one.
+const LONGEST_PAUSE: u32 = 64;
+/// What has to be repaired no sooner than after so many of the longest pauses is repaired for the first time.
+const MEMORY: u32 = 3;
+
+/// What is done to a session at its controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OperationKind {
@@ -20,6 +25,8 @@ pub enum OperationKind {
     Hibernate,
     /// Start it again.
     Wake,
+    /// Remove what a creation that failed may have left. Nobody wished it, and the session stays, and stays failed.
+    CleanUp,
 }
 
 impl OperationKind {
@@ -30,12 +37,18 @@ impl OperationKind {
             Self::Delete => "delete",
             Self::Hibernate => "hibernate",
             Self::Wake => "wake",
+            Self::CleanUp => "clean_up",
         }
+    }
+
+    /// Whether it removes the session's objects. Such an operation never gives up: what was made is not forgotten.
+    pub fn is_removal(self) -> bool {
+        matches!(self, Self::Delete | Self::CleanUp)
     }
 
     /// Reads a name.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Create, Self::Delete, Self::Hibernate, Self::Wake]
+        [Self::Create, Self::Delete, Self::Hibernate, Self::Wake, Self::CleanUp]
             .into_iter()
             .find(|kind| kind.as_str() == text)
     }
@@ -81,7 +94,7 @@ pub struct Operation {
     pub repairs: u32,
     /// When that was last seen.
     pub repaired_at: Option<DateTime<Utc>>,
-    /// When the row last changed.
+    /// When its work last changed. That something is due sooner alone does not count.
     pub updated_at: DateTime<Utc>,
 }
 
@@ -120,6 +133,11 @@ impl Operation {
         self.attempt > 0
     }
 
+    /// Time passed in which nobody could do anything for it: it may take so much longer.
+    pub fn excuse(&mut self, idle: chrono::Duration) {
+        self.deadline = self.deadline.map(|deadline| deadline.checked_add_signed(idle).unwrap_or(deadline));
+    }
+
     /// Starts over as a new operation of the same kind, due at once.
     pub fn renew(&mut self, now: DateTime<Utc>) {
         *self = Self {
@@ -133,15 +151,49 @@ impl Operation {
         };
     }
 
+    /// The session was not as it had been left: when it may be set right, which is later and later if that happens
+    /// again and again. `pause` comes before the second time in a row.
+    pub fn count_repair(&mut self, pause: Duration, at: DateTime<Utc>) -> DateTime<Utc> {
+        let longest = pause.saturating_mul(LONGEST_PAUSE);
+        let memory = delta(longest.saturating_mul(MEMORY));
+        let again = self.repaired_at.is_some_and(|last| at - last < memory);
+        self.repairs = if again { self.repairs.saturating_add(1) } else { 1 };
+        self.repaired_at = Some(at);
+        let Some(doublings) = self.repairs.checked_sub(2) else { return at };
+        at + delta(pause.saturating_mul(2u32.saturating_pow(doublings.min(31))).min(longest))
+    }
+
     /// Starts to remove what a failed creation may have left.
     pub fn begin_clean_up(&mut self, now: DateTime<Utc>) {
         self.renew(now);
-        self.kind = OperationKind::Delete;
+        self.kind = OperationKind::CleanUp;
     }
 
     /// It is removed. The operation is a creation again, which failed and is over.
     pub fn end_clean_up(&mut self) {
         self.kind = OperationKind::Create;
+    }
+
+    /// Nothing is left to do.
+    pub fn settle(&mut self) {
+        self.next_attempt_at = None;
+        self.deadline = None;
+        self.attempt = 0;
+        self.handle.clear();
+    }
+
+    /// Nothing is left to do for the present wish, and nobody had to do anything. `there` says whether the session's
+    /// object is there as wished: then it stands as if it had just been made so.
+    pub fn rest(&mut self, generation: Generation, there: bool, now: DateTime<Utc>) {
+        self.generation = generation;
+        self.settle();
+        self.updated_at = now;
+        if there {
+            (self.accepted, self.established) = (true, true);
+            if self.kind.is_removal() {
+                self.kind = OperationKind::Create;
+            }
+        }
     }
 
     /// Makes the row say what is about to be called, before it is called: a new operation where the step is
@@ -151,23 +203,29 @@ impl Operation {
         let kind = match *step {
             Step::Call(kind) => kind,
             Step::Look => self.kind,
-            Step::CleanUp => OperationKind::Delete,
             Step::Rest | Step::Place | Step::Forget | Step::GiveUp => return,
         };
-        if kind != self.kind || session.generation != self.generation {
+        if session.generation != self.generation {
             self.renew(now);
-            if session.generation != self.generation {
-                // Whoever wishes anew wants it tried at once again.
-                (self.repairs, self.repaired_at) = (0, None);
-            }
-            self.kind = kind;
+            // Whoever wishes anew wants it tried at once again.
+            (self.repairs, self.repaired_at) = (0, None);
             self.generation = session.generation;
+        } else if kind != self.kind {
+            // Another step on the way to the same end: without a common limit two of them could alternate for ever.
+            let Self { deadline, failures, internal_failures, .. } = *self;
+            let last_error = std::mem::take(&mut self.last_error);
+            self.renew(now);
+            *self = Self { deadline, failures, internal_failures, last_error, ..self.clone() };
         }
-        // A deletion never gives up.
-        if self.deadline.is_none() && kind != OperationKind::Delete {
+        self.kind = kind;
+        if self.deadline.is_none() && !kind.is_removal() {
             self.deadline =
                 chrono::Duration::from_std(limit).ok().and_then(|limit| now.checked_add_signed(limit));
         }
         self.attempt = self.attempt.saturating_add(1);
     }
+}
+
+fn delta(pause: Duration) -> chrono::Duration {
+    chrono::Duration::from_std(pause).unwrap_or(chrono::Duration::days(1))
 }

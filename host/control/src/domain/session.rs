@@ -84,6 +84,17 @@ pub enum Wish {
     },
 }
 
+impl Wish {
+    /// Whether nothing is left to wish for in that phase.
+    pub fn is_fulfilled_by(self, phase: Phase) -> bool {
+        match self {
+            Self::State(WishedState::Running) => phase == Phase::Running,
+            Self::State(WishedState::Hibernated) => phase == Phase::Hibernated,
+            Self::State(WishedState::Terminated) | Self::Gone { .. } => phase == Phase::Terminated,
+        }
+    }
+}
+
 /// A capability that a caller may require of a controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -19,7 +19,7 @@ use crate::store::Store;
 
 pub(crate) use call::{CallError, ControllerClient};
 pub(crate) use metrics::CallMetrics;
-pub(crate) use probe::{HealthEvent, ProbeLimits};
+pub(crate) use probe::{Health, ProbeLimits};
 pub(crate) use reply::{Observation, Progress, Readiness, Reply};
 
 /// How control calls a controller: any HTTP service that speaks gRPC. The generated server itself is one (in
@@ -29,8 +29,8 @@ pub type ControllerTransport =
 
 struct Attached {
     client: ControllerClient,
-    /// Whether the first probe has ended.
-    probed: watch::Receiver<bool>,
+    /// What the last probe found; absent until the first one has ended.
+    health: watch::Receiver<Option<Health>>,
     /// Asks for the next probe before its time.
     probe_now: Arc<Notify>,
     stop: CancellationToken,
@@ -42,7 +42,7 @@ pub(crate) struct Fleet {
     limits: ProbeLimits,
     tasks: TaskTracker,
     stop: CancellationToken,
-    events: tokio::sync::mpsc::UnboundedSender<HealthEvent>,
+    events: tokio::sync::mpsc::UnboundedSender<ControllerId>,
     metrics: CallMetrics,
 }
 
@@ -50,7 +50,7 @@ impl Fleet {
     pub(crate) fn new(
         limits: ProbeLimits,
         stop: CancellationToken,
-        events: tokio::sync::mpsc::UnboundedSender<HealthEvent>,
+        events: tokio::sync::mpsc::UnboundedSender<ControllerId>,
         metrics: CallMetrics,
     ) -> Self {
         Self { attached: RwLock::default(), limits, tasks: TaskTracker::new(), stop, events, metrics }
@@ -66,7 +66,7 @@ impl Fleet {
         store: Arc<dyn Store>,
     ) {
         let client = ControllerClient::new(transport, epoch, self.metrics.of(&id));
-        let (probed_sender, probed) = watch::channel(false);
+        let (sender, health) = watch::channel(None);
         let stop = self.stop.child_token();
         let probe_now = Arc::new(Notify::new());
         let prober = probe::Prober {
@@ -76,14 +76,14 @@ impl Fleet {
             store,
             limits: self.limits.clone(),
             events: self.events.clone(),
-            first: probed_sender,
+            health: sender,
             now: Arc::clone(&probe_now),
         };
         let stopped = stop.clone();
         self.tasks.spawn(async move {
             stopped.run_until_cancelled(prober.run()).await;
         });
-        let earlier = self.write().insert(id, Attached { client, probed, probe_now, stop });
+        let earlier = self.write().insert(id, Attached { client, health, probe_now, stop });
         if let Some(earlier) = earlier {
             earlier.stop.cancel();
         }
@@ -101,6 +101,11 @@ impl Fleet {
         self.read().get(id).map(|attached| attached.client.clone())
     }
 
+    /// What the last probe of an attached controller found.
+    pub(crate) fn health(&self, id: &ControllerId) -> Option<Health> {
+        self.read().get(id)?.health.borrow().clone()
+    }
+
     /// Probes an attached controller at once: somebody knows that it has changed.
     pub(crate) fn probe_now(&self, id: &ControllerId) {
         if let Some(attached) = self.read().get(id) {
@@ -110,11 +115,11 @@ impl Fleet {
 
     /// Returns when every attached controller has been probed once, or when the time is up.
     pub(crate) async fn first_probes(&self, limit: Duration) {
-        let waiting: Vec<_> = self.read().values().map(|attached| attached.probed.clone()).collect();
+        let waiting: Vec<_> = self.read().values().map(|attached| attached.health.clone()).collect();
         let all = async {
-            for mut probed in waiting {
+            for mut health in waiting {
                 // An error means that the prober is gone: nothing to wait for.
-                let _ = probed.wait_for(|done| *done).await;
+                let _ = health.wait_for(Option::is_some).await;
             }
         };
         let _ = tokio::time::timeout(limit, all).await;

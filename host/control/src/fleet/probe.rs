@@ -21,12 +21,18 @@ pub(crate) struct ProbeLimits {
     pub(crate) offline_after: u32,
 }
 
-/// The health of a controller changed, or was found for the first time.
-#[derive(Debug, Clone)]
-pub(crate) struct HealthEvent {
-    pub(crate) id: ControllerId,
+/// What the last probe of a controller found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Health {
     pub(crate) status: ControllerStatus,
+    /// Why it is not healthy.
     pub(crate) message: String,
+}
+
+impl Health {
+    pub(crate) fn is_good(&self) -> bool {
+        self.status == ControllerStatus::Healthy
+    }
 }
 
 pub(super) struct Prober {
@@ -35,8 +41,10 @@ pub(super) struct Prober {
     pub(super) client: ControllerClient,
     pub(super) store: Arc<dyn Store>,
     pub(super) limits: ProbeLimits,
-    pub(super) events: mpsc::UnboundedSender<HealthEvent>,
-    pub(super) first: watch::Sender<bool>,
+    /// Hears of every change of status, and of the first one.
+    pub(super) events: mpsc::UnboundedSender<ControllerId>,
+    /// Absent until the first probe has ended.
+    pub(super) health: watch::Sender<Option<Health>>,
     /// The pause between two probes ends when this is notified.
     pub(super) now: Arc<Notify>,
 }
@@ -44,7 +52,6 @@ pub(super) struct Prober {
 impl Prober {
     #[tracing::instrument(name = "probe", skip_all, fields(controller = %self.id))]
     pub(super) async fn run(self) {
-        let mut known = None;
         // Before the first success a controller was never there, so the first failure already says offline.
         let mut failures = self.limits.offline_after.saturating_sub(1);
         let mut retry = FIRST_RETRY;
@@ -57,11 +64,12 @@ impl Prober {
             if let Err(error) = self.store.record_probe(&self.id, found).await {
                 tracing::error!(%error, "the result of a probe was not stored");
             }
-            let _ = self.first.send(true);
-            if known.as_ref() != Some(&(status, message.clone())) {
+            let known = self.health.send_replace(Some(Health { status, message: message.clone() }));
+            if known.as_ref().map(|known| known.status) != Some(status) {
                 tracing::info!(status = status.as_str(), message, "controller");
-                known = Some((status, message.clone()));
-                let _ = self.events.send(HealthEvent { id: self.id.clone(), status, message });
+                let _ = self.events.send(self.id.clone());
+            } else if known.is_some_and(|known| known.message != message) {
+                tracing::info!(message, "controller");
             }
             let pause = if status == ControllerStatus::Healthy {
                 retry = FIRST_RETRY;

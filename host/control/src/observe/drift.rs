@@ -8,6 +8,7 @@
 //! | ended | running, hibernated | `Drifted`, `Ended`; made again |
 //! | anything | terminated | `Drifted`, `Found`; removed |
 //! | failed | running, hibernated | phase `Failed` with the backend's reason; nothing without a new wish |
+//! | anything, though its creation failed | running, hibernated | `Drifted`, `Found`; removed |
 //! | on its way, paused | running, hibernated | phase `Pending` with the backend's reason; nothing |
 //!
 //! Whatever drifts again and again is set right after longer and longer pauses, and the condition says so.
@@ -17,19 +18,15 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::domain::{
-    Condition, ConditionStatus, Operation, Phase, Session, Step, Wish, WishedState, condition_type, decide,
+    Condition, ConditionStatus, Operation, OperationKind, Phase, Session, Step, Wish, WishedState,
+    condition_type, decide,
 };
 use crate::fleet::{Observation, Readiness};
 use crate::store::{ObservedChange, SessionRecord};
 
-/// Pauses before repairs grow up to so many times the first one.
-const LONGEST_PAUSE: u32 = 64;
-/// What drifts no sooner than after so many of the longest pauses drifts for the first time.
-const MEMORY: u32 = 3;
-
 /// What was seen of one session.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Sight<'a> {
+pub(crate) enum Sight<'a> {
     /// It is there.
     There(&'a Observation),
     /// The backend says that it is not there.
@@ -41,7 +38,7 @@ pub(super) enum Sight<'a> {
 }
 
 /// What a sight of a settled session changes, if anything. `pause` comes before the second repair in a row.
-pub(super) fn change(
+pub(crate) fn change(
     record: &SessionRecord,
     sight: Sight<'_>,
     pause: Duration,
@@ -58,10 +55,15 @@ pub(super) fn change(
     reachable(&mut after, at);
     let anew = settled_anew(operation);
     let wait = sight == Sight::Doubtful || is_on_its_way(&after, sight);
-    let act = !wait && decide(&after, &anew, at) != Step::Rest;
+    let act = is_left_over(session, operation, sight) || (!wait && decide(&after, &anew, at) != Step::Rest);
     let repair = act.then(|| repair(&mut after, &anew, sight, pause, at));
     if !act && !wait && after.conditions.holds(condition_type::DRIFTED) {
-        set(&mut after, condition_type::DRIFTED, ConditionStatus::False, "Resolved", String::new(), at);
+        let (reason, message) = if after.wish.is_fulfilled_by(after.phase) {
+            ("Resolved", "")
+        } else {
+            ("GivenUp", "it could not be set right")
+        };
+        set(&mut after, condition_type::DRIFTED, ConditionStatus::False, reason, message.to_owned(), at);
     }
     if after == *session && repair.is_none() {
         return None;
@@ -87,6 +89,16 @@ fn settled_anew(operation: &Operation) -> Operation {
     Operation { deadline: None, accepted: false, handle: Vec::new(), attempt: 0, ..operation.clone() }
 }
 
+/// A creation that was given up, and whose remains were removed, has taken effect after all. Nobody has worked in what
+/// it made: no controller ever took the session over.
+fn is_left_over(session: &Session, operation: &Operation, sight: Sight<'_>) -> bool {
+    let kept = matches!(session.wish, Wish::State(WishedState::Running | WishedState::Hibernated));
+    let never_there =
+        operation.kind == OperationKind::Create && !operation.accepted && !operation.established;
+    let there = matches!(sight, Sight::There(seen) if seen.phase != Phase::Terminated);
+    kept && session.phase == Phase::Failed && never_there && there
+}
+
 /// The backend has it, and sees to it by itself or was told by somebody to hold it. To ask again would change
 /// nothing, and the end of the time for it would count as a failure.
 fn is_on_its_way(session: &Session, sight: Sight<'_>) -> bool {
@@ -105,8 +117,12 @@ fn repair(
     let mut operation = operation.clone();
     operation.renew(at);
     let Wish::State(wished) = session.wish else { return operation };
+    if wished != WishedState::Terminated && session.phase == Phase::Failed {
+        operation.begin_clean_up(at);
+    }
     let (reason, found, remedy) = match (sight, wished, session.phase) {
         (_, WishedState::Terminated, _) => ("Found", "the backend has it again", "it is removed"),
+        (_, _, Phase::Failed) => ("Found", "it was made after its creation had failed", "it is removed"),
         (Sight::There(_), WishedState::Running, Phase::Hibernated) => {
             ("Stopped", "it was stopped at the backend", "it is woken")
         }
@@ -119,15 +135,9 @@ fn repair(
     // Nobody has worked in what is made anew: if that fails, it may be removed.
     operation.established &= matches!(sight, Sight::There(_));
 
-    let longest = pause.saturating_mul(LONGEST_PAUSE);
-    let memory = delta(longest.saturating_mul(MEMORY));
-    let again = operation.repaired_at.is_some_and(|last| at - last < memory);
-    operation.repairs = if again { operation.repairs.saturating_add(1) } else { 1 };
-    operation.repaired_at = Some(at);
+    let due = operation.count_repair(pause, at);
     let mut message = format!("{found}; {remedy}");
     if operation.repairs > 1 {
-        let doublings = operation.repairs.saturating_sub(2).min(31);
-        let due = at + delta(pause.saturating_mul(2u32.saturating_pow(doublings)).min(longest));
         operation.next_attempt_at = Some(due);
         message = format!(
             "{found}, for the {}. time in a row; {remedy} not before {}",
@@ -138,10 +148,6 @@ fn repair(
     operation.message.clone_from(&message);
     set(session, condition_type::DRIFTED, ConditionStatus::True, reason, message, at);
     operation
-}
-
-fn delta(pause: Duration) -> chrono::Duration {
-    chrono::Duration::from_std(pause).unwrap_or(chrono::Duration::days(1))
 }
 
 fn set(
@@ -171,16 +177,17 @@ fn reachable(session: &mut Session, at: DateTime<Utc>) {
 
 /// The backend has nothing under this id.
 fn missing(session: &mut Session, at: DateTime<Utc>) {
-    if !is_expected(session) {
-        // That is as it should be, or as it is known.
-        return;
+    let expected = is_expected(session);
+    let known = session.conditions.get(condition_type::OBJECT_PRESENT);
+    if expected || known.is_some_and(|known| known.status != ConditionStatus::False) {
+        let message = "the backend does not have the session any more".to_owned();
+        set(session, condition_type::OBJECT_PRESENT, ConditionStatus::False, "Missing", message, at);
     }
-    session.phase = Phase::Pending;
-    for (kind, reason, message) in [
-        (condition_type::OBJECT_PRESENT, "Missing", "the backend does not have the session any more"),
-        (condition_type::READY, "ObjectMissing", "the session is made again"),
-    ] {
-        set(session, kind, ConditionStatus::False, reason, message.to_owned(), at);
+    // Otherwise it is as it should be, or as it is known.
+    if expected {
+        session.phase = Phase::Pending;
+        let message = "the session is made again".to_owned();
+        set(session, condition_type::READY, ConditionStatus::False, "ObjectMissing", message, at);
     }
 }
 
@@ -197,11 +204,7 @@ fn doubtful(session: &mut Session, at: DateTime<Utc>) {
 fn there(session: &mut Session, operation: &Operation, seen: &Observation, at: DateTime<Utc>) {
     // A session that failed before its backend ever took it is not saved by an object of the same name. One that
     // was given up later is, if it got there after all; anything else would only be given up again, without end.
-    let got_there = matches!(
-        (session.wish, seen.phase),
-        (Wish::State(WishedState::Running), Phase::Running)
-            | (Wish::State(WishedState::Hibernated), Phase::Hibernated)
-    );
+    let got_there = seen.phase != Phase::Terminated && session.wish.is_fulfilled_by(seen.phase);
     if session.phase != Phase::Failed || (operation.accepted && got_there) {
         ready(session, seen, at);
         session.phase = seen.phase;
@@ -308,6 +311,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_of_one_that_failed_stays_true() {
+        let mut failed = record(RUN, Phase::Failed);
+        for (kind, reason) in
+            [(condition_type::OBJECT_PRESENT, "Present"), (condition_type::DRIFTED, "ObjectGone")]
+        {
+            set(&mut failed.session, kind, ConditionStatus::True, reason, String::new(), now());
+        }
+        let change = change(&failed, Sight::Missing, PAUSE, now()).unwrap();
+        assert!(change.repair.is_none() && change.phase == Phase::Failed);
+        let said = |kind| change.conditions.get(kind).map(|one| (one.status, one.reason.as_str()));
+        assert_eq!(said(condition_type::OBJECT_PRESENT), Some((ConditionStatus::False, "Missing")));
+        assert_eq!(said(condition_type::DRIFTED), Some((ConditionStatus::False, "GivenUp")));
+    }
+
+    #[test]
     fn one_that_was_stopped_by_hand_is_woken() {
         let change =
             change(&record(RUN, Phase::Running), Sight::There(&seen(Phase::Hibernated)), PAUSE, now())
@@ -317,10 +335,38 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_session_stays_failed() {
+    fn what_was_made_after_its_creation_had_failed_is_removed() {
+        let refused = record(RUN, Phase::Failed);
+        for phase in [Phase::Running, Phase::Pending, Phase::Hibernated, Phase::Failed] {
+            let change = change(&refused, Sight::There(&seen(phase)), PAUSE, now()).unwrap();
+            assert_eq!(change.phase, Phase::Failed);
+            let mut after = refused.session.clone();
+            after.phase = change.phase;
+            assert_eq!(
+                decide(&after, &change.repair.unwrap(), now()),
+                Step::Call(OperationKind::CleanUp),
+                "{phase:?}"
+            );
+        }
+        let mut refused = refused;
+        refused.session.node_id = "n".into();
+        assert!(change(&refused, Sight::There(&seen(Phase::Terminated)), PAUSE, now()).is_none());
+        // What somebody may have worked in, or look for the reason of its failure in, stays.
+        let settled = refused.operation.clone();
+        for operation in [
+            Operation { accepted: true, ..settled.clone() },
+            Operation { established: true, ..settled.clone() },
+            Operation { kind: OperationKind::Wake, ..settled },
+        ] {
+            refused.operation = operation;
+            assert!(change(&refused, Sight::There(&seen(Phase::Failed)), PAUSE, now()).is_none());
+        }
+    }
+
+    #[test]
+    fn one_that_was_given_up_and_got_there_is_back() {
         let mut refused = record(RUN, Phase::Failed);
         refused.session.node_id = "n".into();
-        assert!(change(&refused, Sight::There(&seen(Phase::Running)), PAUSE, now()).is_none());
         refused.operation.accepted = true;
         let change = change(&refused, Sight::There(&seen(Phase::Running)), PAUSE, now()).unwrap();
         assert_eq!((change.phase, change.repair.is_some()), (Phase::Running, false));

@@ -13,8 +13,6 @@ use crate::fleet::Observation;
 pub(super) struct Listing {
     /// By session.
     entries: HashMap<String, Entry>,
-    /// There are entries that do not say whose they are: any session may be among them.
-    nameless: bool,
 }
 
 #[derive(Debug)]
@@ -32,8 +30,8 @@ impl Listing {
             return;
         }
         let Some(status) = entry.status.filter(|status| !status.session_id.is_empty()) else {
+            // Whoever misses a session because of that asks for it by name.
             tracing::warn!("an entry without a session in the listing");
-            self.nameless = true;
             return;
         };
         let id = status.session_id.clone();
@@ -49,7 +47,6 @@ impl Listing {
         match self.entries.get(id).map(|entry| &entry.observation) {
             Some(Some(observation)) => Sight::There(observation),
             Some(None) => Sight::NotSeen,
-            None if self.nameless => Sight::NotSeen,
             None => Sight::Missing,
         }
     }
@@ -93,6 +90,11 @@ impl Seen {
         self.answers.extend(answers);
     }
 
+    /// Whether what is known of a session is the answer to a question for it.
+    pub(super) fn is_answer(&self, session: &Session) -> bool {
+        self.answers.contains_key(session.id.as_str())
+    }
+
     pub(super) fn of(&self, session: &Session) -> Sight<'_> {
         match (self.answers.get(session.id.as_str()), &self.listing) {
             (Some(Some(observation)), _) => Sight::There(observation),
@@ -133,6 +135,6 @@ mod tests {
         assert_eq!(listing.of("c"), Sight::Missing);
         listing.add(proto::SessionEntry { status: None, ..entry("", "") });
         assert!(matches!(listing.of("a"), Sight::There(_)));
-        assert_eq!(listing.of("c"), Sight::NotSeen);
+        assert_eq!(listing.of("c"), Sight::Missing, "to be asked for by name");
     }
 }

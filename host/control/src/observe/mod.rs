@@ -1,6 +1,7 @@
 //! Looks at what the backends really have, and lets the reconciler see to what is amiss.
 
 mod drift;
+mod health;
 mod listing;
 mod strays;
 mod watch;
@@ -11,20 +12,23 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
-use futures::stream::{self, FuturesUnordered};
+use futures::stream;
 use streamspace_proto::controller::v1 as proto;
 use tokio::sync::Notify;
+use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tonic::Code;
 
 use crate::changes::Changes;
-use crate::domain::{
-    Condition, ConditionStatus, Controller, ControllerId, ControllerStatus, Session, condition_type, now,
-    shortened,
-};
-use crate::fleet::{CallError, ControllerClient, Fleet, HealthEvent, Observation};
+use crate::domain::{Controller, ControllerId, ControllerStatus, Session, shortened};
+use crate::fleet::{CallError, ControllerClient, Fleet, Observation};
 use crate::store::{ActivitySign, SessionRecord, Store, StoreError};
-use drift::{Sight, change, is_expected};
+use drift::is_expected;
+#[cfg(test)]
+pub(crate) use drift::{Sight, change};
+#[cfg(not(test))]
+use drift::{Sight, change};
+use health::Noted;
 use listing::{Answers, Listing, Seen};
 
 /// Entries asked for at once.
@@ -39,7 +43,7 @@ const CHUNK: usize = 256;
 const MOST_AT_ONCE: usize = 5;
 /// … or one in so many of those that are known.
 const MOST_AT_ONCE_PART: usize = 5;
-/// More are believed to be gone only when so many complete passes in a row agree, and each one is then asked for.
+/// More are asked for by name only when so many complete passes in a row agree.
 const PASSES_BEFORE_LOSS: u32 = 3;
 /// A backend's word on when a session was last used is written again only after that.
 const ACTIVITY_GRAIN: chrono::Duration = chrono::Duration::seconds(10);
@@ -57,6 +61,8 @@ pub(crate) struct Observer {
     pub(crate) repair_pause: Duration,
     /// Controllers to be looked at before the interval is over.
     pub(crate) asked: Asked,
+    /// What sessions were told about their controllers.
+    pub(crate) noted: Noted,
     /// What is strange about controllers.
     pub(crate) oddities: Mutex<HashMap<ControllerId, Oddities>>,
 }
@@ -79,11 +85,49 @@ impl Asked {
     }
 }
 
+/// Passes under way, each a task of its own: one that panics ends no other.
+#[derive(Default)]
+struct Passes {
+    tasks: JoinSet<()>,
+    controllers: HashMap<Id, ControllerId>,
+}
+
+impl Passes {
+    fn is_busy(&self, id: &ControllerId) -> bool {
+        self.controllers.values().any(|busy| busy == id)
+    }
+
+    fn start(&mut self, observer: &Arc<Observer>, id: ControllerId, in_turn: bool) {
+        let task = self.tasks.spawn(Arc::clone(observer).observe(id.clone(), in_turn));
+        self.controllers.insert(task.id(), id);
+    }
+
+    /// Returns the controller of a pass that has ended; never, if there is none.
+    async fn ended(&mut self) -> ControllerId {
+        loop {
+            let ended = match self.tasks.join_next_with_id().await {
+                Some(Ok((task, ()))) => task,
+                Some(Err(error)) => {
+                    tracing::error!(%error, "a controller was not observed");
+                    error.id()
+                }
+                None => std::future::pending().await,
+            };
+            if let Some(id) = self.controllers.remove(&ended) {
+                return id;
+            }
+        }
+    }
+}
+
 /// What one pass over a controller leaves to be remembered for the next.
 #[derive(Debug, Default)]
 pub(crate) struct Oddities {
     /// Passes in a row that missed far too many sessions.
     losses: u32,
+    /// Sessions that the last pass expected, and those that were believed to be gone since then.
+    expected: usize,
+    gone_since: usize,
     /// Objects with its mark that belong to nobody.
     strays: usize,
 }
@@ -102,13 +146,9 @@ enum Unobserved {
 }
 
 impl Observer {
-    /// The controllers that are worth a look.
-    async fn healthy(&self) -> Vec<Controller> {
+    async fn controllers(&self) -> Vec<Controller> {
         match self.store.controllers().await {
-            Ok(mut controllers) => {
-                controllers.retain(|one| one.status == ControllerStatus::Healthy);
-                controllers
-            }
+            Ok(controllers) => controllers,
             Err(error) => {
                 tracing::error!(%error, "controllers cannot be read");
                 Vec::new()
@@ -116,70 +156,43 @@ impl Observer {
         }
     }
 
-    /// Acts on a change of health.
-    pub(crate) async fn health_changed(&self, event: HealthEvent) {
-        let healthy = event.status == ControllerStatus::Healthy;
-        let condition = Condition {
-            kind: condition_type::CONTROLLER_REACHABLE.to_owned(),
-            status: if healthy { ConditionStatus::True } else { ConditionStatus::False },
-            reason: match event.status {
-                ControllerStatus::Healthy => "Answers",
-                ControllerStatus::Unhealthy => "ControllerUnhealthy",
-                ControllerStatus::Offline => "ControllerOffline",
-            }
-            .to_owned(),
-            message: if healthy { String::new() } else { event.message },
-            since: now(),
-        };
-        match self.store.set_controller_condition(&event.id, condition).await {
-            Ok(changed) => changed.iter().for_each(|id| self.changes.changed(id)),
-            Err(error) => tracing::error!(%error, "the health of a controller was not noted at its sessions"),
-        }
-        if healthy {
-            let woken = async {
-                self.store.retry_failing(&event.id).await?;
-                self.store.retry_unplaced(u32::MAX).await
-            };
-            if let Err(error) = woken.await {
-                tracing::error!(%error, "waiting sessions were not woken");
-            }
-            self.wake.notify_one();
-            self.asked.put(event.id);
-        }
-    }
-
     /// Looks at all controllers at intervals, at one whenever it is asked for, and listens to those that tell of
     /// changes by themselves. One that is still being looked at is left out and holds up nobody.
     pub(crate) async fn run(self: Arc<Self>, interval: Duration) {
         let mut watchers = watch::Watchers::default();
-        let mut under_way = FuturesUnordered::new();
-        let mut busy = HashSet::new();
+        let mut under_way = Passes::default();
         // Asked for while they were being looked at: what the look saw first may be old.
         let mut again = HashSet::new();
         let mut next = Instant::now();
+        let mut early = true;
         loop {
             let everybody = Instant::now() >= next;
             if everybody {
                 next = Instant::now() + interval;
             }
             let asked = self.asked.take();
-            let healthy = self.healthy().await;
+            let mut healthy = self.controllers().await;
+            if everybody {
+                self.note_all(&healthy, early).await;
+                early = false;
+            }
+            // Only they are worth a look.
+            healthy.retain(|one| one.status == ControllerStatus::Healthy);
             watchers.keep(&self, &healthy);
             for id in healthy.into_iter().map(|controller| controller.id) {
                 let asked = asked.contains(&id);
                 if !everybody && !asked {
                     continue;
                 }
-                if busy.insert(id.clone()) {
-                    under_way.push(self.observe(id));
+                if !under_way.is_busy(&id) {
+                    under_way.start(&self, id, everybody);
                 } else if asked {
                     again.insert(id);
                 }
             }
             loop {
                 tokio::select! {
-                    Some(id) = under_way.next() => {
-                        busy.remove(&id);
+                    id = under_way.ended() => {
                         if again.remove(&id) {
                             self.asked.put(id);
                         }
@@ -191,19 +204,23 @@ impl Observer {
         }
     }
 
-    /// Looks at one controller, and gives its id back.
+    /// Looks at one controller.
     #[tracing::instrument(name = "observe", skip_all, fields(controller = %id))]
-    async fn observe(&self, id: ControllerId) -> ControllerId {
-        let Some(client) = self.fleet.client(&id) else { return id };
-        match self.observe_inner(&id, &client).await {
+    async fn observe(self: Arc<Self>, id: ControllerId, in_turn: bool) {
+        let Some(client) = self.fleet.client(&id) else { return };
+        match self.observe_inner(&id, &client, in_turn).await {
             Ok(0) => {}
             Ok(changed) => tracing::info!(changed, "sessions were not as they were known"),
             Err(error) => tracing::warn!(%error, "not observed; nothing is changed"),
         }
-        id
     }
 
-    async fn observe_inner(&self, id: &ControllerId, client: &ControllerClient) -> Result<usize, Unobserved> {
+    async fn observe_inner(
+        &self,
+        id: &ControllerId,
+        client: &ControllerClient,
+        in_turn: bool,
+    ) -> Result<usize, Unobserved> {
         // What settled after this moment may be missing from the listing.
         let begun = self.store.present().await?;
         let known = self.store.settled_sessions(id, begun).await?;
@@ -215,48 +232,55 @@ impl Observer {
             }
             Err(error) => return Err(error),
         };
-        let doubtful = self.doubt(id, client, &known, &mut seen).await;
+        let doubtful = self.doubt(id, client, &known, &mut seen, in_turn).await;
         let sights = known.iter().map(|record| match seen.of(&record.session) {
             Sight::Missing if doubtful => (record, Sight::Doubtful),
             sight => (record, sight),
         });
         let changed = self.apply(sights.collect(), begun).await?;
-        self.strays(id, client, &seen, known.len(), begun).await?;
+        self.strays(id, client, &seen, &known, begun).await?;
         Ok(changed)
     }
 
-    /// Whether too many sessions are missing to be believed. A backend that lost all it had looks like one that was
-    /// started on the wrong disk: nothing is made again until several passes agree and every single session was
-    /// asked for by its name.
+    /// Asks by name for every session that should be there and is not: a listing alone makes nothing gone. Whether
+    /// too many are missing even to ask. A backend that lost all it had looks like one that was started on the wrong
+    /// disk: nothing is made again until several passes agree as well.
     async fn doubt(
         &self,
         id: &ControllerId,
         client: &ControllerClient,
         known: &[SessionRecord],
         seen: &mut Seen,
+        in_turn: bool,
     ) -> bool {
         let expected = known.iter().filter(|record| is_expected(&record.session));
         let lost: Vec<_> =
             expected.clone().filter(|record| seen.of(&record.session) == Sight::Missing).cloned().collect();
-        let too_many = lost.len() > most_at_once(expected.count());
+        let expected = expected.count();
+        let too_many = lost.len() > most_at_once(expected);
         let passes = {
             let mut oddities = self.oddities();
-            let losses = &mut oddities.entry(id.clone()).or_default().losses;
-            *losses = if too_many { losses.saturating_add(1) } else { 0 };
-            *losses
+            let oddities = oddities.entry(id.clone()).or_default();
+            (oddities.expected, oddities.gone_since) = (expected, 0);
+            oddities.losses = match too_many {
+                // Passes out of turn may follow one another within moments: a backend has had no time to come back.
+                true => oddities.losses.saturating_add(u32::from(in_turn)),
+                false => 0,
+            };
+            oddities.losses
         };
-        if !too_many {
-            return false;
+        if too_many {
+            tracing::error!(
+                missing = lost.len(),
+                known = known.len(),
+                passes,
+                "unexpectedly many sessions are missing"
+            );
+            if passes < PASSES_BEFORE_LOSS {
+                return true;
+            }
         }
-        tracing::error!(
-            missing = lost.len(),
-            known = known.len(),
-            passes,
-            "unexpectedly many sessions are missing"
-        );
-        if passes < PASSES_BEFORE_LOSS {
-            return true;
-        }
+        let lost: Vec<_> = lost.into_iter().filter(|record| !seen.is_answer(&record.session)).collect();
         let answers = self.ask_each(client, &lost).await;
         seen.confirm(lost.iter().map(|record| &record.session), answers);
         false
@@ -324,6 +348,15 @@ impl Observer {
         answers.into_iter().flatten().collect()
     }
 
+    /// Whether one more session may be believed to be gone before everything is listed again.
+    fn may_be_gone(&self, id: &ControllerId) -> bool {
+        let mut oddities = self.oddities();
+        let Oddities { expected, gone_since, .. } = oddities.entry(id.clone()).or_default();
+        let may = *gone_since < most_at_once(*expected);
+        *gone_since += usize::from(may);
+        may
+    }
+
     fn oddities(&self) -> MutexGuard<'_, HashMap<ControllerId, Oddities>> {
         self.oddities.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -355,7 +388,7 @@ async fn ask(
     };
     match client.status(request, timeout).await.and_then(Observation::read) {
         Ok(observation) => Some((id, Some(observation))),
-        Err(error) if error.code == Code::NotFound => Some((id, None)),
+        Err(error) if error.code == Code::NotFound && error.from_controller => Some((id, None)),
         Err(error) => {
             let (reason, message) = (session.spec.scrub(&error.reason), session.spec.scrub(&error.message));
             tracing::warn!(session = id, reason, message, "status not known");

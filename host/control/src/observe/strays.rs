@@ -3,6 +3,7 @@
 //! Only what the controller itself marks as its own is looked at. What bears the id of a deleted session is removed:
 //! somebody brought it back. What bears an id that nobody knows is left alone and reported.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -14,7 +15,7 @@ use super::listing::Seen;
 use super::{Observer, most_at_once};
 use crate::domain::{ControllerId, OperationId, SessionId, shortened};
 use crate::fleet::{CallError, ControllerClient, Progress, Reply};
-use crate::store::StoreError;
+use crate::store::{SessionRecord, StoreError};
 
 /// Between two steps of a removal, if the controller does not say.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -26,14 +27,14 @@ impl Observer {
         controller: &ControllerId,
         client: &ControllerClient,
         seen: &Seen,
-        known: usize,
+        known: &[SessionRecord],
         begun: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let owned: Vec<String> = seen.owned().map(str::to_owned).collect();
-        if owned.is_empty() {
-            return Ok(());
-        }
-        let strays = self.store.without_session(owned).await?;
+        // Nearly everything belongs to a session that was just read.
+        let ids: HashSet<&str> = known.iter().map(|record| record.session.id.as_str()).collect();
+        let known = known.len();
+        let owned: Vec<String> = seen.owned().filter(|id| !ids.contains(id)).map(str::to_owned).collect();
+        let strays = if owned.is_empty() { Vec::new() } else { self.store.without_session(owned).await? };
         // A session that was deleted while the listing was made may still stand in it.
         let (buried, rest): (Vec<_>, Vec<_>) =
             strays.into_iter().partition(|stray| stray.deleted_at.is_some());

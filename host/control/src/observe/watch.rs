@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
 
-use super::drift::Sight;
+use super::drift::{Sight, is_expected};
 use super::{Observer, SINGLE_CALLS, ask};
 use crate::domain::{Controller, ControllerId, Epoch, SessionId, shortened};
 use crate::fleet::{CallError, ControllerClient};
@@ -220,6 +220,11 @@ impl Observer {
             return Ok(());
         }
         let Some((_, seen)) = ask(client, session.clone(), self.call_timeout).await else { return Ok(()) };
+        if seen.is_none() && is_expected(session) && !self.may_be_gone(controller) {
+            // Many one by one are as many as many at once.
+            self.asked.put(controller.clone());
+            return Ok(());
+        }
         let sight = seen.as_ref().map_or(Sight::Missing, Sight::There);
         self.apply(vec![(&record, sight)], begun).await?;
         Ok(())

@@ -19,7 +19,7 @@ use crate::ControlConfig;
 use crate::changes::Changes;
 use crate::domain::{ControllerId, SessionId, now};
 use crate::fleet::Fleet;
-use crate::store::{ClaimRequest, Claimed, Store, StoreError};
+use crate::store::{ClaimRequest, Claimed, Claims, Store, StoreError};
 
 /// Even if nothing wakes it the reconciler looks so often: a lease may have run out.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -143,12 +143,13 @@ impl Reconciler {
             queues,
             operation_limit: self.config.operation_limit,
         };
-        let claimed = self.store.claim_due(request).await?;
-        if !claimed.is_empty() {
+        let Claims { work, rested } = self.store.claim_due(request).await?;
+        rested.iter().for_each(|id| self.changes.changed(id));
+        if !work.is_empty() {
             streamspace_failpoint::hit("control.operation.claimed");
         }
-        for work in claimed {
-            in_flight.start(self, work);
+        for claimed in work {
+            in_flight.start(self, claimed);
         }
         // Another round follows at once: there may be more, and if not, it tells how long to sleep.
         Ok(Duration::ZERO)

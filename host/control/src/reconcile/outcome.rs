@@ -6,14 +6,17 @@ use chrono::{DateTime, Utc};
 use tonic::Code;
 
 use super::backoff;
-use crate::domain::{
-    Condition, ConditionStatus, OperationKind, Phase, Step, Wish, WishedState, condition_type,
-};
+use crate::domain::{Condition, ConditionStatus, Operation, OperationKind, Phase, Step, condition_type};
 use crate::fleet::{CallError, Observation, Progress, Readiness, Reply};
 use crate::store::{Claimed, StepRecord};
 
 /// A controller's own faults are retried so often.
 const INTERNAL_RETRIES: u32 = 5;
+
+/// What a controller took is asked for again after so many steps without any effect: about half a minute.
+const LOOKS_BEFORE_ASKING_AGAIN: u32 = 12;
+
+const CLEAN_UP: Step = Step::Call(OperationKind::CleanUp);
 
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,13 +27,13 @@ pub(super) enum Answer {
     Error(CallError),
     /// There was no call: no controller knows of the session.
     NeverPlaced,
-    /// There was no call: the time was up.
-    TimeUp,
 }
 
 /// Circumstances of a step that the answer does not tell.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Circumstances {
+    /// When the step began, by the same clock as the present.
+    pub(super) begun: DateTime<Utc>,
     /// The present.
     pub(super) now: DateTime<Utc>,
     /// From 0 to 1; spreads retries.
@@ -39,6 +42,22 @@ pub(super) struct Circumstances {
     pub(super) longest_look_pause: Duration,
     /// How long the trace of a removed session is kept.
     pub(super) keep_tombstone: Duration,
+    /// How long it waits before a session that the backend lost a second time is made again.
+    pub(super) repair_pause: Duration,
+    /// A step does not take longer, unless the whole machine slept.
+    pub(super) longest_step: Duration,
+    /// The last probe of the controller found that its backend answers.
+    pub(super) controller_healthy: bool,
+}
+
+impl Circumstances {
+    /// Whether the backend was not there to do anything. A controller says "unavailable" also for one image that
+    /// cannot be pulled, and some never end a call though they are there: only its probe tells.
+    fn is_away(&self, error: &CallError) -> bool {
+        let nobody = matches!(error.code, Code::Unavailable | Code::DeadlineExceeded);
+        let never_heard = !error.from_controller && error.code != Code::DeadlineExceeded;
+        never_heard || (nobody && !self.controller_healthy)
+    }
 }
 
 /// What is to be stored.
@@ -47,15 +66,14 @@ pub(super) fn outcome(claimed: &Claimed, answer: Answer, around: Circumstances) 
     match answer {
         Answer::Reply(reply) => {
             outcome.reachable();
-            if claimed.step == Step::CleanUp {
-                outcome.cleaning(reply);
-            } else {
-                outcome.reply(reply);
+            match claimed.step {
+                CLEAN_UP => outcome.cleaning(reply),
+                Step::GiveUp => outcome.last_look(reply),
+                _ => outcome.reply(reply),
             }
         }
         Answer::Error(error) => outcome.error(error),
         Answer::NeverPlaced => outcome.record.gone = true,
-        Answer::TimeUp => outcome.time_up(),
     }
     outcome.record
 }
@@ -79,10 +97,19 @@ impl<'a> Outcome<'a> {
             operation: claimed.operation.clone(),
             keep_tombstone: around.keep_tombstone,
         };
-        Self { claimed, around, record }
+        let mut outcome = Self { claimed, around, record };
+        let asleep = around.now - around.begun - outcome.took();
+        outcome.operation().excuse(asleep.max(chrono::Duration::zero()));
+        outcome
     }
 
-    fn operation(&mut self) -> &mut crate::domain::Operation {
+    /// How long the step took.
+    fn took(&self) -> chrono::Duration {
+        let took = (self.around.now - self.around.begun).max(chrono::Duration::zero());
+        took.min(signed(self.around.longest_step))
+    }
+
+    fn operation(&mut self) -> &mut Operation {
         &mut self.record.operation
     }
 
@@ -132,6 +159,14 @@ impl<'a> Outcome<'a> {
         }
     }
 
+    /// The object is not there any more, if anybody thought that it is.
+    fn removed(&mut self) {
+        let present = self.claimed.session.conditions.get(condition_type::OBJECT_PRESENT);
+        if present.is_some_and(|known| known.status != ConditionStatus::False) {
+            self.condition(condition_type::OBJECT_PRESENT, ConditionStatus::False, "Removed", "");
+        }
+    }
+
     /// The controller said how the session stands: what failed before is over.
     fn forget_failures(&mut self) {
         let operation = self.operation();
@@ -142,10 +177,7 @@ impl<'a> Outcome<'a> {
 
     /// Nothing more to do for this wish.
     fn settle(&mut self) {
-        let operation = self.operation();
-        operation.next_attempt_at = None;
-        operation.handle.clear();
-        operation.attempt = 0;
+        self.operation().settle();
         self.record.wish_answered = true;
     }
 
@@ -167,6 +199,8 @@ impl<'a> Outcome<'a> {
             Reply::Gone => {
                 self.settle();
                 self.operation().end_clean_up();
+                self.undrifted();
+                self.removed();
             }
             Reply::InProgress(Progress { handle, poll_after, .. }) => {
                 self.operation().handle = handle;
@@ -203,6 +237,7 @@ impl<'a> Outcome<'a> {
                 self.record.node_id = Some(String::new());
                 self.report(Some(Vec::new()));
                 self.undrifted();
+                self.removed();
                 self.operation().established = false;
                 self.condition(condition_type::READY, ConditionStatus::False, "Terminated", "");
                 self.operation().message.clear();
@@ -236,11 +271,7 @@ impl<'a> Outcome<'a> {
         }
         self.condition(condition_type::READY, status, &reason, &message);
 
-        let wished = match self.claimed.session.wish {
-            Wish::State(WishedState::Running) => phase == Phase::Running,
-            Wish::State(WishedState::Hibernated) => phase == Phase::Hibernated,
-            Wish::State(WishedState::Terminated) | Wish::Gone { .. } => phase == Phase::Terminated,
-        };
+        let wished = self.claimed.session.wish.is_fulfilled_by(phase);
         if wished {
             self.undrifted();
             self.operation().established |= phase != Phase::Terminated;
@@ -250,26 +281,53 @@ impl<'a> Outcome<'a> {
             self.settle();
         } else {
             // Taken, but not there yet. What comes next is decided from the phase; objects that are gone again
-            // have to be asked for anew.
-            self.operation().accepted = phase != Phase::Terminated;
+            // have to be asked for anew, and what has not moved for long may have been forgotten.
+            self.operation().accepted = phase != Phase::Terminated && !self.is_forgotten(phase);
             self.look_again();
+        }
+    }
+
+    /// Whether many looks have shown what was there before the call. The wish may not have outlived a restart of the
+    /// backend.
+    fn is_forgotten(&self, phase: Phase) -> bool {
+        let Operation { kind, attempt, .. } = self.claimed.operation;
+        let unmoved = matches!(
+            (kind, phase),
+            (OperationKind::Wake, Phase::Hibernated) | (OperationKind::Hibernate, Phase::Running)
+        );
+        self.claimed.step == Step::Look && unmoved && attempt.is_multiple_of(LOOKS_BEFORE_ASKING_AGAIN)
+    }
+
+    /// The time is up, unless it got there after all, or failed for a reason of its own.
+    fn last_look(&mut self, reply: Reply) {
+        match reply {
+            Reply::Stands(seen)
+                if self.claimed.session.wish.is_fulfilled_by(seen.phase) || seen.phase == Phase::Failed =>
+            {
+                self.stands(seen);
+            }
+            _ => self.time_up(),
         }
     }
 
     fn error(&mut self, error: CallError) {
         let spec = &self.claimed.session.spec;
         let (reason, message) = (spec.scrub(&error.reason), spec.scrub(&error.message));
-        if error.from_controller {
-            self.reachable();
-        } else {
+        let away = self.around.is_away(&error);
+        if !error.from_controller {
             self.condition(condition_type::CONTROLLER_REACHABLE, ConditionStatus::False, &reason, &message);
+        } else if !away {
+            self.reachable();
+        }
+        if self.claimed.step == Step::GiveUp && !away {
+            return self.time_up();
         }
         // Only to make a session is no question about one that should be there.
         let create = Step::Call(OperationKind::Create);
         if error.from_controller && error.code == Code::NotFound && self.claimed.step != create {
             return self.not_found();
         }
-        let cleaning = self.claimed.step == Step::CleanUp;
+        let cleaning = self.claimed.step == CLEAN_UP;
         let internal =
             error.from_controller && matches!(error.code, Code::Internal | Code::Unknown | Code::DataLoss);
         let operation = self.operation();
@@ -299,23 +357,21 @@ impl<'a> Outcome<'a> {
             return self.fail();
         }
         let pause = backoff::after_failure(failures, error.retry_after, self.around.jitter);
-        // A controller that takes a call and never ends it is there all the same.
-        if !error.from_controller && error.code != Code::DeadlineExceeded {
+        if away {
             self.excuse(pause);
         }
         self.again_in(pause);
     }
 
-    /// The controller was not there to do anything: the call and the pause after it do not count.
+    /// Nobody was there to do anything: the call and the pause after it do not count.
     fn excuse(&mut self, pause: Duration) {
-        let call = (self.around.now - self.claimed.operation.updated_at).max(chrono::Duration::zero());
-        let operation = self.operation();
-        operation.deadline = operation.deadline.map(|deadline| deadline + call + signed(pause));
+        let idle = self.took() + signed(pause);
+        self.operation().excuse(idle);
     }
 
     /// The backend itself says that there is nothing.
     fn not_found(&mut self) {
-        if self.claimed.step == Step::CleanUp {
+        if self.claimed.step == CLEAN_UP {
             return self.cleaning(Reply::Gone);
         }
         if self.is_deletion() {
@@ -327,12 +383,24 @@ impl<'a> Outcome<'a> {
         operation.handle.clear();
         self.record.phase = Some(Phase::Pending);
         self.condition(
+            condition_type::OBJECT_PRESENT,
+            ConditionStatus::False,
+            "Missing",
+            "the backend does not have the session any more",
+        );
+        self.condition(
             condition_type::READY,
             ConditionStatus::False,
             "NotFound",
             "the backend does not have the session; it is made again",
         );
-        self.look_again();
+        // A backend that loses what it is told to stop would be made to make it again at once, without end.
+        let (now, pause) = (self.around.now, self.around.repair_pause);
+        let due = self.operation().count_repair(pause, now);
+        match (due - now).to_std() {
+            Ok(pause) if !pause.is_zero() => self.again_in(pause),
+            _ => self.look_again(),
+        }
     }
 
     fn time_up(&mut self) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use streamspace_proto::controller::v1 as proto;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -46,6 +47,7 @@ impl Reconciler {
         let recorded = if claimed.step == Step::Place {
             self.place(&claimed).await
         } else {
+            let begun = now();
             let answer = self.answer(&claimed).await;
             if let Answer::Error(error) = &answer {
                 let spec = &claimed.session.spec;
@@ -62,7 +64,7 @@ impl Reconciler {
                     ],
                 );
             }
-            self.record(&claimed, answer).await
+            self.record(&claimed, answer, begun).await
         };
         if let Ok(Recorded::Stored | Recorded::Removed) = recorded {
             instant(
@@ -102,15 +104,29 @@ impl Reconciler {
         let pause = pause.max(Duration::from_secs(1));
         let retry_at = now() + chrono::Duration::from_std(pause).unwrap_or(chrono::Duration::seconds(30));
         let placer: Arc<dyn Placer> = Arc::new(placer);
-        self.until_stored(|| self.store.place_session(&claimed.lease, Arc::clone(&placer), retry_at)).await
+        let served = claimed.session.generation;
+        self.until_stored(|| self.store.place_session(&claimed.lease, served, Arc::clone(&placer), retry_at))
+            .await
     }
 
-    async fn record(&self, claimed: &Claimed, answer: Answer) -> Result<Recorded, StoreError> {
+    async fn record(
+        &self,
+        claimed: &Claimed,
+        answer: Answer,
+        begun: DateTime<Utc>,
+    ) -> Result<Recorded, StoreError> {
+        let controller = claimed.session.controller_id();
         let around = Circumstances {
+            begun,
             now: now(),
             jitter: rand::random::<f64>(),
             longest_look_pause: self.config.longest_look_pause,
             keep_tombstone: self.config.keep_tombstones,
+            repair_pause: self.config.repair_pause,
+            longest_step: self.config.call_timeout + super::LEASE_MARGIN,
+            controller_healthy: controller
+                .and_then(|id| self.fleet.health(id))
+                .is_some_and(|health| health.is_good()),
         };
         let record = outcome(claimed, answer, around);
         self.until_stored(|| self.store.record_step(&claimed.lease, record.clone())).await
@@ -142,18 +158,16 @@ impl Reconciler {
     async fn answer(&self, claimed: &Claimed) -> Answer {
         let kind = match claimed.step {
             Step::Forget => return Answer::NeverPlaced,
-            Step::GiveUp => return Answer::TimeUp,
             Step::Call(kind) => Some(kind),
-            Step::CleanUp => Some(OperationKind::Delete),
             // Rest and Place are never called; to look is the harmless reading.
-            Step::Look | Step::Rest | Step::Place => None,
+            Step::Look | Step::GiveUp | Step::Rest | Step::Place => None,
         };
         let client = claimed.session.controller_id().and_then(|id| self.fleet.client(id));
         let Some(client) = client else { return Answer::Error(CallError::unattached()) };
         let call = Call { claimed, client, timeout: self.config.call_timeout };
         let reply = match kind {
             Some(OperationKind::Create) => call.create().await,
-            Some(OperationKind::Delete) => call.delete().await,
+            Some(OperationKind::Delete | OperationKind::CleanUp) => call.delete().await,
             Some(OperationKind::Hibernate) => call.hibernate().await,
             Some(OperationKind::Wake) => call.wake().await,
             None => call.look().await,
@@ -172,6 +186,7 @@ fn instant(step: Step, names: [&'static str; 4]) {
         OperationKind::Delete => delete,
         OperationKind::Hibernate => hibernate,
         OperationKind::Wake => wake,
+        OperationKind::CleanUp => return,
     });
 }
 

@@ -160,6 +160,7 @@ fn waiting_for(record: &SessionRecord, controller: Option<&Controller>, full: bo
         OperationKind::Delete => "its removal",
         OperationKind::Hibernate => "its hibernation",
         OperationKind::Wake => "its waking",
+        OperationKind::CleanUp => "the removal of what its creation left",
     };
     // What belongs to an earlier wish says nothing about this one.
     if operation.generation != session.generation {

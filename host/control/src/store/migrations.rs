@@ -14,9 +14,13 @@ const SQLITE: Files = &[
     (3, "events", include_str!("../../../../migrations/sqlite/0003_events.sql")),
     (4, "accounts", include_str!("../../../../migrations/sqlite/0004_accounts.sql")),
     (5, "access_grants", include_str!("../../../../migrations/sqlite/0005_access_grants.sql")),
+    (6, "clean_up", include_str!("../../../../migrations/sqlite/0006_clean_up.sql")),
 ];
 
-const POSTGRES: Files = &[(5, "start", include_str!("../../../../migrations/postgres/0005_start.sql"))];
+const POSTGRES: Files = &[
+    (5, "start", include_str!("../../../../migrations/postgres/0005_start.sql")),
+    (6, "clean_up", include_str!("../../../../migrations/postgres/0006_clean_up.sql")),
+];
 
 /// Held while a database is brought up to date: "streammg" in ASCII.
 const MIGRATION_LOCK: i64 = 0x7374_7265_616d_6d67;

@@ -299,6 +299,15 @@ pub struct Claimed {
     pub lease: Lease,
 }
 
+/// What came of a [`ClaimRequest`].
+#[derive(Debug, Default)]
+pub struct Claims {
+    /// To be done.
+    pub work: Vec<Claimed>,
+    /// Sessions that were due and rest now, because their wish holds: they changed.
+    pub rested: Vec<SessionId>,
+}
+
 /// The proof that a piece of work was claimed and by whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
@@ -459,15 +468,17 @@ pub trait Store: Send + Sync + 'static {
     async fn record_activity(&self, signs: Vec<ActivitySign>) -> Result<(), StoreError>;
 
     /// Claims what is due.
-    async fn claim_due(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError>;
+    async fn claim_due(&self, request: ClaimRequest) -> Result<Claims, StoreError>;
     /// When the next unclaimed step of these queues is due, by this process's own clock.
     async fn next_due(&self, queues: &[Option<ControllerId>]) -> Result<Option<DateTime<Utc>>, StoreError>;
     /// Stores the outcome of a step, if its claim still holds.
     async fn record_step(&self, lease: &Lease, record: StepRecord) -> Result<Recorded, StoreError>;
-    /// Places a claimed session, or puts it off until `retry_at`.
+    /// Places a claimed session, or puts it off until `retry_at`. `served` is the wish that the placer was made for:
+    /// another one has to be decided anew.
     async fn place_session(
         &self,
         lease: &Lease,
+        served: Generation,
         placer: Arc<dyn Placer>,
         retry_at: DateTime<Utc>,
     ) -> Result<Recorded, StoreError>;

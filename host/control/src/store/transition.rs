@@ -1,8 +1,10 @@
 //! How a session and its operation change, whatever the database: the rules behind the transactions.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 
-use super::{SessionRecord, StepRecord};
+use super::{ObservedChange, SessionRecord, StepRecord};
 use crate::domain::{Epoch, Phase, Step, Wish, WishedState, decide};
 
 /// What becomes of a row.
@@ -51,11 +53,49 @@ impl SessionRecord {
         }
         session.observed_generation = Some(session.generation);
         session.updated_at = at;
-        operation.generation = session.generation;
-        operation.next_attempt_at = None;
-        operation.attempt = 0;
-        operation.updated_at = at;
+        let there = session.phase != Phase::Terminated && session.wish.is_fulfilled_by(session.phase);
+        operation.rest(session.generation, there, at);
         true
+    }
+
+    /// Begins the next step, and says which; none if the wish holds without any. `leased_until` is the end of the
+    /// claim before this one, if there still is one. To be asked only when it is due and nobody works on it.
+    pub(crate) fn claim(
+        &mut self,
+        leased_until: Option<DateTime<Utc>>,
+        limit: Duration,
+        at: DateTime<Utc>,
+    ) -> Option<Step> {
+        if self.rest_if_fulfilled(at) {
+            return None;
+        }
+        let Self { session, operation } = self;
+        // It could have been claimed since then, but others were before it, or no server ran: time in which nobody
+        // works on it is not time that it takes.
+        if let Some(since) = operation.next_attempt_at.max(leased_until) {
+            operation.excuse(at - since);
+        }
+        operation.next_attempt_at = Some(at);
+        let step = decide(session, operation, at);
+        operation.prepare(&step, session, limit, at);
+        operation.epoch = operation.epoch.next();
+        operation.updated_at = at;
+        Some(step)
+    }
+
+    /// Takes over what was observed of it while it was settled.
+    pub(crate) fn observe(&mut self, change: ObservedChange, at: DateTime<Utc>) {
+        let Self { session, operation } = self;
+        session.phase = change.phase;
+        session.conditions = change.conditions;
+        if let Some(node_id) = change.node_id {
+            session.node_id = node_id;
+        }
+        session.updated_at = at;
+        if let Some(repair) = change.repair {
+            *operation = repair;
+            operation.updated_at = at;
+        }
     }
 
     /// Applies the outcome of a step that was claimed under `epoch`.
@@ -90,5 +130,27 @@ impl SessionRecord {
             self.rest_if_fulfilled(at);
         }
         Applied::Changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Operation, OperationKind, now, test_session};
+
+    #[test]
+    fn what_is_there_as_wished_stands_as_if_it_had_been_made_so() {
+        // It was terminated, found again, and wished before it was removed.
+        let session = test_session(Wish::State(WishedState::Running), true, Phase::Running);
+        let mut operation = Operation::first(session.id.clone(), now());
+        operation.kind = OperationKind::Delete;
+        let mut record = SessionRecord { session, operation };
+        record.session.generation = record.session.generation.next();
+        assert!(record.rest_if_fulfilled(now()));
+        let SessionRecord { session, operation } = &mut record;
+        assert_eq!((operation.kind, operation.generation), (OperationKind::Create, session.generation));
+        assert!(operation.established && operation.accepted && operation.is_settled());
+        session.phase = Phase::Failed;
+        assert_eq!(decide(session, operation, now()), Step::Rest, "it is nobody's to remove");
     }
 }

@@ -7,7 +7,7 @@ pub mod live;
 pub mod own_postgres;
 pub mod visit;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -36,6 +36,8 @@ pub enum Act {
     Fail(Status),
     /// Do it, and lose the reply.
     DoAndFail(Status),
+    /// Do the first half of it, and fail.
+    BreakOff(Status),
     /// Say that it takes time; this handle has to come back.
     Progress(&'static str),
     /// Do it, but only when there is a permit.
@@ -83,6 +85,12 @@ pub struct State {
     pub fail_second_page: bool,
     /// Listings are empty, whatever there is.
     pub hide_all: bool,
+    /// Listings leave these out, though they are there.
+    pub hide: HashSet<String>,
+    /// No session can be asked for by its name.
+    pub fail_status: Option<Status>,
+    /// What is on its way has arrived by the time it is asked for.
+    pub arrives: bool,
     /// How often the status of a session was asked for by its name.
     pub statuses: HashMap<String, u32>,
     pub last_activity: HashMap<String, i64>,
@@ -90,6 +98,8 @@ pub struct State {
     pub progress: Vec<Condition>,
     pub poll_after: Option<Duration>,
     pub no_hibernation: bool,
+    /// What is told to stop is lost.
+    pub loses: bool,
     /// Watching is offered among the capabilities …
     pub watchable: bool,
     /// … and refused all the same.
@@ -215,6 +225,10 @@ impl Backend {
         let id = seen.session.clone();
         let mut there = true;
         let turn = |state: &mut State| match state.objects.get_mut(&id) {
+            Some(_) if state.loses && phase == "Hibernated" => {
+                state.objects.remove(&id);
+                there = false;
+            }
             Some(object) => *object = phase.into(),
             None => there = false,
         };
@@ -249,6 +263,11 @@ impl Backend {
                 Some(Act::Progress(_)) => Ok(act),
                 Some(Act::DoAndFail(status)) => {
                     done(state);
+                    Err(status)
+                }
+                Some(Act::BreakOff(status)) => {
+                    done(state);
+                    state.objects.insert(session, "Pending".into());
                     Err(status)
                 }
                 Some(Act::Accept) => {
@@ -378,6 +397,12 @@ impl ControllerService for Backend {
         let id = request.into_inner().session_id;
         self.with(|state| {
             *state.statuses.entry(id.clone()).or_default() += 1;
+            if let Some(status) = &state.fail_status {
+                return Err(status.clone());
+            }
+            if let Some(object) = state.objects.get_mut(&id).filter(|_| state.arrives) {
+                *object = "Running".into();
+            }
             state.status(&id).map(Response::new).ok_or_else(|| Status::not_found("no such session"))
         })
     }
@@ -408,7 +433,8 @@ impl ControllerService for Backend {
             if state.fail_second_page && !cursor.is_empty() {
                 return Err(Status::internal("lost the rest"));
             }
-            let mut ids: Vec<_> = state.objects.keys().filter(|id| **id > cursor).cloned().collect();
+            let shown = |id: &&String| **id > cursor && !state.hide.contains(*id);
+            let mut ids: Vec<_> = state.objects.keys().filter(shown).cloned().collect();
             ids.sort();
             let more = ids.len() > 2;
             ids.truncate(2);

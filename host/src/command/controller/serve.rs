@@ -98,6 +98,7 @@ async fn serve(args: ControllerServeArgs) -> anyhow::Result<()> {
 
     let (reporter, health) = tonic_health::server::health_reporter();
     let probing = tokio::spawn(report_health(backend.clone(), reporter.clone()));
+    let mutations = backend.clone();
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(streamspace_proto::FILE_DESCRIPTOR_SET)
@@ -112,13 +113,19 @@ async fn serve(args: ControllerServeArgs) -> anyhow::Result<()> {
         // What older tools ask.
         .add_service(reflection().build_v1alpha()?)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.clone().cancelled_owned());
+    // A mutation goes on when its caller has gone, and no connection is left then that would be waited for.
+    let finished = async {
+        let served = serving.await;
+        mutations.idle().await;
+        served
+    };
     let too_long = async {
         stop.cancelled().await;
         reporter.set_service_status("", ServingStatus::NotServing).await;
         tokio::time::sleep(DRAIN).await;
     };
     tokio::select! {
-        served = serving => served.context("serving failed")?,
+        served = finished => served.context("serving failed")?,
         () = too_long => tracing::warn!("calls under way are given up"),
     }
     probing.abort();

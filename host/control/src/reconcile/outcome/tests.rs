@@ -1,7 +1,9 @@
 //! What answers amount to.
 
+use tonic_types::{ErrorDetails, StatusExt as _};
+
 use super::*;
-use crate::domain::{EnvVar, Operation, decide, now, test_session};
+use crate::domain::{EnvVar, Wish, WishedState, decide, now, test_session};
 use crate::store::Lease;
 
 fn claimed(step: Step, wish: Wish) -> Claimed {
@@ -14,10 +16,14 @@ fn claimed(step: Step, wish: Wish) -> Claimed {
 
 fn around() -> Circumstances {
     Circumstances {
+        begun: now(),
         now: now(),
         jitter: 1.0,
         longest_look_pause: Duration::from_secs(3),
         keep_tombstone: Duration::from_secs(1),
+        repair_pause: Duration::from_secs(10),
+        longest_step: Duration::from_secs(80),
+        controller_healthy: true,
     }
 }
 
@@ -39,6 +45,12 @@ fn progress(handle: &str) -> Reply {
 
 fn ready(record: &StepRecord) -> &Condition {
     record.conditions.iter().find(|condition| condition.kind == condition_type::READY).unwrap()
+}
+
+/// The time for it is up, and the last look finds nothing.
+fn time_up(claimed: &Claimed) -> StepRecord {
+    let last = Claimed { step: Step::GiveUp, ..claimed.clone() };
+    outcome(&last, error(Code::NotFound), around())
 }
 
 fn stands(phase: Phase) -> Answer {
@@ -150,18 +162,14 @@ fn internal_errors_are_retried_five_times() {
 
 #[test]
 fn a_failed_creation_leaves_nothing() {
-    let mut late = create();
-    late.step = Step::GiveUp;
-    for record in
-        [outcome(&create(), error(Code::InvalidArgument), around()), outcome(&late, Answer::TimeUp, around())]
-    {
+    for record in [outcome(&create(), error(Code::InvalidArgument), around()), time_up(&create())] {
         let why = ready(&record).clone();
         assert!(record.wish_answered && !record.operation.is_settled());
         let mut session = create().session;
         session.phase = Phase::Failed;
         session.conditions.set(why);
         let step = decide(&session, &record.operation, now());
-        assert_eq!(step, Step::CleanUp);
+        assert_eq!(step, CLEAN_UP);
         let mut operation = record.operation;
         operation.prepare(&step, &session, Duration::from_secs(600), now());
         assert_eq!(operation.deadline, None, "like a deletion it never gives up");
@@ -174,7 +182,7 @@ fn a_failed_creation_leaves_nothing() {
             Answer::Reply(progress("h")),
         ] {
             let record = outcome(&claimed, answer, around());
-            assert_eq!(decide(&claimed.session, &record.operation, now()), Step::CleanUp);
+            assert_eq!(decide(&claimed.session, &record.operation, now()), CLEAN_UP);
             assert!(record.phase.is_none() && record.conditions.is_empty() && !record.operation.is_settled());
             claimed.operation = record.operation;
         }
@@ -187,15 +195,45 @@ fn a_failed_creation_leaves_nothing() {
         }
     }
     // What was never asked for has left nothing.
+    let mut late = create();
     late.operation.attempt = 0;
-    assert!(outcome(&late, Answer::TimeUp, around()).operation.is_settled());
+    assert!(time_up(&late).operation.is_settled());
+}
+
+#[test]
+fn before_it_is_given_up_it_is_looked_at() {
+    let late = Claimed { step: Step::GiveUp, ..create() };
+    let record = outcome(&late, stands(Phase::Running), around());
+    assert_eq!((record.phase, record.operation.is_settled()), (Some(Phase::Running), true));
+    assert!(record.operation.established);
+    for answer in [stands(Phase::Pending), stands(Phase::Hibernated), error(Code::ResourceExhausted)] {
+        let record = outcome(&late, answer, around());
+        assert_eq!(record.phase, Some(Phase::Failed));
+        assert_eq!(ready(&record).reason, "DeadlineExceeded");
+    }
+    // Not to be reached is no reason to give up.
+    let record = outcome(&late, Answer::Error(CallError::unattached()), around());
+    assert_eq!((record.phase, record.operation.is_settled()), (None, false));
+    assert!(record.operation.deadline > late.operation.deadline);
+}
+
+#[test]
+fn time_in_which_the_machine_slept_does_not_count() {
+    let claimed = create();
+    let deadline = claimed.operation.deadline.unwrap();
+    let hour = chrono::Duration::hours(1);
+    let around = Circumstances { begun: now(), now: now() + hour, ..around() };
+    let hour = around.now - around.begun;
+    let record = outcome(&claimed, error(Code::ResourceExhausted), around);
+    assert_eq!(record.operation.deadline, Some(deadline + hour - chrono::Duration::seconds(80)));
 }
 
 #[test]
 fn time_without_a_controller_does_not_count() {
     let claimed = create();
     let deadline = claimed.operation.deadline.unwrap();
-    let around = Circumstances { now: now() + chrono::Duration::seconds(60), ..around() };
+    let begun = claimed.operation.updated_at;
+    let around = Circumstances { begun, now: begun + chrono::Duration::seconds(60), ..around() };
     let record = outcome(&claimed, Answer::Error(CallError::unattached()), around);
     let gained = record.operation.deadline.unwrap() - deadline;
     assert_eq!(gained, record.operation.next_attempt_at.unwrap() - claimed.operation.updated_at);
@@ -204,6 +242,31 @@ fn time_without_a_controller_does_not_count() {
     let hangs = CallError { code: Code::DeadlineExceeded, ..CallError::unattached() };
     let record = outcome(&claimed, Answer::Error(hangs), around);
     assert_eq!(record.operation.deadline, Some(deadline), "a controller that hangs is there");
+}
+
+#[test]
+fn time_without_a_backend_does_not_count_either() {
+    let claimed = create();
+    let deadline = claimed.operation.deadline.unwrap();
+    for code in [Code::Unavailable, Code::DeadlineExceeded] {
+        let said = || {
+            let details = ErrorDetails::with_error_info("UNAVAILABLE", "streamspace.controller", []);
+            Answer::Error(tonic::Status::with_error_details(code, "no engine", details).into())
+        };
+        let record = outcome(&claimed, said(), around());
+        assert_eq!(
+            record.operation.deadline,
+            Some(deadline),
+            "a registry that is away under a healthy engine"
+        );
+        let around = Circumstances { controller_healthy: false, ..around() };
+        let record = outcome(&claimed, said(), around);
+        assert!(record.operation.deadline.unwrap() > deadline, "{code:?}");
+        assert!(record.conditions.iter().all(|one| one.kind != condition_type::CONTROLLER_REACHABLE));
+    }
+    let around = Circumstances { controller_healthy: false, ..around() };
+    let record = outcome(&claimed, error(Code::ResourceExhausted), around);
+    assert_eq!(record.operation.deadline, Some(deadline), "whoever says that has a backend");
 }
 
 #[test]
@@ -278,7 +341,7 @@ fn progress_does_not_forgive_failures() {
         claimed.operation = outcome(&claimed, Answer::Reply(progress("job")), around()).operation;
     }
     assert_eq!((claimed.operation.failures, claimed.operation.internal_failures), (5, 5));
-    let late = outcome(&claimed, Answer::TimeUp, around());
+    let late = time_up(&claimed);
     assert!(ready(&late).message.contains("the backend said so"), "{}", ready(&late).message);
     let record = outcome(&claimed, error(Code::Internal), around());
     assert_eq!(record.phase, Some(Phase::Failed));
@@ -313,7 +376,7 @@ fn unreachable_is_a_condition_and_not_a_phase() {
 fn the_end_of_the_time_says_what_was_last() {
     let mut claimed = create();
     claimed.operation.message = "pulling".into();
-    let record = outcome(&claimed, Answer::TimeUp, around());
+    let record = time_up(&claimed);
     assert_eq!(record.phase, Some(Phase::Failed));
     assert!(ready(&record).message.contains("pulling"));
 }
@@ -344,4 +407,56 @@ fn secrets_do_not_come_back_in_messages() {
     assert_eq!(record.reported.as_ref().unwrap().len(), 2);
     assert!(!format!("{record:?}").contains("hunter22"));
     assert_eq!(ready(&record).status, ConditionStatus::False, "the backend denies it");
+}
+
+#[test]
+fn what_a_controller_took_and_forgot_is_asked_for_again() {
+    for (state, kind, before, other) in [
+        (WishedState::Running, OperationKind::Wake, Phase::Hibernated, Phase::Pending),
+        (WishedState::Hibernated, OperationKind::Hibernate, Phase::Running, Phase::Pending),
+    ] {
+        let mut looking = claimed(Step::Call(kind), Wish::State(state));
+        let id = looking.operation.id.clone();
+        looking.step = Step::Look;
+        looking.operation.accepted = true;
+        let mut looks = 0;
+        while looking.operation.accepted && looks < 100 {
+            looks += 1;
+            looking.operation.prepare(&Step::Look, &looking.session, Duration::from_secs(600), now());
+            assert!(outcome(&looking, stands(other), around()).operation.accepted, "it moves");
+            looking.operation = outcome(&looking, stands(before), around()).operation;
+        }
+        assert!((5..20).contains(&looks), "{looks}");
+        let mut session = looking.session.clone();
+        session.phase = before;
+        assert_eq!(decide(&session, &looking.operation, now()), Step::Call(kind));
+        assert_eq!(looking.operation.id, id, "the same operation");
+    }
+}
+
+#[test]
+fn whether_the_object_is_there_is_said_when_it_goes() {
+    let present = |record: &StepRecord| {
+        let mut all = record.conditions.iter();
+        all.find(|one| one.kind == condition_type::OBJECT_PRESENT).map(|one| (one.status, one.reason.clone()))
+    };
+    assert_eq!(present(&outcome(&delete(), Answer::Reply(Reply::Gone), around())), None, "nobody said it is");
+    let mut clean_up = create();
+    clean_up.step = CLEAN_UP;
+    for mut claimed in [delete(), clean_up] {
+        let kind = condition_type::OBJECT_PRESENT.to_owned();
+        let (status, reason) = (ConditionStatus::Unknown, "NotListed".to_owned());
+        claimed.session.conditions.set(Condition {
+            kind,
+            status,
+            reason,
+            message: String::new(),
+            since: now(),
+        });
+        let record = outcome(&claimed, Answer::Reply(Reply::Gone), around());
+        assert_eq!(present(&record), Some((ConditionStatus::False, "Removed".to_owned())));
+    }
+    let wake = claimed(Step::Call(OperationKind::Wake), Wish::State(WishedState::Running));
+    let record = outcome(&wake, error(Code::NotFound), around());
+    assert_eq!(present(&record), Some((ConditionStatus::False, "Missing".to_owned())));
 }

@@ -31,7 +31,7 @@ const TRIES: u32 = 8;
     operation_id = "create_template",
     tag = "Templates",
     params(import::Wanted),
-    request_body(content((TemplateInput = "application/json"), (String = "application/yaml"))),
+    request_body(content((TemplateInput = "application/json"), (Object = "application/yaml"))),
     responses(
         (
             status = 201,

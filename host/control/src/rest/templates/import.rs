@@ -114,7 +114,17 @@ struct Ready {
     operation_id = "import_templates",
     tag = "Templates",
     params(Wanted),
-    request_body(content = String, content_type = "application/yaml"),
+    request_body(
+        content = Object,
+        content_type = "application/yaml",
+        description = "A Template, or several in documents of their own or in a `List`.",
+        example = json!({
+            "apiVersion": "stream.space/v1alpha1",
+            "kind": "Template",
+            "metadata": {"name": "firefox"},
+            "spec": {"displayName": "Firefox", "baseImage": "firefox:latest", "webapp": {"port": 3000}},
+        }),
+    ),
     responses(
         (status = 200, body = Report, description = "Everything was imported."),
         (status = 207, body = Report, description = "Some of it was imported."),

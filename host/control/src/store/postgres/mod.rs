@@ -62,12 +62,11 @@ impl PostgresStore {
 }
 
 /// Whatever this instance has claimed belongs to a process that is no more; the claims of others hold until they run
-/// out. What it was doing gets a fresh deadline: the time it was away does not count.
+/// out. It is due since it was claimed: that nobody was there to end it is made up for by the next claim.
 async fn forget_earlier_process(db: &mut PgConnection, instance: &str) -> Result<(), StoreError> {
     dialect::begin(db).await?;
     sqlx::query(
-        "UPDATE operations SET lease_owner = NULL, lease_expires_at = NULL, deadline = NULL, \
-         next_attempt_at = least(next_attempt_at, clock_timestamp()) \
+        "UPDATE operations SET lease_owner = NULL, lease_expires_at = NULL \
          WHERE lease_owner IS NOT NULL AND split_part(lease_owner, '/', 1) = $1",
     )
     .bind(instance)

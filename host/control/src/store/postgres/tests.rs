@@ -142,10 +142,10 @@ async fn a_claim_holds_against_other_servers_until_it_runs_out() {
     stored(&one, new_session()).await;
     let lease = Duration::from_secs(2);
     let begun = Instant::now();
-    let first = one.claim_due(claim("one", &controller, lease)).await.unwrap().pop().unwrap();
+    let first = one.claim_due(claim("one", &controller, lease)).await.unwrap().work.pop().unwrap();
     let mut tries = 0;
     let second = loop {
-        let claimed = other.claim_due(claim("other", &controller, PATIENCE)).await.unwrap().pop();
+        let claimed = other.claim_due(claim("other", &controller, PATIENCE)).await.unwrap().work.pop();
         if let Some(claimed) = claimed {
             break claimed;
         }
@@ -160,9 +160,9 @@ async fn a_claim_holds_against_other_servers_until_it_runs_out() {
 
     // A server that starts takes nothing away from those that are there.
     stored(&one, new_session()).await;
-    let held = one.claim_due(claim("one", &controller, PATIENCE)).await.unwrap().pop().unwrap();
+    let held = one.claim_due(claim("one", &controller, PATIENCE)).await.unwrap().work.pop().unwrap();
     let third = fixture.open().await.unwrap();
-    assert!(third.claim_due(claim("third", &controller, PATIENCE)).await.unwrap().is_empty());
+    assert!(third.claim_due(claim("third", &controller, PATIENCE)).await.unwrap().work.is_empty());
     assert_eq!(one.record_step(&held.lease, running(&held)).await.unwrap(), Recorded::Stored);
 }
 
@@ -174,10 +174,10 @@ async fn claims_of_an_earlier_process_of_an_instance_are_void_and_no_others() {
     let mut claimed = Vec::new();
     for owner in [&mine, &other] {
         stored(&store, new_session()).await;
-        claimed.extend(store.claim_due(claim(owner, &controller, PATIENCE)).await.unwrap());
+        claimed.extend(store.claim_due(claim(owner, &controller, PATIENCE)).await.unwrap().work);
     }
     let next = fixture.open_as("me").await.unwrap();
-    let again = next.claim_due(claim(&lease_owner("me"), &controller, PATIENCE)).await.unwrap();
+    let again = next.claim_due(claim(&lease_owner("me"), &controller, PATIENCE)).await.unwrap().work;
     assert_eq!(again.len(), 1);
     assert_eq!(again[0].session.id, claimed[0].session.id);
     assert!(again[0].lease.epoch > claimed[0].lease.epoch);
@@ -215,7 +215,7 @@ async fn claims_go_by_the_time_of_the_database() {
     let queue = [Some(controller.clone())];
     let due = ahead.next_due(&queue).await.unwrap().unwrap();
     assert!(near(due, now()), "when to look is said by the clock of who looks: {due}");
-    let claimed = ahead.claim_due(claim("me", &controller, PATIENCE)).await.unwrap();
+    let claimed = ahead.claim_due(claim("me", &controller, PATIENCE)).await.unwrap().work;
     assert_eq!(claimed.len(), 1);
     let until = sqlx::query_scalar("SELECT lease_expires_at FROM operations WHERE session_id = $1")
         .bind(id.as_str())
@@ -225,7 +225,7 @@ async fn claims_go_by_the_time_of_the_database() {
     assert!(near(until, now() + two_hours), "{until}");
     let due = ahead.next_due(&queue).await.unwrap().unwrap();
     assert!(near(due, now()));
-    assert!(ahead.claim_due(claim("other", &controller, PATIENCE)).await.unwrap().is_empty());
+    assert!(ahead.claim_due(claim("other", &controller, PATIENCE)).await.unwrap().work.is_empty());
 }
 
 async fn cut_all(fixture: &Fixture) {

@@ -4,7 +4,7 @@ use sqlx::Row as _;
 use sqlx::types::Json;
 
 use super::rows::controller_row;
-use super::{Connection, events};
+use super::{Connection, Row, events};
 use crate::domain::{Controller, ControllerId, ControllerStatus, Epoch, Happening, Registration, now};
 use crate::store::{ControllerChange, ControllerDeletion, ProbeRecord, StoreError};
 
@@ -43,7 +43,11 @@ pub(super) async fn take_over(db: &mut Connection, id: ControllerId) -> Result<E
 
 pub(super) async fn all(db: &mut Connection) -> Result<Vec<Controller>, StoreError> {
     let rows = sqlx::query("SELECT * FROM controllers ORDER BY created_at, id").fetch_all(db).await?;
-    rows.iter().map(controller_row).collect()
+    // One that cannot be read is left out: it must not take the others with it.
+    let read = |row: &Row| {
+        controller_row(row).inspect_err(|error| tracing::error!(%error, "a controller is left out")).ok()
+    };
+    Ok(rows.iter().filter_map(read).collect())
 }
 
 pub(super) async fn one(db: &mut Connection, id: &ControllerId) -> Result<Option<Controller>, StoreError> {

@@ -8,7 +8,8 @@ use sqlx::types::Json;
 
 use super::{Connection, controllers, dialect, events, operations, sessions};
 use crate::domain::{
-    Condition, ConditionStatus, ControllerId, Happening, Operation, Session, SessionId, Wish, condition_type,
+    Condition, ConditionStatus, ControllerId, Generation, Happening, Operation, Session, SessionId,
+    condition_type,
 };
 use crate::store::{
     Created, IdempotencyKey, Lease, NewSession, PlacementDecision, Placer, Recorded, SessionRecord,
@@ -21,11 +22,10 @@ const FIRST_RETRY: chrono::Duration = chrono::Duration::seconds(1);
 pub(super) async fn create(db: &mut Connection, new: NewSession) -> Result<Created, StoreError> {
     let NewSession { mut session, placer, idempotency, render } = new;
     let at = dialect::present(db).await?;
-    if let Some(key) = &idempotency {
-        if let Some(answer) = earlier_answer(db, key, at).await? {
-            return Ok(answer);
-        }
-        forget_expired(db, key, at).await?;
+    if let Some(key) = &idempotency
+        && let Some(answer) = earlier_answer(db, key, at).await?
+    {
+        return Ok(answer);
     }
 
     let mut operation = Operation::first(session.id.clone(), at);
@@ -62,6 +62,7 @@ pub(super) async fn create(db: &mut Connection, new: NewSession) -> Result<Creat
 pub(super) async fn place(
     db: &mut Connection,
     lease: Lease,
+    served: Generation,
     placer: Arc<dyn Placer>,
     retry_at: DateTime<Utc>,
 ) -> Result<Recorded, StoreError> {
@@ -73,8 +74,8 @@ pub(super) async fn place(
     operation.next_attempt_at = Some(at);
     operation.updated_at = at;
     session.updated_at = at;
-    // The wish may have changed since the claim; then there is nothing to place.
-    if matches!(session.wish, Wish::State(_)) && session.placed.is_none() {
+    // The wish may have changed since the claim; then what is next is decided anew.
+    if session.generation == served && session.placed.is_none() {
         match placer.place(&controllers::all(db).await?) {
             PlacementDecision::On(id, controller_type) => {
                 controllers::count(db, &id, 1).await?;
@@ -214,6 +215,7 @@ pub(super) async fn store_answer(
     response: String,
     at: DateTime<Utc>,
 ) -> Result<(), StoreError> {
+    forget_expired(db, key, at).await?;
     let keep = chrono::Duration::from_std(key.keep).unwrap_or(chrono::Duration::days(1));
     sqlx::query(
         "INSERT INTO idempotency_keys (caller, key, body_hash, session_id, response, created_at, expires_at) \

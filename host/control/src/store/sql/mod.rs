@@ -135,7 +135,7 @@ impl Store for SqlStore {
         self.writer.run(move |db| Box::pin(wishes::record_activity(db, signs))).await
     }
 
-    async fn claim_due(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
+    async fn claim_due(&self, request: ClaimRequest) -> Result<Claims, StoreError> {
         self.writer.run(move |db| Box::pin(operations::claim_due(db, request))).await
     }
 
@@ -151,11 +151,12 @@ impl Store for SqlStore {
     async fn place_session(
         &self,
         lease: &Lease,
+        served: Generation,
         placer: Arc<dyn Placer>,
         retry_at: DateTime<Utc>,
     ) -> Result<Recorded, StoreError> {
         let lease = lease.clone();
-        self.writer.run(move |db| Box::pin(create::place(db, lease, placer, retry_at))).await
+        self.writer.run(move |db| Box::pin(create::place(db, lease, served, placer, retry_at))).await
     }
 
     async fn retry_unplaced(&self, limit: u32) -> Result<u64, StoreError> {
@@ -193,8 +194,16 @@ impl Store for SqlStore {
         controller: &ControllerId,
         condition: Condition,
     ) -> Result<Vec<SessionId>, StoreError> {
-        let controller = controller.clone();
-        self.writer.run(move |db| Box::pin(observed::set_condition(db, controller, condition))).await
+        let (mut changed, mut after) = (Vec::new(), Some(String::new()));
+        while let Some(last) = after {
+            let (controller, condition) = (controller.clone(), condition.clone());
+            let set =
+                self.writer.run(move |db| Box::pin(observed::set_condition(db, controller, condition, last)));
+            let (some, next) = set.await?;
+            changed.extend(some);
+            after = next;
+        }
+        Ok(changed)
     }
 
     async fn template(&self, name: &str) -> Result<Option<Template>, StoreError> {
@@ -340,7 +349,8 @@ impl Store for SqlStore {
 
     async fn sweep(&self) -> Result<(), StoreError> {
         self.writer.run(|db| Box::pin(access::sweep(db))).await?;
-        self.writer.run(|db| Box::pin(tokens::sweep(db))).await
+        while self.writer.run(|db| Box::pin(tokens::sweep(db))).await? {}
+        Ok(())
     }
 
     async fn close(&self) {

@@ -5,9 +5,10 @@ use sqlx::Row as _;
 
 use super::rows::{record, select_sessions};
 use super::{Connection, dialect, events, sessions};
-use crate::domain::{ControllerId, Happening, Operation, Session, decide};
+use crate::domain::{ControllerId, Happening, Operation, Session};
 use crate::store::{
-    Applied, ClaimRequest, Claimed, Lease, ObservedChange, Recorded, SessionRecord, StepRecord, StoreError,
+    Applied, ClaimRequest, Claimed, Claims, Lease, ObservedChange, Recorded, SessionRecord, StepRecord,
+    StoreError,
 };
 
 /// A row that cannot be read is looked at again after so long, so that it does not hold up the others.
@@ -88,12 +89,9 @@ pub(super) async fn claimed(db: &mut Connection, lease: &Lease) -> Result<Option
     row.as_ref().map(record).transpose()
 }
 
-pub(super) async fn claim_due(
-    db: &mut Connection,
-    request: ClaimRequest,
-) -> Result<Vec<Claimed>, StoreError> {
+pub(super) async fn claim_due(db: &mut Connection, request: ClaimRequest) -> Result<Claims, StoreError> {
     let at = dialect::present(db).await?;
-    let mut all = Vec::new();
+    let mut all = Claims::default();
     for (controller, room) in &request.queues {
         renew(db, queue(controller.as_ref()), &request, at).await?;
         let rows = sqlx::query(select_sessions!(
@@ -107,7 +105,14 @@ pub(super) async fn claim_due(
         .await?;
         for row in &rows {
             match record(row) {
-                Ok(found) => all.extend(claim_one(db, found, &request, at).await?),
+                Ok(found) => {
+                    let leased_until = row.try_get("op_leased_until")?;
+                    let id = found.session.id.clone();
+                    match claim_one(db, found, leased_until, &request, at).await? {
+                        Some(claimed) => all.work.push(claimed),
+                        None => all.rested.push(id),
+                    }
+                }
                 Err(error) => {
                     let id: String = row.try_get("id")?;
                     tracing::error!(session = %id, %error, "a session cannot be worked on");
@@ -162,22 +167,19 @@ fn lease_end(request: &ClaimRequest, at: DateTime<Utc>) -> DateTime<Utc> {
 async fn claim_one(
     db: &mut Connection,
     found: SessionRecord,
+    leased_until: Option<DateTime<Utc>>,
     request: &ClaimRequest,
     at: DateTime<Utc>,
 ) -> Result<Option<Claimed>, StoreError> {
     let mut found = found;
     let before = found.session.clone();
-    if found.rest_if_fulfilled(at) {
+    let Some(step) = found.claim(leased_until, request.operation_limit, at) else {
         sessions::store_observed(db, &found.session).await?;
         store(db, &found.session, &found.operation, None).await?;
         events::tell(db, &found.session, Happening::of_change(&before, &found.session)).await?;
         return Ok(None);
-    }
-    let SessionRecord { session, mut operation } = found;
-    let step = decide(&session, &operation, at);
-    operation.updated_at = at;
-    operation.prepare(&step, &session, request.operation_limit, at);
-    operation.epoch = operation.epoch.next();
+    };
+    let SessionRecord { session, operation } = found;
     store(db, &session, &operation, Some((&request.owner, lease_end(request, at)))).await?;
     let lease =
         Lease { session_id: session.id.clone(), owner: request.owner.clone(), epoch: operation.epoch };
@@ -197,14 +199,15 @@ pub(super) async fn next_due(
         .bind(queue(controller.as_ref()))
         .fetch_optional(&mut *db)
         .await?;
-        // A claim whose holder died is due when it runs out.
-        let runs_out: Option<DateTime<Utc>> = sqlx::query_scalar(
-            "SELECT lease_expires_at FROM operations WHERE queue = $1 AND next_attempt_at IS NOT NULL \
-             AND lease_owner IS NOT NULL ORDER BY lease_expires_at LIMIT 1",
+        // A claim whose holder died is due when it runs out, unless a clock that went back has it due even later.
+        let leased: Option<(DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(
+            "SELECT lease_expires_at, next_attempt_at FROM operations WHERE queue = $1 \
+             AND next_attempt_at IS NOT NULL AND lease_owner IS NOT NULL ORDER BY lease_expires_at LIMIT 1",
         )
         .bind(queue(controller.as_ref()))
         .fetch_optional(&mut *db)
         .await?;
+        let runs_out = leased.map(|(runs_out, due)| runs_out.max(due));
         earliest = [earliest, due, runs_out].into_iter().flatten().min();
     }
     match earliest {

@@ -23,7 +23,8 @@ macro_rules! select_sessions {
              o.next_attempt_at AS op_next_attempt_at, o.deadline AS op_deadline, o.epoch AS op_epoch, \
              o.handle AS op_handle, o.accepted AS op_accepted, o.message AS op_message, \
              o.last_error AS op_last_error, o.established AS op_established, o.repairs AS op_repairs, \
-             o.repaired_at AS op_repaired_at, o.updated_at AS op_updated_at \
+             o.repaired_at AS op_repaired_at, o.updated_at AS op_updated_at, \
+             o.lease_expires_at AS op_leased_until \
              FROM sessions s JOIN operations o ON o.session_id = s.id ",
             $tail
         )

@@ -70,7 +70,8 @@ pub(in crate::store) fn page_query(
     query
 }
 
-/// Reads no more than it needs: a session whose row cannot be read can be deleted as well.
+/// Reads no more than it needs: a session whose row cannot be read can be wished gone as well. It goes once the row can
+/// be read again.
 pub(super) async fn request_deletion(
     db: &mut Connection,
     id: SessionId,

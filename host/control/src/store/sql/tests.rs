@@ -187,6 +187,12 @@ async fn a_key_gives_the_same_answer() {
     let one = stored(&store, with(gone.clone())).await;
     let two = stored(&store, with(gone)).await;
     assert_ne!(one.session.id, two.session.id, "an expired key binds nothing");
+    for state in [WishedState::Hibernated, WishedState::Running] {
+        let idempotency = Some(IdempotencyKey { keep: Duration::ZERO, ..key("late", "wish") });
+        let wish =
+            NewWish { session_id: one.session.id.clone(), state, idempotency, render: |_| "wish".into() };
+        assert!(matches!(store.wish(wish).await.unwrap(), Wished::Stored(_)), "{state:?}");
+    }
 }
 
 #[tokio::test]
@@ -220,17 +226,17 @@ async fn a_claim_is_exclusive_and_its_epoch_fences() {
     let Some((_fixture, store)) = open().await else { return };
     let controller = register(&store, "a").await;
     stored(&store, new_session()).await;
-    let mut first = store.claim_due(claim("one", &controller, Duration::ZERO)).await.unwrap();
+    let mut first = store.claim_due(claim("one", &controller, Duration::ZERO)).await.unwrap().work;
     let first = first.pop().unwrap();
     assert_eq!(first.step, Step::Call(OperationKind::Create));
 
     // The lease has run out already, so another may take over …
-    let second = store.claim_due(claim("two", &controller, Duration::from_secs(60))).await.unwrap();
+    let second = store.claim_due(claim("two", &controller, Duration::from_secs(60))).await.unwrap().work;
     let second = second.into_iter().next().unwrap();
     assert!(second.lease.epoch > first.lease.epoch);
     assert_eq!(second.operation.id, first.operation.id, "a retry of the same operation");
     // … and while theirs holds, nobody else does.
-    assert!(store.claim_due(claim("three", &controller, Duration::ZERO)).await.unwrap().is_empty());
+    assert!(store.claim_due(claim("three", &controller, Duration::ZERO)).await.unwrap().work.is_empty());
 
     assert_eq!(store.record_step(&first.lease, running(&first)).await.unwrap(), Recorded::Stale);
     let unchanged = store.session(&first.session.id).await.unwrap().unwrap();
@@ -245,10 +251,10 @@ async fn work_that_outlives_its_claim_is_not_given_away() {
     let Some((_fixture, store)) = open().await else { return };
     let controller = register(&store, "a").await;
     let id = stored(&store, new_session()).await.session.id;
-    let working = store.claim_due(claim("me", &controller, Duration::ZERO)).await.unwrap();
+    let working = store.claim_due(claim("me", &controller, Duration::ZERO)).await.unwrap().work;
     let again = claim("me", &controller, Duration::from_secs(60));
     let request = ClaimRequest { in_flight: [id.clone()].into(), ..again.clone() };
-    assert!(store.claim_due(request).await.unwrap().is_empty());
+    assert!(store.claim_due(request).await.unwrap().work.is_empty());
     let due = store.next_due(&[Some(controller.clone())]).await.unwrap().unwrap();
     assert!(due > now() + chrono::Duration::seconds(30), "nothing to be done until then");
     assert_eq!(store.record_step(&working[0].lease, running(&working[0])).await.unwrap(), Recorded::Stored);
@@ -256,7 +262,7 @@ async fn work_that_outlives_its_claim_is_not_given_away() {
     // What was recorded may be claimed again, though its task has not ended.
     store.request_deletion(&id, false).await.unwrap();
     let request = ClaimRequest { in_flight: [id].into(), ..again };
-    assert_eq!(store.claim_due(request).await.unwrap().len(), 1);
+    assert_eq!(store.claim_due(request).await.unwrap().work.len(), 1);
 }
 
 #[tokio::test]
@@ -264,9 +270,9 @@ async fn an_unreadable_row_is_not_due_all_the_time() {
     let Some((_fixture, store)) = open().await else { return };
     let controller = register(&store, "a").await;
     stored(&store, new_session()).await;
-    store.claim_due(claim("old", &controller, Duration::ZERO)).await.unwrap();
+    store.claim_due(claim("old", &controller, Duration::ZERO)).await.unwrap().work;
     tamper(&store, "UPDATE sessions SET phase = 'Melting'").await;
-    assert!(store.claim_due(claim("new", &controller, Duration::ZERO)).await.unwrap().is_empty());
+    assert!(store.claim_due(claim("new", &controller, Duration::ZERO)).await.unwrap().work.is_empty());
     let due = store.next_due(&[Some(controller)]).await.unwrap().unwrap();
     assert!(due > now() + chrono::Duration::seconds(30));
 }
@@ -276,18 +282,18 @@ async fn a_step_never_overwrites_a_newer_wish() {
     let Some((_fixture, store)) = open().await else { return };
     let controller = register(&store, "a").await;
     let id = stored(&store, new_session()).await.session.id;
-    let creating = store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap();
+    let creating = store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap().work;
     let creating = &creating[0];
     assert!(matches!(store.request_deletion(&id, false).await.unwrap(), Deletion::Wished(_)));
     let again = claim("me", &controller, Duration::from_secs(60));
-    assert!(store.claim_due(again.clone()).await.unwrap().is_empty(), "the creation is still under way");
+    assert!(store.claim_due(again.clone()).await.unwrap().work.is_empty(), "the creation is still under way");
 
     store.record_step(&creating.lease, running(creating)).await.unwrap();
     let record = store.session(&id).await.unwrap().unwrap();
     assert_eq!(record.session.phase, Phase::Running);
     assert!(record.session.is_deleting() && !record.operation.is_settled());
 
-    let deleting = store.claim_due(again).await.unwrap();
+    let deleting = store.claim_due(again).await.unwrap().work;
     let deleting = &deleting[0];
     assert_eq!(deleting.step, Step::Call(OperationKind::Delete));
     assert_ne!(deleting.operation.id, creating.operation.id);
@@ -296,7 +302,7 @@ async fn a_step_never_overwrites_a_newer_wish() {
     store.request_deletion(&id, true).await.unwrap();
     let gone = StepRecord { gone: true, ..running(deleting) };
     assert_eq!(store.record_step(&deleting.lease, gone).await.unwrap(), Recorded::Stored);
-    let purging = store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap();
+    let purging = store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap().work;
     let purging = &purging[0];
     assert_eq!(purging.session.wish, Wish::Gone { purge_home: true });
     let gone = StepRecord { gone: true, ..running(purging) };
@@ -308,12 +314,89 @@ async fn a_step_never_overwrites_a_newer_wish() {
     assert_eq!(buried, id.to_string());
 }
 
+/// Makes all operations due at one time, and have their deadline at another.
+async fn retime(store: &SqlStore, due: DateTime<Utc>, deadline: Option<DateTime<Utc>>) {
+    let done = store.writer.run(move |db| {
+        Box::pin(async move {
+            sqlx::query("UPDATE operations SET next_attempt_at = $1, deadline = $2")
+                .bind(due)
+                .bind(deadline)
+                .execute(db)
+                .await?;
+            Ok(())
+        })
+    });
+    done.await.unwrap();
+}
+
+#[tokio::test]
+async fn time_in_which_nobody_could_work_does_not_count() {
+    let Some((fixture, store)) = open().await else { return };
+    let controller = register(&store, "a").await;
+    stored(&store, new_session()).await;
+    let claim = || claim("me", &controller, Duration::from_secs(60));
+    let first = store.claim_due(claim()).await.unwrap().work.pop().unwrap().operation;
+    assert_eq!(first.next_attempt_at, Some(first.updated_at), "it counts from here");
+    // It is not ended, and the server is away for longer than everything may take.
+    store.close().await;
+    let store = fixture.open().await.unwrap();
+    let minutes = chrono::Duration::minutes;
+    let begun = now() - minutes(20);
+    retime(&store, begun, Some(begun + minutes(4))).await;
+    let again = store.claim_due(claim()).await.unwrap().work.pop().unwrap();
+    assert_eq!(again.step, Step::Call(OperationKind::Create));
+    assert_eq!(again.operation.deadline, Some(again.operation.updated_at + minutes(4)));
+
+    // The pause that a failure asks for does count.
+    let record = StepRecord { wish_answered: false, phase: None, ..running(&again) };
+    store.record_step(&again.lease, record).await.unwrap();
+    retime(&store, begun, Some(begun)).await;
+    assert_eq!(store.claim_due(claim()).await.unwrap().work[0].step, Step::GiveUp);
+}
+
+#[tokio::test]
+async fn nothing_is_placed_for_a_wish_that_is_not_there_any_more() {
+    let Some((_fixture, store)) = open().await else { return };
+    let controller = register(&store, "a").await;
+    for _ in 0..3 {
+        stored(&store, new_session()).await;
+    }
+    let all = store.sessions(&SessionFilter::default(), None, 10).await.unwrap();
+    let waiting = &all.iter().find(|record| record.session.placed.is_none()).unwrap().session;
+    let mut request = claim("me", &controller, Duration::from_secs(60));
+    request.queues = vec![(None, 10)];
+    retime(&store, now() - chrono::Duration::seconds(1), None).await;
+    let claimed = store.claim_due(request.clone()).await.unwrap().work.pop().unwrap();
+    assert_eq!((&claimed.session.id, claimed.step), (&waiting.id, Step::Place));
+    let wish = NewWish {
+        session_id: waiting.id.clone(),
+        state: WishedState::Terminated,
+        idempotency: None,
+        render: |_| String::new(),
+    };
+    assert!(matches!(store.wish(wish).await.unwrap(), Wished::Stored(_)));
+    struct AnyRoom;
+    impl Placer for AnyRoom {
+        fn place(&self, controllers: &[Controller]) -> PlacementDecision {
+            PlacementDecision::On(controllers[0].id.clone(), "docker".into())
+        }
+    }
+    let served = claimed.session.generation;
+    store.place_session(&claimed.lease, served, Arc::new(AnyRoom), now()).await.unwrap();
+    assert!(store.session(&waiting.id).await.unwrap().unwrap().session.placed.is_none());
+    assert_eq!(store.controllers().await.unwrap()[0].sessions, 2);
+
+    // It rests with the next claim, and whoever waits for it hears of that.
+    let claims = store.claim_due(request).await.unwrap();
+    assert_eq!((claims.work.len(), claims.rested), (0, vec![waiting.id.clone()]));
+}
+
 #[tokio::test]
 async fn an_observation_that_was_overtaken_is_void() {
     let Some((_fixture, store)) = open().await else { return };
     let controller = register(&store, "a").await;
     let id = stored(&store, new_session()).await.session.id;
-    let claimed = store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap();
+    let claimed = store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap().work;
     store.record_step(&claimed[0].lease, running(&claimed[0])).await.unwrap();
     let seen = store.session(&id).await.unwrap().unwrap();
     let change = ObservedChange {
@@ -347,6 +430,34 @@ async fn an_observation_that_was_overtaken_is_void() {
     store.request_deletion(&id, false).await.unwrap();
     assert!(store.record_observed(vec![change]).await.unwrap().is_empty());
     assert_eq!(store.session(&id).await.unwrap().unwrap().session.phase, Phase::Running);
+}
+
+#[tokio::test]
+async fn a_condition_reaches_all_sessions_of_a_controller() {
+    let Some((_fixture, store)) = open().await else { return };
+    register(&store, "a").await;
+    struct First;
+    impl Placer for First {
+        fn place(&self, controllers: &[Controller]) -> PlacementDecision {
+            PlacementDecision::On(controllers[0].id.clone(), "docker".into())
+        }
+    }
+    let many = (0..600).map(|_| stored(&store, NewSession { placer: Arc::new(First), ..new_session() }));
+    let mut ids: Vec<_> =
+        futures::future::join_all(many).await.into_iter().map(|one| one.session.id).collect();
+    let offline = Condition {
+        kind: condition_type::CONTROLLER_REACHABLE.into(),
+        status: ConditionStatus::False,
+        reason: "ControllerOffline".into(),
+        message: String::new(),
+        since: now(),
+    };
+    let controller = store.controllers().await.unwrap()[0].id.clone();
+    let mut changed = store.set_controller_condition(&controller, offline.clone()).await.unwrap();
+    changed.sort_by_key(ToString::to_string);
+    ids.sort_by_key(ToString::to_string);
+    assert_eq!(changed, ids);
+    assert!(store.set_controller_condition(&controller, offline).await.unwrap().is_empty(), "no news");
 }
 
 #[tokio::test]
@@ -389,7 +500,7 @@ async fn an_unreadable_row_takes_no_other_with_it() {
     for _ in 0..2 {
         ids.push(stored(&store, new_session()).await.session.id);
     }
-    for claimed in store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap() {
+    for claimed in store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap().work {
         store.record_step(&claimed.lease, running(&claimed)).await.unwrap();
     }
     tamper(

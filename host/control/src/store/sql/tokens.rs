@@ -7,6 +7,9 @@ use super::{Connection, Database, Row, users};
 use crate::domain::{Role, Token, now};
 use crate::store::{Position, StoreError, TokenCreated, TokenOwner};
 
+/// Rows that one transaction removes: the whole server waits for it.
+const SWEPT_AT_ONCE: i64 = 1000;
+
 /// The built-in administrator.
 const ADMIN: &str = "admin";
 
@@ -154,10 +157,20 @@ pub(super) async fn replace_admin(
     insert(db, &token, token_hash).await
 }
 
-pub(super) async fn sweep(db: &mut Connection) -> Result<(), StoreError> {
+/// Removes some of what has expired; whether there may be more.
+pub(super) async fn sweep(db: &mut Connection) -> Result<bool, StoreError> {
     let at = now();
-    sqlx::query("DELETE FROM idempotency_keys WHERE expires_at <= $1").bind(at).execute(&mut *db).await?;
-    sqlx::query("DELETE FROM api_tokens WHERE expires_at <= $1").bind(at).execute(&mut *db).await?;
-    sqlx::query("DELETE FROM tombstones WHERE expires_at <= $1").bind(at).execute(&mut *db).await?;
-    Ok(())
+    let mut most = 0;
+    for sweep in [
+        "DELETE FROM idempotency_keys WHERE (caller, key) IN \
+         (SELECT caller, key FROM idempotency_keys WHERE expires_at <= $1 LIMIT $2)",
+        "DELETE FROM api_tokens WHERE token_hash IN \
+         (SELECT token_hash FROM api_tokens WHERE expires_at <= $1 LIMIT $2)",
+        "DELETE FROM tombstones WHERE session_id IN \
+         (SELECT session_id FROM tombstones WHERE expires_at <= $1 LIMIT $2)",
+    ] {
+        let done = sqlx::query(sweep).bind(at).bind(SWEPT_AT_ONCE).execute(&mut *db).await?;
+        most = most.max(done.rows_affected());
+    }
+    Ok(i64::try_from(most).unwrap_or(i64::MAX) >= SWEPT_AT_ONCE)
 }

@@ -21,7 +21,6 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use tokio::sync::watch;
 
 use super::{Migrated, Outage, StoreError, migrations};
-use crate::domain::now;
 use sql::writer::Writer;
 
 pub use sql::SqlStore as SqliteStore;
@@ -50,16 +49,9 @@ impl SqliteStore {
     }
 }
 
-/// One process uses the database at a time, so whatever was claimed belongs to one that is no more. What it was
-/// doing gets a fresh deadline: the time nobody was there to do it does not count.
+/// One process uses the database at a time, so whatever was claimed belongs to one that is no more. It is due since it
+/// was claimed: that nobody was there to end it is made up for by the next claim.
 async fn forget_earlier_process(db: &mut SqliteConnection) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE operations SET lease_owner = NULL, lease_expires_at = NULL, deadline = NULL, \
-         next_attempt_at = min(next_attempt_at, $1) WHERE next_attempt_at IS NOT NULL",
-    )
-    .bind(now())
-    .execute(&mut *db)
-    .await?;
     sqlx::query(
         "UPDATE operations SET lease_owner = NULL, lease_expires_at = NULL WHERE lease_owner IS NOT NULL",
     )

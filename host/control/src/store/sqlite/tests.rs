@@ -56,10 +56,10 @@ async fn claims_of_an_earlier_process_are_void() {
     let Some((fixture, store)) = open().await else { return };
     let controller = register(&store, "a").await;
     stored(&store, new_session()).await;
-    let before = store.claim_due(claim("old", &controller, Duration::from_secs(3600))).await.unwrap();
+    let before = store.claim_due(claim("old", &controller, Duration::from_secs(3600))).await.unwrap().work;
     store.close().await;
     let store = fixture.open().await.unwrap();
-    let after = store.claim_due(claim("new", &controller, Duration::from_secs(60))).await.unwrap();
+    let after = store.claim_due(claim("new", &controller, Duration::from_secs(60))).await.unwrap().work;
     assert_eq!(after.len(), 1);
     assert!(after[0].lease.epoch > before[0].lease.epoch, "epochs never start over");
     let late = store.record_step(&before[0].lease, running(&before[0])).await.unwrap();

@@ -29,8 +29,9 @@ impl DockerEndpoint {
             self.check_volume(&mount.volume).await?;
         }
         let options = CreateContainerOptions { name: Some(spec.name.clone()), platform: String::new() };
-        self.check_image(&spec.image).await?;
+        let image = spec.image.clone();
         let body = create_body(spec, &self.controller, self.is_windows().await?)?;
+        self.check_image(&image).await?;
         let made = self.client().await?.create_container(Some(options), body).await.map_err(translate)?;
         for warning in &made.warnings {
             tracing::warn!(container = made.id, "the engine warns: {warning}");
