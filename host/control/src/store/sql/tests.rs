@@ -339,7 +339,7 @@ async fn time_in_which_nobody_could_work_does_not_count() {
     assert_eq!(first.next_attempt_at, Some(first.updated_at), "it counts from here");
     // It is not ended, and the server is away for longer than everything may take.
     store.close().await;
-    let store = fixture.open().await.unwrap();
+    let store = fixture.open_as("me").await.unwrap();
     let minutes = chrono::Duration::minutes;
     let begun = now() - minutes(20);
     retime(&store, begun, Some(begun + minutes(4))).await;
