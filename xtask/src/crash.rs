@@ -4,6 +4,7 @@ use crate::cargo::cargo;
 use crate::dist::knowing;
 use crate::paths::Paths;
 use crate::plugins::{self, SIMULATED_PACKAGE};
+use crate::postgres::{self, Postgres};
 use crate::test::FEATURES;
 use crate::{command, progress};
 use anyhow::Result;
@@ -16,9 +17,22 @@ use std::process::Command;
 /// something that was acknowledged is lost, something happened twice, or something is left over.
 #[derive(clap::Args)]
 pub struct Arguments {
+    /// What the server keeps its sessions in; a PostgreSQL is provided as for the tests
+    #[arg(long, value_enum, default_value_t = Database::Sqlite)]
+    database: Database,
+    /// Do not install anything on this system
+    #[arg(long)]
+    no_install: bool,
     /// Arguments of the program that kills; `-- --help` shows them
     #[arg(last = true, value_name = "ARGUMENTS")]
     drive: Vec<String>,
+}
+
+/// What the server keeps its sessions in.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Database {
+    Sqlite,
+    Postgres,
 }
 
 pub fn crash(paths: &Paths, arguments: &Arguments) -> Result<()> {
@@ -28,8 +42,21 @@ pub fn crash(paths: &Paths, arguments: &Arguments) -> Result<()> {
     let mut build = cargo(paths);
     build.args(["build", "--bins"]).args(FEATURES);
     command::run(knowing(&mut build, &plugins))?;
+    let postgres = match arguments.database {
+        Database::Sqlite => None,
+        Database::Postgres => Some(postgres::start(paths, !arguments.no_install)?),
+    };
+    let mut driver = driver(paths);
+    if let Some(postgres) = &postgres {
+        on_postgres(&mut driver, postgres);
+    }
     progress("killing");
-    command::run(driver(paths).args(&arguments.drive))
+    command::run(driver.args(&arguments.drive))
+}
+
+/// Has the servers keep their sessions in databases of a server.
+pub fn on_postgres<'a>(driver: &'a mut Command, postgres: &Postgres) -> &'a mut Command {
+    driver.env("STREAMSPACE_TEST_POSTGRES", &postgres.url).env("STREAMSPACE_TEST_DATABASE", "postgres")
 }
 
 /// The program that kills, told where everything is.

@@ -183,11 +183,9 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
                 command::run(driver.args(["--minutes", KILLING_MINUTES, "--each", "1"]))
             };
             report.step("kills under load", || kills(&mut crash::driver(paths)));
-            if backends.postgres.is_some() {
+            if let Some(postgres) = &backends.postgres {
                 report.step("kills under load on PostgreSQL", || {
-                    let mut driver = crash::driver(paths);
-                    backends.describe(&mut driver);
-                    kills(driver.env("STREAMSPACE_TEST_DATABASE", "postgres"))
+                    kills(crash::on_postgres(&mut crash::driver(paths), postgres))
                 });
             }
         }

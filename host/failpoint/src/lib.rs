@@ -3,7 +3,7 @@
 //! A crash test starts the server with `STREAMSPACE_KILL_AT=<name>[:<n>]`; the process then ends itself with
 //! SIGKILL when it comes to that point for the n-th time (1 if not given). `STREAMSPACE_FAILPOINTS_SEEN` names a file
 //! to which the name of every point is added when it is passed for the first time. Without the feature `enabled` a
-//! point is an empty function, and the name is not even in the binary.
+//! point is an empty function.
 
 #[cfg(feature = "enabled")]
 mod enabled {
@@ -37,7 +37,7 @@ mod enabled {
     /// The points that were passed, and where that is written.
     struct Seen {
         file: File,
-        names: Mutex<HashSet<&'static str>>,
+        names: Mutex<HashSet<String>>,
     }
 
     fn seen() -> Option<&'static Seen> {
@@ -52,16 +52,22 @@ mod enabled {
     }
 
     impl Seen {
-        fn note(&self, name: &'static str) {
+        fn note(&self, name: &str) {
             let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-            if names.insert(name) {
+            if !names.contains(name) {
+                names.insert(name.to_owned());
                 // Likewise: a point that is not written down is one that is missed.
                 let _ = (&self.file).write_all(format!("{name}\n").as_bytes());
             }
         }
     }
 
-    pub(super) fn hit(name: &'static str) {
+    /// Whether anybody wants to know: names that have to be put together first are not, otherwise.
+    pub(super) fn is_watched() -> bool {
+        seen().is_some() || target().is_some()
+    }
+
+    pub(super) fn hit(name: &str) {
         if let Some(seen) = seen() {
             seen.note(name);
         }
@@ -83,4 +89,15 @@ pub fn hit(name: &'static str) {
     enabled::hit(name);
     #[cfg(not(feature = "enabled"))]
     let _ = name;
+}
+
+/// Marks a point that every subject passes, such as every kind of transaction: `<point>.<subject>`.
+#[inline]
+pub fn hit_on(point: &'static str, subject: &'static str) {
+    #[cfg(feature = "enabled")]
+    if enabled::is_watched() {
+        enabled::hit(&format!("{point}.{subject}"));
+    }
+    #[cfg(not(feature = "enabled"))]
+    let _ = (point, subject);
 }

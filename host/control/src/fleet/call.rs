@@ -125,8 +125,11 @@ macro_rules! rpc {
         ) -> Result<$response, CallError> {
             let mut client = self.inner.clone();
             let request = limited(request, timeout);
+            streamspace_failpoint::hit_on("call.begun", stringify!($rpc));
             let call = bounded(timeout, Box::pin(async move { client.$rpc(request).await }));
-            self.calls.measured(stringify!($rpc), call).await
+            let answer = self.calls.measured(stringify!($rpc), call).await;
+            streamspace_failpoint::hit_on("call.ended", stringify!($rpc));
+            answer
         }
     };
 }

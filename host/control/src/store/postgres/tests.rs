@@ -298,7 +298,7 @@ async fn connections_that_are_cut_lose_nothing_that_was_acknowledged() {
 async fn a_writer_that_stands_still_does_not_stop_the_others() {
     let Some((fixture, one)) = open().await else { return };
     let other = fixture.open().await.unwrap();
-    let still = one.writer.run(|db| {
+    let still = one.writer.run("test", |db| {
         Box::pin(async move {
             sqlx::query(
                 "INSERT INTO users (id, username, created_at, updated_at) VALUES ('x', 'x', now(), now())",
@@ -440,7 +440,7 @@ async fn a_database_of_the_earlier_implementation_is_taken_over() {
 async fn the_administrator_comes_beside_somebody_of_that_name() {
     let Some((_fixture, store)) = open().await else { return };
     write_user(&store, "boss".into(), false).await.unwrap();
-    let rename = store.writer.run(|db| {
+    let rename = store.writer.run("test", |db| {
         Box::pin(async move {
             sqlx::query("UPDATE users SET username = 'admin' WHERE id = 'boss'").execute(db).await?;
             Ok(())

@@ -54,7 +54,7 @@ impl Store for SqlStore {
     async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1").execute(&self.readers).await?;
         // The writer as well: a full disk or a dead writer means that nothing can be promised.
-        self.writer.run(|_| Box::pin(async { Ok(()) })).await
+        self.writer.run("ping", |_| Box::pin(async { Ok(()) })).await
     }
 
     async fn present(&self) -> Result<DateTime<Utc>, StoreError> {
@@ -62,12 +62,14 @@ impl Store for SqlStore {
     }
 
     async fn register_controller(&self, registration: Registration) -> Result<ControllerId, StoreError> {
-        self.writer.run(move |db| Box::pin(controllers::register(db, registration))).await
+        self.writer
+            .run("register_controller", move |db| Box::pin(controllers::register(db, registration)))
+            .await
     }
 
     async fn take_over_controller(&self, id: &ControllerId) -> Result<Epoch, StoreError> {
         let id = id.clone();
-        self.writer.run(move |db| Box::pin(controllers::take_over(db, id))).await
+        self.writer.run("take_over_controller", move |db| Box::pin(controllers::take_over(db, id))).await
     }
 
     async fn controllers(&self) -> Result<Vec<Controller>, StoreError> {
@@ -84,21 +86,21 @@ impl Store for SqlStore {
         change: ControllerChange,
     ) -> Result<Option<Controller>, StoreError> {
         let id = id.clone();
-        self.writer.run(move |db| Box::pin(controllers::change(db, id, change))).await
+        self.writer.run("change_controller", move |db| Box::pin(controllers::change(db, id, change))).await
     }
 
     async fn delete_controller(&self, id: &ControllerId) -> Result<ControllerDeletion, StoreError> {
         let id = id.clone();
-        self.writer.run(move |db| Box::pin(controllers::delete(db, id))).await
+        self.writer.run("delete_controller", move |db| Box::pin(controllers::delete(db, id))).await
     }
 
     async fn record_probe(&self, id: &ControllerId, probe: ProbeRecord) -> Result<(), StoreError> {
         let id = id.clone();
-        self.writer.run(move |db| Box::pin(controllers::record_probe(db, id, probe))).await
+        self.writer.run("record_probe", move |db| Box::pin(controllers::record_probe(db, id, probe))).await
     }
 
     async fn create_session(&self, new: NewSession) -> Result<Created, StoreError> {
-        self.writer.run(move |db| Box::pin(create::create(db, new))).await
+        self.writer.run("create_session", move |db| Box::pin(create::create(db, new))).await
     }
 
     async fn earlier_answer(&self, key: &IdempotencyKey) -> Result<Option<Created>, StoreError> {
@@ -124,19 +126,21 @@ impl Store for SqlStore {
 
     async fn request_deletion(&self, id: &SessionId, purge_home: bool) -> Result<Deletion, StoreError> {
         let id = id.clone();
-        self.writer.run(move |db| Box::pin(sessions::request_deletion(db, id, purge_home))).await
+        self.writer
+            .run("request_deletion", move |db| Box::pin(sessions::request_deletion(db, id, purge_home)))
+            .await
     }
 
     async fn wish(&self, wish: NewWish) -> Result<Wished, StoreError> {
-        self.writer.run(move |db| Box::pin(wishes::wish(db, wish))).await
+        self.writer.run("wish", move |db| Box::pin(wishes::wish(db, wish))).await
     }
 
     async fn record_activity(&self, signs: Vec<ActivitySign>) -> Result<(), StoreError> {
-        self.writer.run(move |db| Box::pin(wishes::record_activity(db, signs))).await
+        self.writer.run("record_activity", move |db| Box::pin(wishes::record_activity(db, signs))).await
     }
 
     async fn claim_due(&self, request: ClaimRequest) -> Result<Claims, StoreError> {
-        self.writer.run(move |db| Box::pin(operations::claim_due(db, request))).await
+        self.writer.run("claim_due", move |db| Box::pin(operations::claim_due(db, request))).await
     }
 
     async fn next_due(&self, queues: &[Option<ControllerId>]) -> Result<Option<DateTime<Utc>>, StoreError> {
@@ -145,7 +149,7 @@ impl Store for SqlStore {
 
     async fn record_step(&self, lease: &Lease, record: StepRecord) -> Result<Recorded, StoreError> {
         let lease = lease.clone();
-        self.writer.run(move |db| Box::pin(operations::record_step(db, lease, record))).await
+        self.writer.run("record_step", move |db| Box::pin(operations::record_step(db, lease, record))).await
     }
 
     async fn place_session(
@@ -156,21 +160,23 @@ impl Store for SqlStore {
         retry_at: DateTime<Utc>,
     ) -> Result<Recorded, StoreError> {
         let lease = lease.clone();
-        self.writer.run(move |db| Box::pin(create::place(db, lease, served, placer, retry_at))).await
+        self.writer
+            .run("place_session", move |db| Box::pin(create::place(db, lease, served, placer, retry_at)))
+            .await
     }
 
     async fn retry_unplaced(&self, limit: u32) -> Result<u64, StoreError> {
-        self.writer.run(move |db| Box::pin(operations::retry_unplaced(db, limit))).await
+        self.writer.run("retry_unplaced", move |db| Box::pin(operations::retry_unplaced(db, limit))).await
     }
 
     async fn retry_failing(&self, controller: &ControllerId) -> Result<u64, StoreError> {
         let controller = controller.clone();
-        self.writer.run(move |db| Box::pin(operations::retry_failing(db, controller))).await
+        self.writer.run("retry_failing", move |db| Box::pin(operations::retry_failing(db, controller))).await
     }
 
     async fn hasten_look(&self, id: &SessionId) -> Result<bool, StoreError> {
         let id = id.clone();
-        self.writer.run(move |db| Box::pin(wishes::hasten_look(db, id))).await
+        self.writer.run("hasten_look", move |db| Box::pin(wishes::hasten_look(db, id))).await
     }
 
     async fn without_session(&self, ids: Vec<String>) -> Result<Vec<Stray>, StoreError> {
@@ -186,7 +192,7 @@ impl Store for SqlStore {
     }
 
     async fn record_observed(&self, changes: Vec<ObservedChange>) -> Result<Vec<SessionId>, StoreError> {
-        self.writer.run(move |db| Box::pin(observed::record(db, changes))).await
+        self.writer.run("record_observed", move |db| Box::pin(observed::record(db, changes))).await
     }
 
     async fn set_controller_condition(
@@ -197,8 +203,9 @@ impl Store for SqlStore {
         let (mut changed, mut after) = (Vec::new(), Some(String::new()));
         while let Some(last) = after {
             let (controller, condition) = (controller.clone(), condition.clone());
-            let set =
-                self.writer.run(move |db| Box::pin(observed::set_condition(db, controller, condition, last)));
+            let set = self.writer.run("set_controller_condition", move |db| {
+                Box::pin(observed::set_condition(db, controller, condition, last))
+            });
             let (some, next) = set.await?;
             changed.extend(some);
             after = next;
@@ -215,12 +222,12 @@ impl Store for SqlStore {
     }
 
     async fn write_templates(&self, writes: Vec<TemplateWrite>) -> Result<Vec<TemplateWritten>, StoreError> {
-        self.writer.run(move |db| Box::pin(templates::write_all(db, writes))).await
+        self.writer.run("write_templates", move |db| Box::pin(templates::write_all(db, writes))).await
     }
 
     async fn delete_template(&self, name: &str, expected: Expected) -> Result<TemplateDeletion, StoreError> {
         let name = name.to_owned();
-        self.writer.run(move |db| Box::pin(templates::delete(db, name, expected))).await
+        self.writer.run("delete_template", move |db| Box::pin(templates::delete(db, name, expected))).await
     }
 
     async fn token_owner(&self, token_hash: &str) -> Result<Option<TokenOwner>, StoreError> {
@@ -229,7 +236,9 @@ impl Store for SqlStore {
 
     async fn replace_admin_token(&self, name: &str, token_hash: &str) -> Result<(), StoreError> {
         let (name, token_hash) = (name.to_owned(), token_hash.to_owned());
-        self.writer.run(move |db| Box::pin(tokens::replace_admin(db, name, token_hash))).await
+        self.writer
+            .run("replace_admin_token", move |db| Box::pin(tokens::replace_admin(db, name, token_hash)))
+            .await
     }
 
     async fn events(&self, query: &EventQuery) -> Result<EventPage, StoreError> {
@@ -245,13 +254,17 @@ impl Store for SqlStore {
     }
 
     async fn sweep_events(&self, keep: Duration, most: u32) -> Result<(), StoreError> {
-        while self.writer.run(move |db| Box::pin(events::sweep_old(db, keep))).await? {}
+        while self.writer.run("sweep_events", move |db| Box::pin(events::sweep_old(db, keep))).await? {}
         // Found by a reader: the writer is not held up by a look at the whole table.
         let crowded = events::crowded(&mut *self.readers.acquire().await?, most).await?;
         for session in crowded {
             loop {
                 let one = session.clone();
-                if !self.writer.run(move |db| Box::pin(events::thin_out(db, one, most))).await? {
+                if !self
+                    .writer
+                    .run("sweep_events", move |db| Box::pin(events::thin_out(db, one, most)))
+                    .await?
+                {
                     break;
                 }
             }
@@ -279,17 +292,17 @@ impl Store for SqlStore {
         most: u32,
     ) -> Result<TokenCreated, StoreError> {
         let token_hash = token_hash.to_owned();
-        self.writer.run(move |db| Box::pin(tokens::create(db, token, token_hash, most))).await
+        self.writer.run("create_token", move |db| Box::pin(tokens::create(db, token, token_hash, most))).await
     }
 
     async fn delete_token(&self, id: &str, user_id: Option<&str>) -> Result<bool, StoreError> {
         let (id, user_id) = (id.to_owned(), user_id.map(str::to_owned));
-        self.writer.run(move |db| Box::pin(tokens::delete(db, id, user_id))).await
+        self.writer.run("delete_token", move |db| Box::pin(tokens::delete(db, id, user_id))).await
     }
 
     async fn token_used(&self, id: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
         let id = id.to_owned();
-        self.writer.run(move |db| Box::pin(tokens::used(db, id, at))).await
+        self.writer.run("token_used", move |db| Box::pin(tokens::used(db, id, at))).await
     }
 
     async fn user(&self, id: &str) -> Result<Option<User>, StoreError> {
@@ -301,17 +314,17 @@ impl Store for SqlStore {
     }
 
     async fn create_user(&self, user: User) -> Result<UserChanged, StoreError> {
-        self.writer.run(move |db| Box::pin(users::create(db, user))).await
+        self.writer.run("create_user", move |db| Box::pin(users::create(db, user))).await
     }
 
     async fn change_user(&self, id: &str, change: UserChange) -> Result<UserChanged, StoreError> {
         let id = id.to_owned();
-        self.writer.run(move |db| Box::pin(users::change(db, id, change))).await
+        self.writer.run("change_user", move |db| Box::pin(users::change(db, id, change))).await
     }
 
     async fn delete_user(&self, id: &str) -> Result<UserDeletion, StoreError> {
         let id = id.to_owned();
-        self.writer.run(move |db| Box::pin(users::delete(db, id))).await
+        self.writer.run("delete_user", move |db| Box::pin(users::delete(db, id))).await
     }
 
     async fn grant_access(
@@ -321,7 +334,7 @@ impl Store for SqlStore {
         grant: AccessGrant,
     ) -> Result<(), StoreError> {
         let token_hash = token_hash.to_owned();
-        self.writer.run(move |db| Box::pin(access::issue(db, token_hash, kind, grant))).await
+        self.writer.run("grant_access", move |db| Box::pin(access::issue(db, token_hash, kind, grant))).await
     }
 
     async fn access_grant(
@@ -339,17 +352,21 @@ impl Store for SqlStore {
         expires_at: DateTime<Utc>,
     ) -> Result<Option<AccessGrant>, StoreError> {
         let (ticket, cookie) = (ticket_hash.to_owned(), cookie_hash.to_owned());
-        self.writer.run(move |db| Box::pin(access::redeem(db, ticket, cookie, expires_at))).await
+        self.writer
+            .run("redeem_ticket", move |db| Box::pin(access::redeem(db, ticket, cookie, expires_at)))
+            .await
     }
 
     async fn extend_access(&self, cookie_hash: &str, expires_at: DateTime<Utc>) -> Result<(), StoreError> {
         let cookie_hash = cookie_hash.to_owned();
-        self.writer.run(move |db| Box::pin(access::extend(db, cookie_hash, expires_at))).await
+        self.writer
+            .run("extend_access", move |db| Box::pin(access::extend(db, cookie_hash, expires_at)))
+            .await
     }
 
     async fn sweep(&self) -> Result<(), StoreError> {
-        self.writer.run(|db| Box::pin(access::sweep(db))).await?;
-        while self.writer.run(|db| Box::pin(tokens::sweep(db))).await? {}
+        self.writer.run("sweep", |db| Box::pin(access::sweep(db))).await?;
+        while self.writer.run("sweep", |db| Box::pin(tokens::sweep(db))).await? {}
         Ok(())
     }
 

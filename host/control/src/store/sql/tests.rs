@@ -157,7 +157,7 @@ async fn a_failing_job_takes_nothing_with_it() {
 #[tokio::test]
 async fn a_panicking_job_does_not_end_the_writer() {
     let Some((_fixture, store)) = open().await else { return };
-    let result: Result<(), _> = store.writer.run(|_| Box::pin(async { panic!("on purpose") })).await;
+    let result: Result<(), _> = store.writer.run("test", |_| Box::pin(async { panic!("on purpose") })).await;
     assert!(matches!(result, Err(StoreError::NotCommitted(_))));
     write_user(&store, "after".into(), false).await.unwrap();
 }
@@ -316,7 +316,7 @@ async fn a_step_never_overwrites_a_newer_wish() {
 
 /// Makes all operations due at one time, and have their deadline at another.
 async fn retime(store: &SqlStore, due: DateTime<Utc>, deadline: Option<DateTime<Utc>>) {
-    let done = store.writer.run(move |db| {
+    let done = store.writer.run("test", move |db| {
         Box::pin(async move {
             sqlx::query("UPDATE operations SET next_attempt_at = $1, deadline = $2")
                 .bind(due)
@@ -483,7 +483,7 @@ async fn pages_do_not_skip_or_repeat() {
 
 /// Changes the tables as no part of the store would.
 pub(in crate::store) async fn tamper(store: &SqlStore, sql: &'static str) {
-    let done = store.writer.run(move |db| {
+    let done = store.writer.run("test", move |db| {
         Box::pin(async move {
             sqlx::query(sql).execute(db).await?;
             Ok(())

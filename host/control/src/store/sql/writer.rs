@@ -85,6 +85,8 @@ impl From<Failure> for StoreError {
 /// A piece of writing, with its type of answer hidden.
 #[async_trait]
 trait Job: Send {
+    /// What it does, in one word.
+    fn name(&self) -> &'static str;
     /// Runs within a savepoint; whether to keep its effects.
     async fn run(&mut self, db: &mut Connection) -> bool;
     /// Answers the caller, once it is known what became of the transaction.
@@ -92,6 +94,7 @@ trait Job: Send {
 }
 
 struct TypedJob<F, T> {
+    name: &'static str,
     work: Option<F>,
     result: Option<Result<T, StoreError>>,
     caller: oneshot::Sender<Result<T, StoreError>>,
@@ -103,6 +106,10 @@ where
     F: for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, Result<T, StoreError>> + Send,
     T: Send,
 {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
     async fn run(&mut self, db: &mut Connection) -> bool {
         let Some(work) = self.work.take() else { return false };
         // A panic in one job must not take the writer away from all others.
@@ -153,14 +160,15 @@ impl Writer {
         &self.metrics
     }
 
-    /// Runs one job and returns its result once it is durable.
-    pub(in crate::store) async fn run<T, F>(&self, work: F) -> Result<T, StoreError>
+    /// Runs one job and returns its result once it is durable. The name is for crash tests, which end the process at
+    /// either side of the commit.
+    pub(in crate::store) async fn run<T, F>(&self, name: &'static str, work: F) -> Result<T, StoreError>
     where
         F: for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
         T: Send + 'static,
     {
         let (caller, answer) = oneshot::channel();
-        let job = TypedJob { work: Some(work), result: None, caller };
+        let job = TypedJob { name, work: Some(work), result: None, caller };
         self.jobs.send(Message::Job(Box::new(job))).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
@@ -314,9 +322,17 @@ impl Task {
                 return Err(failure);
             }
         };
+        for job in batch.iter() {
+            streamspace_failpoint::hit_on("store.written", job.name());
+        }
         let commit = async { sqlx::raw_sql("COMMIT").execute(&mut *db).await.map(drop) };
         match within(dialect::TRANSACTION_LIMIT, commit).await {
-            Ok(()) => Ok(latest),
+            Ok(()) => {
+                for job in batch.iter() {
+                    streamspace_failpoint::hit_on("store.committed", job.name());
+                }
+                Ok(latest)
+            }
             Err(failure) if failure.outage == Some(Outage::Unreachable) => {
                 Err(Failure { outage: Some(dialect::COMMIT_LOST), ..failure })
             }

@@ -71,7 +71,7 @@ async fn a_full_disk_is_an_outage_and_passes() {
     let Some((_fixture, store)) = open().await else { return };
     write_user(&store, "before".into(), false).await.unwrap();
     let limit = |pages: &'static str| {
-        store.writer.run(move |db| {
+        store.writer.run("test", move |db| {
             Box::pin(async move {
                 sqlx::query(pages).execute(db).await?;
                 Ok(())
