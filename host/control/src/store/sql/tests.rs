@@ -270,7 +270,7 @@ async fn an_unreadable_row_is_not_due_all_the_time() {
     let Some((_fixture, store)) = open().await else { return };
     let controller = register(&store, "a").await;
     stored(&store, new_session()).await;
-    store.claim_due(claim("old", &controller, Duration::ZERO)).await.unwrap().work;
+    store.claim_due(claim("old", &controller, Duration::ZERO)).await.unwrap();
     tamper(&store, "UPDATE sessions SET phase = 'Melting'").await;
     assert!(store.claim_due(claim("new", &controller, Duration::ZERO)).await.unwrap().work.is_empty());
     let due = store.next_due(&[Some(controller)]).await.unwrap().unwrap();
