@@ -104,7 +104,7 @@ async fn a_newer_schema_is_refused() {
     let Some((fixture, store)) = open().await else { return };
     store
         .writer
-        .run(|db| {
+        .run("test", |db| {
             Box::pin(async move {
                 sqlx::query(
                     "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
@@ -126,7 +126,7 @@ async fn a_newer_schema_is_refused() {
 pub(in crate::store) async fn write_user(store: &SqlStore, id: String, fail: bool) -> Result<(), StoreError> {
     store
         .writer
-        .run(move |db| {
+        .run("test", move |db| {
             Box::pin(async move {
                 sqlx::query(
                     "INSERT INTO users (id, username, created_at, updated_at) VALUES ($1, $1, $2, $2)",
