@@ -33,7 +33,8 @@ async fn every_answer_is_one_that_was_described() {
             simulated.socket().display()
         )
     });
-    let server = installation.plugins(plugins.path()).config(&controllers.concat()).start();
+    let installation = installation.plugins(plugins.path()).config(&controllers.concat());
+    let server = installation.start();
     let token = std::fs::read_to_string(server.data().join("admin.token")).unwrap();
 
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
