@@ -363,6 +363,10 @@ async fn a_controller_that_is_away_loses_nothing() {
 
 #[tokio::test]
 async fn a_controller_that_does_not_come_back_with_the_server_is_said() {
+    // Another server may reach it: there it is said only after nobody has for minutes.
+    if common::database::is_postgres() {
+        return;
+    }
     let (folder, backend, server) = start().await;
     let id = server.running().await;
     server.stop().await;

@@ -99,6 +99,9 @@ async fn converse(mut stream: UnixStream, requests: Arc<Mutex<Vec<String>>>, man
             "200 OK",
             r#"[{"Name": "ss-sessions", "Id": "1", "Labels": {"streamspace.controller": "ctrl-test"}}]"#,
         )
+    } else if path.ends_with("/containers/json") {
+        // None of ours.
+        ("200 OK", "[]")
     } else if path.ends_with("/containers/ss-of-somebody-else/json") {
         (
             "200 OK",
