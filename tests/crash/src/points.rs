@@ -74,8 +74,8 @@ impl Points {
         let Some((point, tally)) = rarest.get(random.random_range(0..rarest.len().max(1))) else {
             return Moment::After(Duration::ZERO);
         };
-        // A point that was missed is tried where it is passed first.
-        let deepest = if tally.missed > 0 { 1 } else { DEEPEST };
+        // Each once where it is passed first; and always there, if it was missed further on: it is passed seldom.
+        let deepest = if tally.hits == 0 || tally.missed > 0 { 1 } else { DEEPEST };
         Moment::At { point: (*point).clone(), nth: random.random_range(1..=deepest) }
     }
 
@@ -131,8 +131,8 @@ mod tests {
         points.note(&Moment::At { point: "a.one".into(), nth: 1 }, true);
         let mut random = StdRng::seed_from_u64(3);
         for _ in 0..50 {
-            if let Moment::At { point, .. } = points.next(&mut random) {
-                assert_eq!(point, "a.two");
+            if let Moment::At { point, nth } = points.next(&mut random) {
+                assert_eq!((point.as_str(), nth), ("a.two", 1));
             }
         }
         points.note(&Moment::At { point: "a.two".into(), nth: 9 }, false);

@@ -15,7 +15,7 @@ use crate::driver::Driver;
 use crate::points::Moment;
 
 /// A server that has not come to its point by then is killed where it is.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a dying server is looked at.
 const LOOK: Duration = Duration::from_millis(2);
 
