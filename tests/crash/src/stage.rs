@@ -83,8 +83,23 @@ impl Stage {
         }
     }
 
+    fn forget_token(&self) -> Result<()> {
+        let file = self.data().join("admin.token");
+        match std::fs::remove_file(&file) {
+            // A server died before it had written it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed.with_context(|| format!("{} cannot be removed", file.display())),
+        }
+    }
+
     /// Lets the load have a server until that dies; whether it died where it should.
     pub(crate) async fn kill_at(&mut self, driver: &Driver, moment: &Moment) -> Result<bool> {
+        if let Moment::At { point, .. } = moment
+            && point.contains("token")
+        {
+            // Written at the first start, and its use once a minute: a server without its file makes a new one.
+            self.forget_token()?;
+        }
         let mut server = match self.installation.try_start(moment.wish().as_deref()) {
             Ok(server) => server,
             // On its way up.
