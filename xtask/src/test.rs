@@ -25,7 +25,7 @@ const CONTROLLER_LABEL: &str = "streamspace.controller";
 /// Plugins that only tests load.
 const TEST_PLUGINS: [&str; 2] = [HOSTILE_PACKAGE, HTTP_PROBE_PACKAGE];
 /// How long the server is killed again and again; `cargo xtask crash` does it for longer.
-const KILLING_MINUTES: &str = "3";
+const KILLING_MINUTES: &str = "4";
 /// What the programs under test are compiled with.
 pub const FEATURES: [&str; 2] = ["--features", "streamspace/failpoints"];
 
