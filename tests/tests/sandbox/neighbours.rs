@@ -1,11 +1,13 @@
 //! Good calls beside bad ones.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::{join, join_all};
 use streamspace_runtime::contract::types::SessionRef;
 use streamspace_runtime::{Backend, CallError, CallOptions, Runtime, RuntimeConfig};
+use tokio::task::JoinSet;
 
 use crate::stage::{Controller, NOWHERE, PATIENCE, another_version, config, hostile_file, session_id};
 
@@ -82,67 +84,88 @@ const INSTANCES: u32 = 48;
 const BESIDE: usize = 200;
 
 /// Whatever three controllers do with everything that they can get, no call of another plugin fails. They are called
-/// past their shells: those would soon leave a plugin alone that keeps failing.
-async fn another_plugin_does_not_notice(words: &[&str]) {
+/// past their shells: those would soon leave a plugin alone that keeps failing. Every caller is a task of its own, as
+/// in a server: callers that share one also share its turn, and those that are always ready would leave nothing of it.
+async fn another_plugin_does_not_notice(words: &[&'static str]) {
     let Some(file) = hostile_file() else { return };
     let runtime = Runtime::new(RuntimeConfig { instances: INSTANCES, ..Default::default() }).unwrap();
     let wasm = std::fs::read(file).unwrap();
     let plugin = runtime.load(wasm.clone()).await.unwrap();
     let mut hostile = Vec::new();
     for _ in 0..HOSTILE {
-        hostile.push(Backend::bind(plugin.clone(), config(NOWHERE)).await.unwrap());
+        hostile.push(Arc::new(Backend::bind(plugin.clone(), config(NOWHERE)).await.unwrap()));
     }
     let other = Controller::of(runtime.load(another_version(wasm)).await.unwrap(), config(NOWHERE)).await;
-    for word in words {
-        let (over, failed) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let attacks = join_all(hostile.iter().map(|backend| attack(backend, word, &over, &failed)));
-        let beside = async {
-            // Not before they have begun.
-            while failed.load(Ordering::Relaxed) == 0 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+    for &word in words {
+        let attack = Arc::new(Attack { word, over: AtomicBool::new(false), failed: AtomicUsize::new(0) });
+        let mut attackers = JoinSet::new();
+        for backend in &hostile {
+            for _ in 0..CHANGES {
+                attackers.spawn(Arc::clone(&attack).keep_changing(Arc::clone(backend)));
             }
-            let (creates, looks) = join(
-                join_all((0..BESIDE / 2).map(|_| other.create("good"))),
-                join_all((0..BESIDE / 2).map(|_| other.look("good", PATIENCE))),
-            )
-            .await;
-            over.store(true, Ordering::Relaxed);
-            for answer in creates {
-                let answer = answer.unwrap_or_else(|status| panic!("beside `{word}`: {status:?}"));
-                assert_eq!((answer.phase.as_str(), answer.node_id.as_str()), ("Running", "1"));
+            for _ in 0..LOOKS {
+                attackers.spawn(Arc::clone(&attack).keep_looking(Arc::clone(backend)));
             }
-            for answer in looks {
-                answer.unwrap_or_else(|status| panic!("beside `{word}`: {status:?}"));
-            }
-        };
-        join(attacks, beside).await;
+        }
+        // Not before they have begun.
+        while attack.failed.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let (creates, looks) = join(
+            join_all((0..BESIDE / 2).map(|_| other.create("good"))),
+            join_all((0..BESIDE / 2).map(|_| other.look("good", PATIENCE))),
+        )
+        .await;
+        attack.over.store(true, Ordering::Relaxed);
+        for answer in creates {
+            let answer = answer.unwrap_or_else(|status| panic!("beside `{word}`: {status:?}"));
+            assert_eq!((answer.phase.as_str(), answer.node_id.as_str()), ("Running", "1"));
+        }
+        for answer in looks {
+            answer.unwrap_or_else(|status| panic!("beside `{word}`: {status:?}"));
+        }
+        while let Some(attacker) = attackers.join_next().await {
+            attacker.unwrap();
+        }
     }
 }
 
-/// Keeps a controller busy with failing calls until it is over.
-async fn attack(backend: &Backend, word: &str, over: &AtomicBool, failed: &AtomicUsize) {
-    let session = |id: &str| SessionRef { session_id: id.to_owned(), node_id: None, external_ref: None };
-    let note = |result: Result<(), CallError>| {
-        let error = result.expect_err(word);
+/// What keeps controllers busy with failing calls until it is over.
+struct Attack {
+    word: &'static str,
+    over: AtomicBool,
+    failed: AtomicUsize,
+}
+
+impl Attack {
+    async fn keep_changing(self: Arc<Self>, backend: Arc<Backend>) {
+        while !self.over.load(Ordering::Relaxed) {
+            let handle = Some(self.word.as_bytes().to_vec());
+            let result =
+                backend.delete(CallOptions::read(HOSTILE_TIME), session(&session_id()), None, handle);
+            self.note(result.await.map(drop));
+        }
+    }
+
+    async fn keep_looking(self: Arc<Self>, backend: Arc<Backend>) {
+        while !self.over.load(Ordering::Relaxed) {
+            let result = backend.get(CallOptions::read(HOSTILE_TIME), session(self.word));
+            self.note(result.await.map(drop));
+        }
+    }
+
+    fn note(&self, result: Result<(), CallError>) {
+        let error = result.expect_err(self.word);
         assert!(
             !matches!(error, CallError::Busy("calls")),
             "the engine has fewer instances than were promised"
         );
-        failed.fetch_add(1, Ordering::Relaxed);
-    };
-    let changes = join_all((0..CHANGES).map(|_| async {
-        while !over.load(Ordering::Relaxed) {
-            let handle = Some(word.as_bytes().to_vec());
-            let options = CallOptions::read(HOSTILE_TIME);
-            note(backend.delete(options, session(&session_id()), None, handle).await.map(drop));
-        }
-    }));
-    let looks = join_all((0..LOOKS).map(|_| async {
-        while !over.load(Ordering::Relaxed) {
-            note(backend.get(CallOptions::read(HOSTILE_TIME), session(word)).await.map(drop));
-        }
-    }));
-    join(changes, looks).await;
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn session(id: &str) -> SessionRef {
+    SessionRef { session_id: id.to_owned(), node_id: None, external_ref: None }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
