@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use streamspace_control::{Control, ControlError, ControllerId, Registration};
 use streamspace_runtime::{
-    BackendConfig, BindError, CallError, EndpointConfig, LimitOverrides, Plugin, Runtime, Seat,
+    BackendConfig, BindError, CallError, EndpointConfig, Fence, LimitOverrides, Plugin, Runtime, Seat,
 };
 use streamspace_shell::{Shell, Slot};
 
@@ -160,6 +160,7 @@ pub(crate) async fn start(
         endpoints: controller.endpoints.clone(),
         secrets: controller.secrets.clone(),
         limits: controller.limits,
+        fence: Fence::new(control.fence(&id)),
     };
     let seat = Seat::new(runtime, config)?;
     let slot = Slot::new(seat.bind(plugin.clone()).await?);

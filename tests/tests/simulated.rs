@@ -132,6 +132,7 @@ async fn bind(plugin: Plugin, simulated: &Simulated) -> Backend {
         endpoints: BTreeMap::from([("api".to_owned(), endpoint)]),
         secrets: BTreeMap::new(),
         limits: Default::default(),
+        fence: Default::default(),
     };
     Backend::bind(plugin, config).await.unwrap()
 }

@@ -18,6 +18,11 @@ pub struct ControlConfig {
     /// How long a database server that does not answer is waited for at the start.
     pub database_wait: Duration,
 
+    /// How long other servers over the same database wait for a sign of this one before they take over its work.
+    pub server_lease: Duration,
+    /// How often this server gives that sign.
+    pub server_renewal: Duration,
+
     /// How long one call to a controller may take.
     pub call_timeout: Duration,
     /// How long a claim on a session holds; in any case 20 s longer than `call_timeout`.
@@ -83,6 +88,8 @@ impl ControlConfig {
             database: DatabaseUrl::sqlite(data_dir.join("streamspace.db")),
             data_dir,
             database_wait: Duration::from_secs(60),
+            server_lease: Duration::from_millis(2500),
+            server_renewal: Duration::from_millis(600),
             call_timeout: Duration::from_secs(60),
             lease: Duration::from_secs(90),
             longest_look_pause: Duration::from_secs(3),

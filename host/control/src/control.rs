@@ -4,22 +4,26 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Mutex, Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::changes::Changes;
 use crate::data_dir::DataDir;
-use crate::domain::{ControllerId, MAX_ID_BYTES, Registration};
-use crate::events::Feed;
+use crate::domain::{ControllerId, Epoch, MAX_ID_BYTES, Registration, SessionId};
+use crate::events::{Feed, News};
 use crate::fleet::{ControllerTransport, Fleet, ProbeLimits};
 use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::plugins::PluginDirectory;
+use crate::presence::Presence;
 use crate::reconcile::Reconciler;
-use crate::store::{self, Migrated, Store};
+use crate::store::{self, EventScope, Migrated, Store};
 use crate::{ControlConfig, ControlError, admin_token, gateway, rest};
 
 /// How often expired rows are removed.
 const SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// After a failure of the database.
+const NEWS_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How long open connections may take to end.
 const GOODBYE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -37,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) changes: Arc<Changes>,
+    pub(crate) presence: Arc<Presence>,
     /// Wakes the reconciler.
     pub(crate) wake: Arc<Notify>,
     /// Requests that wait end when this is cancelled.
@@ -51,12 +56,38 @@ pub(crate) struct Shared {
     pub(crate) plugins: OnceLock<Arc<dyn PluginDirectory>>,
 }
 
+impl Shared {
+    /// Wakes whoever waits for what other servers have stored. Never ends.
+    async fn hear_others(&self) {
+        let mut news = self.feed.subscribe(EventScope::default(), None);
+        loop {
+            match news.next().await {
+                Ok(News::Events(events)) => {
+                    for id in events.iter().filter_map(|event| event.session_id.as_deref()) {
+                        if let Ok(id) = SessionId::parse(id) {
+                            self.changes.changed(&id);
+                        }
+                    }
+                    self.wake.notify_one();
+                }
+                Ok(News::Lost) => self.wake.notify_one(),
+                Err(error) => {
+                    tracing::debug!(%error, "what other servers have stored is not known");
+                    tokio::time::sleep(NEWS_RETRY).await;
+                }
+            }
+        }
+    }
+}
+
 /// The API server. Dropping it stops the probes; [`Control::close`] also waits for everything to be written.
 pub struct Control {
     shared: Arc<Shared>,
     health: Mutex<mpsc::UnboundedReceiver<ControllerId>>,
     _stop_probes: DropGuard,
-    data_dir: DataDir,
+    /// Holds on to this server's place for as long as it lives.
+    _keeping: AbortOnDropHandle<()>,
+    _data_dir: DataDir,
 }
 
 impl Control {
@@ -76,8 +107,19 @@ impl Control {
             timeout: config.probe_timeout,
             offline_after: config.offline_after.max(1),
         };
+        let fleet = Arc::new(Fleet::new(limits, stop.clone(), events, call_metrics));
+        let wake = Arc::new(Notify::new());
+        let presence = Presence::enter(
+            Arc::clone(&store),
+            Arc::clone(&fleet),
+            Arc::clone(&wake),
+            data_dir.instance(),
+            (config.server_lease, config.server_renewal),
+        );
+        let presence = Arc::new(presence.await?);
         let shared = Arc::new(Shared {
-            fleet: Arc::new(Fleet::new(limits, stop.clone(), events, call_metrics)),
+            fleet,
+            presence,
             feed: Arc::new(Feed::new(Arc::clone(&store), config.event_backlog)),
             metrics,
             kept: rest::Kept::new(&config),
@@ -85,13 +127,25 @@ impl Control {
             config: Arc::new(config),
             store,
             changes: Arc::new(Changes::new()),
-            wake: Arc::new(Notify::new()),
+            wake,
             stopping: CancellationToken::new(),
             plugins: OnceLock::new(),
         });
         let (feed, stopped) = (Arc::clone(&shared.feed), stop.clone());
         tokio::spawn(async move { stopped.run_until_cancelled(feed.run()).await });
-        Ok(Self { shared, health: Mutex::new(health), _stop_probes: stop.drop_guard(), data_dir })
+        let presence = Arc::clone(&shared.presence);
+        let keeping = tokio::spawn(async move { presence.keep().await });
+        if shared.store.is_shared() {
+            let (others, stopped) = (Arc::clone(&shared), stop.clone());
+            tokio::spawn(async move { stopped.run_until_cancelled(others.hear_others()).await });
+        }
+        Ok(Self {
+            shared,
+            health: Mutex::new(health),
+            _stop_probes: stop.drop_guard(),
+            _keeping: AbortOnDropHandle::new(keeping),
+            _data_dir: data_dir,
+        })
     }
 
     /// Shows a directory of plugins to operators. To be called once.
@@ -121,8 +175,15 @@ impl Control {
         Ok(known.iter().any(|known| known.controller_type == controller_type && known.name == name))
     }
 
+    /// Whether calls under an epoch may still change anything at a controller's backend. To be asked before each change:
+    /// a server that was stopped, or that has lost its database, may have been replaced meanwhile.
+    pub fn fence(&self, id: &ControllerId) -> impl Fn(u64) -> bool + Send + Sync + 'static {
+        let standing = self.shared.fleet.standing(id);
+        move |epoch| standing.holds(Epoch::from_wire(epoch))
+    }
+
     /// Makes a registered controller callable, and begins to probe it: at once, and then at intervals. Attaching
-    /// it again replaces the way it is called.
+    /// it again replaces the way it is called. Of several servers that have it one drives it.
     pub async fn attach_controller(
         &self,
         id: &ControllerId,
@@ -130,9 +191,13 @@ impl Control {
     ) -> Result<(), ControlError> {
         let controller = self.shared.store.controller(id).await?;
         let controller = controller.ok_or_else(|| ControlError::UnknownController(id.clone()))?;
-        let epoch = self.shared.store.take_over_controller(id).await?;
-        let store = Arc::clone(&self.shared.store);
-        self.shared.fleet.attach(id.clone(), controller.controller_type, epoch, transport, store);
+        let Shared { store, fleet, presence, .. } = self.shared.as_ref();
+        if let Some(term) = presence.term()
+            && let Some(epoch) = store.take_over_controller(term.owner(), id).await?
+        {
+            fleet.take_charge(id, epoch, term);
+        }
+        fleet.attach(id.clone(), controller.controller_type, transport, Arc::clone(store));
         Ok(())
     }
 
@@ -158,7 +223,7 @@ impl Control {
             changes: Arc::clone(&shared.changes),
             wake: Arc::clone(&shared.wake),
             config: Arc::clone(&shared.config),
-            owner: store::lease_owner(self.data_dir.instance()),
+            presence: Arc::clone(&shared.presence),
         });
         let observer = Arc::new(Observer {
             store: Arc::clone(&shared.store),
@@ -213,6 +278,7 @@ impl Control {
             tracing::warn!("some connections did not end in time");
         }
         self.shared.fleet.close().await;
+        self.shared.presence.leave().await;
         self.shared.store.close().await;
     }
 }

@@ -37,6 +37,7 @@ mod metrics;
 mod observe;
 mod placement;
 mod plugins;
+mod presence;
 mod reconcile;
 mod rest;
 mod slots;

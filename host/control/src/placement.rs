@@ -262,6 +262,7 @@ mod tests {
             operator_labels: BTreeMap::new(),
             draining: false,
             sessions,
+            active_server: None,
             last_heartbeat: None,
             created_at: now(),
             updated_at: now(),

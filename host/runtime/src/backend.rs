@@ -16,6 +16,7 @@ use wasmtime::Store;
 
 use crate::call::{self, CallState, Context};
 use crate::error::{BindError, CallError};
+use crate::fence::Fence;
 use crate::grants::{EndpointConfig, SecretSource};
 use crate::limits::LimitOverrides;
 use crate::load::Plugin;
@@ -35,6 +36,8 @@ pub struct BackendConfig {
     pub secrets: BTreeMap<String, SecretSource>,
     /// Limits instead of those that its manifest asks for.
     pub limits: LimitOverrides,
+    /// Whose calls may change anything; none = everybody's.
+    pub fence: Fence,
 }
 
 /// What a call comes with.
@@ -333,6 +336,10 @@ impl BackendInner {
         if kind == CallKind::Mutation && timeout < LEAST_TIME {
             return Err(CallError::Busy("mutations"));
         }
+        let fence = self.context.fence.of_call(options.epoch);
+        if kind == CallKind::Mutation {
+            fence.check().map_err(CallError::Backend)?;
+        }
         let call = types::Call {
             timeout_ms: millis(timeout),
             operation_id: options.operation_id.clone(),
@@ -342,7 +349,7 @@ impl BackendInner {
         };
         let plugin = &self.plugin.inner;
         let context = Arc::clone(&self.context);
-        call::run(&plugin.engine, &plugin.pre, context, timeout, |instance, store| {
+        call::run(&plugin.engine, &plugin.pre, context, fence, timeout, |instance, store| {
             Box::pin(async move { body(instance, store, &call).await })
         })
         .await

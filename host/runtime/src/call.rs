@@ -15,6 +15,7 @@ use crate::capability::http::{HttpEndpoint, OpenInCall};
 use crate::capability::state::StateCache;
 use crate::cpu_meter::CpuMeter;
 use crate::error::CallError;
+use crate::fence::{CallFence, Fence};
 use crate::grants::SecretSource;
 use crate::limits::{Limits, MemoryBudget, MemoryBudgetExceeded, MemoryLimitExceeded, MemoryLimiter};
 use crate::stderr_tail::StderrTail;
@@ -46,11 +47,14 @@ pub(crate) struct Context {
     pub(crate) state: Arc<StateCache>,
     pub(crate) turns: Turns,
     pub(crate) memory: Arc<MemoryBudget>,
+    pub(crate) fence: Fence,
 }
 
 /// What belongs to one call.
 pub(crate) struct CallState {
     pub(crate) context: Arc<Context>,
+    /// Whether it may still change anything.
+    pub(crate) fence: CallFence,
     /// Lines it has logged so far.
     pub(crate) log_lines: u32,
     /// When host calls that wait give up: shortly before the call's end, so that the plugin can still say something.
@@ -74,6 +78,7 @@ pub(crate) async fn run<T>(
     engine: &Engine,
     pre: &BackendPre<CallState>,
     context: Arc<Context>,
+    fence: CallFence,
     timeout: Duration,
     call: impl for<'a> FnOnce(
         &'a Instance,
@@ -87,7 +92,7 @@ pub(crate) async fn run<T>(
     let answer_by = Instant::now() + timeout.saturating_sub(last_words);
     let turn = Arc::new(Turn::new(&context.turns));
     let mut store =
-        new_store(engine, context, answer_by, stderr.clone(), Arc::clone(&meter), Arc::clone(&turn));
+        new_store(engine, (context, fence), answer_by, stderr.clone(), Arc::clone(&meter), Arc::clone(&turn));
     let work = meter.measure(turn.keep(async {
         let instance = pre.instantiate_async(&mut store).await?;
         call(&instance, &mut store).await
@@ -102,7 +107,7 @@ pub(crate) async fn run<T>(
 
 fn new_store(
     engine: &Engine,
-    context: Arc<Context>,
+    (context, fence): (Arc<Context>, CallFence),
     answer_by: Instant,
     stderr: StderrTail,
     meter: Arc<CpuMeter>,
@@ -114,6 +119,7 @@ fn new_store(
     let limiter = MemoryLimiter::new(limits.memory, &context.memory);
     let state = CallState {
         context,
+        fence,
         log_lines: 0,
         answer_by,
         http_open: OpenInCall::default(),

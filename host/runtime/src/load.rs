@@ -126,7 +126,7 @@ impl Plugin {
         let inner = &self.inner;
         let context = Arc::new(Context::without_capabilities(self.name().to_owned(), limits));
         let _instance = inner.instances.for_trial().await;
-        call::run(&inner.engine, &inner.pre, context, TRIAL_TIMEOUT, |instance, store| {
+        call::run(&inner.engine, &inner.pre, context, Default::default(), TRIAL_TIMEOUT, |instance, store| {
             Box::pin(async move {
                 instance.streamspace_backend_plugin().call_validate_config(store, &settings).await
             })
@@ -300,7 +300,7 @@ async fn probe(engine: &Engine, pre: &BackendPre<CallState>, manifest: &Manifest
     // What it will get is not decided yet; what it asks for is enough to say who it is.
     let limits = Limits { memory: Limits::MAX_MEMORY, ..Limits::default() };
     let context = Context::without_capabilities(manifest.plugin.name.clone(), limits);
-    call::run(engine, pre, Arc::new(context), TRIAL_TIMEOUT, |backend, store| {
+    call::run(engine, pre, Arc::new(context), Default::default(), TRIAL_TIMEOUT, |backend, store| {
         Box::pin(async move { Ok(Ok(backend.streamspace_backend_plugin().call_describe(store).await?)) })
     })
     .await
@@ -321,6 +321,7 @@ impl Context {
             state: Arc::default(),
             turns: Turns::default(),
             memory: Arc::new(MemoryBudget::of_controller(limits)),
+            fence: Default::default(),
         }
     }
 }

@@ -109,6 +109,7 @@ impl Seat {
             state: Arc::clone(&self.inner.state),
             turns: self.inner.turns.clone(),
             memory: Arc::clone(&self.inner.memory),
+            fence: config.fence.clone(),
         };
         Ok(Backend::on(self.clone(), plugin, context))
     }

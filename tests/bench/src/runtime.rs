@@ -31,6 +31,7 @@ pub async fn measure(report: &mut Report, rounds: usize) -> Result<()> {
         endpoints: [("engine".to_owned(), engine)].into(),
         secrets: Default::default(),
         limits: Default::default(),
+        fence: Default::default(),
     };
     let backend = Backend::bind(plugin, config).await?;
     let session = || SessionRef { session_id: "good".to_owned(), node_id: None, external_ref: None };

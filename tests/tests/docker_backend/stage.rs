@@ -73,6 +73,7 @@ impl Stage {
             endpoints: BTreeMap::from([("engine".to_owned(), endpoint(&socket))]),
             secrets: BTreeMap::new(),
             limits: Default::default(),
+            fence: Default::default(),
         };
         change(&mut config);
         let backend = Backend::bind(plugin().await?, config).await.unwrap();

@@ -50,6 +50,7 @@ impl Controller {
             endpoints: BTreeMap::from([("api".to_owned(), target()), ("narrow".to_owned(), target())]),
             secrets: BTreeMap::new(),
             limits: LimitOverrides { cpu_ms: Some(20_000), ..Default::default() },
+            fence: Default::default(),
         };
         Some(Backend::bind(probe().await?, config).await.map(Self))
     }

@@ -54,6 +54,7 @@ pub fn config(engine: &str) -> BackendConfig {
         endpoints: BTreeMap::from([("engine".to_owned(), EndpointConfig::Docker(engine.to_owned()))]),
         secrets: BTreeMap::new(),
         limits: limits(1000),
+        ..Default::default()
     }
 }
 

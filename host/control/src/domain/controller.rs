@@ -116,6 +116,8 @@ pub struct Controller {
     pub draining: bool,
     /// How many sessions are placed on it.
     pub sessions: u32,
+    /// The place of the server that drives it; absent = none does.
+    pub active_server: Option<String>,
     /// When it last answered.
     pub last_heartbeat: Option<DateTime<Utc>>,
     /// When it first registered.

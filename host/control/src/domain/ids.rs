@@ -158,6 +158,11 @@ impl Generation {
 impl Epoch {
     /// Before the first claim.
     pub const NONE: Self = Self(0);
+
+    /// A value that came with a call.
+    pub fn from_wire(value: u64) -> Self {
+        Self(value)
+    }
 }
 
 #[cfg(test)]

@@ -135,8 +135,13 @@ macro_rules! rpc {
 }
 
 impl ControllerClient {
-    pub(super) fn new(transport: ControllerTransport, epoch: Epoch, calls: ControllerCalls) -> Self {
-        Self { inner: ControllerServiceClient::new(Wire(transport)), epoch, calls }
+    pub(super) fn new(transport: ControllerTransport, calls: ControllerCalls) -> Self {
+        Self { inner: ControllerServiceClient::new(Wire(transport)), epoch: Epoch::NONE, calls }
+    }
+
+    /// The same for calls under an epoch.
+    pub(super) fn under(&self, epoch: Epoch) -> Self {
+        Self { epoch, ..self.clone() }
     }
 
     /// What the controller tells our calls from those of a predecessor by.

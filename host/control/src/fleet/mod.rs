@@ -4,9 +4,10 @@ mod call;
 mod metrics;
 mod probe;
 mod reply;
+mod standing;
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -15,12 +16,14 @@ use tokio_util::task::TaskTracker;
 use tower::util::BoxCloneSyncService;
 
 use crate::domain::{ControllerId, Epoch};
+use crate::presence::Term;
 use crate::store::Store;
 
 pub(crate) use call::{CallError, ControllerClient};
 pub(crate) use metrics::CallMetrics;
 pub(crate) use probe::{Health, ProbeLimits};
 pub(crate) use reply::{Observation, Progress, Readiness, Reply};
+pub(crate) use standing::Standing;
 
 /// How control calls a controller: any HTTP service that speaks gRPC. The generated server itself is one (in
 /// memory, no socket), a channel to another machine is another, and control cannot tell them apart.
@@ -29,6 +32,7 @@ pub type ControllerTransport =
 
 struct Attached {
     client: ControllerClient,
+    standing: Arc<Standing>,
     /// What the last probe found; absent until the first one has ended.
     health: watch::Receiver<Option<Health>>,
     /// Asks for the next probe before its time.
@@ -39,6 +43,8 @@ struct Attached {
 /// All attached controllers.
 pub(crate) struct Fleet {
     attached: RwLock<HashMap<ControllerId, Attached>>,
+    /// Also of controllers that are about to be attached.
+    standings: Mutex<HashMap<ControllerId, Arc<Standing>>>,
     limits: ProbeLimits,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -53,7 +59,15 @@ impl Fleet {
         events: tokio::sync::mpsc::UnboundedSender<ControllerId>,
         metrics: CallMetrics,
     ) -> Self {
-        Self { attached: RwLock::default(), limits, tasks: TaskTracker::new(), stop, events, metrics }
+        Self {
+            attached: RwLock::default(),
+            standings: Mutex::default(),
+            limits,
+            tasks: TaskTracker::new(),
+            stop,
+            events,
+            metrics,
+        }
     }
 
     /// Makes a controller callable and starts to probe it. One that is attached already is replaced.
@@ -61,11 +75,11 @@ impl Fleet {
         &self,
         id: ControllerId,
         controller_type: String,
-        epoch: Epoch,
         transport: ControllerTransport,
         store: Arc<dyn Store>,
     ) {
-        let client = ControllerClient::new(transport, epoch, self.metrics.of(&id));
+        let standing = self.standing(&id);
+        let client = ControllerClient::new(transport, self.metrics.of(&id));
         let (sender, health) = watch::channel(None);
         let stop = self.stop.child_token();
         let probe_now = Arc::new(Notify::new());
@@ -73,6 +87,7 @@ impl Fleet {
             id: id.clone(),
             controller_type,
             client: client.clone(),
+            standing: Arc::clone(&standing),
             store,
             limits: self.limits.clone(),
             events: self.events.clone(),
@@ -83,7 +98,7 @@ impl Fleet {
         self.tasks.spawn(async move {
             stopped.run_until_cancelled(prober.run()).await;
         });
-        let earlier = self.write().insert(id, Attached { client, health, probe_now, stop });
+        let earlier = self.write().insert(id, Attached { client, standing, health, probe_now, stop });
         if let Some(earlier) = earlier {
             earlier.stop.cancel();
         }
@@ -96,9 +111,46 @@ impl Fleet {
         }
     }
 
-    /// The client of an attached controller.
+    /// The client of an attached controller, for calls that only look.
     pub(crate) fn client(&self, id: &ControllerId) -> Option<ControllerClient> {
         self.read().get(id).map(|attached| attached.client.clone())
+    }
+
+    /// The client of a controller that this server drives: what it changes is changed under the present epoch.
+    pub(crate) fn driven(&self, id: &ControllerId) -> Option<ControllerClient> {
+        let attached = self.read();
+        let attached = attached.get(id)?;
+        Some(attached.client.under(attached.standing.epoch()?))
+    }
+
+    /// The client of an attached controller for what was claimed under an epoch; none, if that is over.
+    pub(crate) fn driven_under(&self, id: &ControllerId, epoch: Epoch) -> Option<ControllerClient> {
+        self.driven(id).filter(|client| client.epoch() == epoch)
+    }
+
+    /// Whether this server drives a controller, also one that is not attached yet.
+    pub(crate) fn standing(&self, id: &ControllerId) -> Arc<Standing> {
+        let mut standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(standings.entry(id.clone()).or_default())
+    }
+
+    /// The controllers that this server could drive.
+    pub(crate) fn attached(&self) -> Vec<ControllerId> {
+        self.read().keys().cloned().collect()
+    }
+
+    /// This server drives a controller from now on. Whoever watches over it begins anew.
+    pub(crate) fn take_charge(&self, id: &ControllerId, epoch: Epoch, term: Arc<Term>) {
+        self.standing(id).take_charge(epoch, term);
+        self.probe_now(id);
+        // Nobody is told any more when the server ends.
+        let _ = self.events.send(id.clone());
+    }
+
+    /// This server drives nothing any more.
+    pub(crate) fn stand_down(&self) {
+        let standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
+        standings.values().for_each(|standing| standing.stand_down());
     }
 
     /// What the last probe of an attached controller found.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use streamspace_proto::controller::v1 as proto;
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::{CallError, ControllerClient};
+use super::{CallError, ControllerClient, Standing};
 use crate::domain::{Capabilities, Capacity, ControllerId, ControllerStatus, now, shortened};
 use crate::store::{ProbeRecord, Store};
 
@@ -39,6 +39,7 @@ pub(super) struct Prober {
     pub(super) id: ControllerId,
     pub(super) controller_type: String,
     pub(super) client: ControllerClient,
+    pub(super) standing: Arc<Standing>,
     pub(super) store: Arc<dyn Store>,
     pub(super) limits: ProbeLimits,
     /// Hears of every change of status, and of the first one.
@@ -61,7 +62,10 @@ impl Prober {
             // A healthy controller may say something else every time; that is no news.
             let message =
                 if status == ControllerStatus::Healthy { String::new() } else { found.message.clone() };
-            if let Err(error) = self.store.record_probe(&self.id, found).await {
+            // What another server finds that drives it is what counts.
+            if self.standing.epoch().is_some()
+                && let Err(error) = self.store.record_probe(&self.id, found).await
+            {
                 tracing::error!(%error, "the result of a probe was not stored");
             }
             let known = self.health.send_replace(Some(Health { status, message: message.clone() }));

@@ -13,9 +13,6 @@ use crate::domain::{
 };
 use crate::fleet::{CallError, Health};
 
-/// Whoever probes a healthy controller writes that down much more often.
-const HEARD_LATELY: chrono::Duration = chrono::Duration::minutes(3);
-
 /// What the sessions of each controller were told last.
 #[derive(Debug, Default)]
 pub(crate) struct Noted(Mutex<HashMap<ControllerId, Said>>);
@@ -45,6 +42,11 @@ impl Said {
 impl Observer {
     /// Acts on a change of health.
     pub(crate) async fn health_changed(&self, id: ControllerId) {
+        if self.fleet.client(&id).is_some() && self.fleet.driven(&id).is_none() {
+            // Whoever drives it says so. What is said meanwhile is not known here.
+            self.noted.0.lock().await.remove(&id);
+            return;
+        }
         self.note_health(&id).await;
         if !self.fleet.health(&id).is_some_and(|health| health.is_good()) {
             return;
@@ -63,7 +65,10 @@ impl Observer {
     /// Makes up for what was missed. A server that has just started (`early`) may be about to attach a controller.
     pub(super) async fn note_all(&self, controllers: &[Controller], early: bool) {
         for controller in controllers {
-            if self.fleet.client(&controller.id).is_some() || !(early || is_reached_elsewhere(controller)) {
+            let attached = self.fleet.client(&controller.id).is_some();
+            if attached && self.fleet.driven(&controller.id).is_none() {
+                self.noted.0.lock().await.remove(&controller.id);
+            } else if attached || !(early || controller.active_server.is_some()) {
                 self.note_health(&controller.id).await;
             }
         }
@@ -96,10 +101,4 @@ impl Observer {
             }
         }
     }
-}
-
-/// Whether another server over the same database has a controller that this one does not have.
-fn is_reached_elsewhere(controller: &Controller) -> bool {
-    let heard = controller.last_heartbeat.is_some_and(|last| now() - last < HEARD_LATELY);
-    controller.status == ControllerStatus::Healthy && heard
 }

@@ -204,7 +204,8 @@ impl Observer {
     /// Looks at one controller.
     #[tracing::instrument(name = "observe", skip_all, fields(controller = %id))]
     async fn observe(self: Arc<Self>, id: ControllerId, in_turn: bool) {
-        let Some(client) = self.fleet.client(&id) else { return };
+        // One server is enough, and only one may remove what belongs to nobody.
+        let Some(client) = self.fleet.driven(&id) else { return };
         match self.observe_inner(&id, &client, in_turn).await {
             Ok(0) => {}
             Ok(changed) => tracing::info!(changed, "sessions were not as they were known"),

@@ -45,13 +45,13 @@ impl Watchers {
     /// Starts what is missing and stops what is not wanted any more.
     pub(super) fn keep(&mut self, observer: &Arc<Observer>, healthy: &[Controller]) {
         self.running.retain(|id, (epoch, task)| {
-            let attached = observer.fleet.client(id).is_some_and(|client| client.epoch() == *epoch);
+            let attached = observer.fleet.driven_under(id, *epoch).is_some();
             // One that has ended was told that there is nothing to watch: not to be asked again.
             attached && (task.is_finished() || healthy.iter().any(|controller| controller.id == *id))
         });
         for Controller { id, capabilities, .. } in healthy {
             let offered = capabilities.as_ref().is_some_and(|can| can.supports_watch);
-            let Some(client) = observer.fleet.client(id).filter(|_| offered) else { continue };
+            let Some(client) = observer.fleet.driven(id).filter(|_| offered) else { continue };
             self.running.entry(id.clone()).or_insert_with(|| {
                 let epoch = client.epoch();
                 let watch = Watch {

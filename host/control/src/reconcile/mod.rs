@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ControlConfig;
 use crate::changes::Changes;
-use crate::domain::{ControllerId, SessionId, now};
+use crate::domain::{Controller, ControllerId, SessionId, now};
 use crate::fleet::Fleet;
+use crate::presence::{Presence, Term};
 use crate::store::{ClaimRequest, Claimed, Claims, Store, StoreError};
 
 /// Even if nothing wakes it the reconciler looks so often: a lease may have run out.
@@ -37,8 +38,7 @@ pub(crate) struct Reconciler {
     pub(crate) changes: Arc<Changes>,
     pub(crate) wake: Arc<Notify>,
     pub(crate) config: Arc<ControlConfig>,
-    /// Names this process in leases.
-    pub(crate) owner: String,
+    pub(crate) presence: Arc<Presence>,
 }
 
 /// Calls under way, by controller.
@@ -50,11 +50,11 @@ struct InFlight {
 }
 
 impl InFlight {
-    fn start(&mut self, reconciler: &Arc<Reconciler>, claimed: Claimed) {
+    fn start(&mut self, reconciler: &Arc<Reconciler>, claimed: Claimed, term: Arc<Term>) {
         let queue = claimed.session.controller_id().cloned();
         let session = claimed.session.id.clone();
         let reconciler = Arc::clone(reconciler);
-        let handle = self.tasks.spawn(async move { reconciler.step(claimed).await });
+        let handle = self.tasks.spawn(async move { reconciler.step(claimed, &term).await });
         *self.counts.entry(queue.clone()).or_default() += 1;
         self.work_of.insert(handle.id(), (session, queue));
     }
@@ -119,11 +119,24 @@ impl Reconciler {
         }
     }
 
+    /// Whether what is due at a controller is for this server to do: if it drives it, or if nobody does and nobody here
+    /// could. Then somebody has to say so at the sessions.
+    fn serves(&self, controller: &Controller) -> bool {
+        match self.fleet.client(&controller.id) {
+            Some(_) => self.fleet.driven(&controller.id).is_some(),
+            None => controller.active_server.is_none(),
+        }
+    }
+
     /// Claims what is due and starts it; how long nothing else will be.
     async fn round(self: &Arc<Self>, in_flight: &mut InFlight) -> Result<Duration, StoreError> {
+        // Woken when there is another one.
+        let Some(term) = self.presence.term() else { return Ok(LONGEST_SLEEP) };
         let mut queues: Vec<(Option<ControllerId>, u32)> = vec![(None, PLACEMENTS)];
         for controller in self.store.controllers().await? {
-            queues.push((Some(controller.id), self.config.calls_per_controller));
+            if self.serves(&controller) {
+                queues.push((Some(controller.id), self.config.calls_per_controller));
+            }
         }
         for (queue, room) in &mut queues {
             *room = in_flight.room(queue, *room);
@@ -136,7 +149,7 @@ impl Reconciler {
         }
 
         let request = ClaimRequest {
-            owner: self.owner.clone(),
+            owner: term.owner().to_owned(),
             // A claim that ran out under a call would let a second call begin beside it.
             lease: self.config.lease.max(self.config.call_timeout + LEASE_MARGIN),
             in_flight: in_flight.sessions(),
@@ -149,7 +162,7 @@ impl Reconciler {
             streamspace_failpoint::hit("control.operation.claimed");
         }
         for claimed in work {
-            in_flight.start(self, claimed);
+            in_flight.start(self, claimed, Arc::clone(&term));
         }
         // Another round follows at once: there may be more, and if not, it tells how long to sleep.
         Ok(Duration::ZERO)

@@ -269,7 +269,8 @@ impl Model {
             Step::Rest => panic!("{step:?}"),
         };
         let lease = Lease { session_id: session.id.clone(), owner: String::new(), epoch: Epoch::NONE };
-        let claimed = Claimed { step, session: session.clone(), operation: operation.clone(), lease };
+        let (session, operation) = (session.clone(), operation.clone());
+        let claimed = Claimed { step, session, operation, lease, controller_epoch: None };
         self.under_way = Some((claimed, answer));
     }
 

@@ -13,6 +13,7 @@ use super::outcome::{Answer, Circumstances, outcome};
 use crate::domain::{OperationKind, Requirement, Step, Wish, WishedState, now};
 use crate::fleet::{CallError, ControllerClient, Observation, Reply};
 use crate::placement::LeastLoaded;
+use crate::presence::Term;
 use crate::store::{Claimed, Placer, Recorded, StoreError};
 
 /// Tries to record an outcome while the database refuses it. Then the lease runs out and the step is made again,
@@ -23,7 +24,7 @@ const RECORD_PAUSE: Duration = Duration::from_millis(500);
 
 impl Reconciler {
     /// Makes one claimed step.
-    pub(super) async fn step(&self, claimed: Claimed) {
+    pub(super) async fn step(&self, claimed: Claimed, term: &Term) {
         let span = tracing::info_span!(
             "step",
             session = %claimed.session.id,
@@ -31,10 +32,15 @@ impl Reconciler {
             operation = claimed.operation.kind.as_str(),
             attempt = claimed.operation.attempt,
         );
-        self.step_inner(claimed).instrument(span).await;
+        self.step_inner(claimed, term).instrument(span).await;
     }
 
-    async fn step_inner(&self, claimed: Claimed) {
+    async fn step_inner(&self, claimed: Claimed, term: &Term) {
+        if !term.is_sure() {
+            // Others may have claimed it by now.
+            tracing::warn!("the step is not begun: this server is not sure of its place");
+            return;
+        }
         instant(
             claimed.step,
             [
@@ -162,7 +168,10 @@ impl Reconciler {
             // Rest and Place are never called; to look is the harmless reading.
             Step::Look | Step::GiveUp | Step::Rest | Step::Place => None,
         };
-        let client = claimed.session.controller_id().and_then(|id| self.fleet.client(id));
+        let client = match (claimed.session.controller_id(), claimed.controller_epoch) {
+            (Some(id), Some(epoch)) => self.fleet.driven_under(id, epoch),
+            _ => None,
+        };
         let Some(client) = client else { return Answer::Error(CallError::unattached()) };
         let call = Call { claimed, client, timeout: self.config.call_timeout };
         let reply = match kind {

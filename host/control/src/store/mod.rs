@@ -10,6 +10,7 @@ mod outage;
 mod postgres;
 #[cfg(test)]
 mod schema;
+mod servers;
 mod sqlite;
 mod template;
 mod transition;
@@ -36,10 +37,12 @@ pub use events::{EventPage, EventQuery, EventScope};
 pub use metrics::WriterMetrics;
 pub use migrations::Migrated;
 pub use outage::Outage;
+pub use servers::{Outlook, Succession};
 pub use template::{Expected, TemplateDeletion, TemplateWrite, TemplateWritten};
 pub(crate) use transition::Applied;
 
-/// The name of a new process in claims; its instance is the data directory that one process holds at a time.
+/// The name of a new place among the servers, which is that of its owner in claims; its instance is the data directory
+/// that one process holds at a time.
 pub(crate) fn lease_owner(instance: &str) -> String {
     format!("{instance}/{}", Uuid::new_v4())
 }
@@ -297,6 +300,8 @@ pub struct Claimed {
     pub operation: Operation,
     /// The proof of the claim.
     pub lease: Lease,
+    /// The epoch under which the claim's owner drives the session's controller; absent = it drives none.
+    pub controller_epoch: Option<Epoch>,
 }
 
 /// What came of a [`ClaimRequest`].
@@ -425,10 +430,31 @@ pub trait Store: Send + Sync + 'static {
     /// The present, as the store dates what it stores: servers that share a database may have clocks that differ.
     async fn present(&self) -> Result<DateTime<Utc>, StoreError>;
 
+    /// Whether several servers may use the database at once.
+    fn is_shared(&self) -> bool;
+    /// Gives a server a place among those that use the database, for the time of the lease. What earlier places of its
+    /// instance had claimed is void.
+    async fn enter(&self, server: &str, lease: Duration) -> Result<(), StoreError>;
+    /// Lets the lease of a place begin anew; false = it was over, and so is the place. Waits for no other change.
+    async fn renew_place(&self, server: &str, lease: Duration) -> Result<bool, StoreError>;
+    /// Gives a place up.
+    async fn leave(&self, server: &str) -> Result<(), StoreError>;
+    /// What there may be to take over, for a server that has these controllers.
+    async fn outlook(&self, server: &str, controllers: &[ControllerId]) -> Result<Outlook, StoreError>;
+    /// Ends the places of servers whose leases are over, and lets this one drive those of the controllers that nobody
+    /// drives.
+    async fn take_over(&self, server: &str, controllers: Vec<ControllerId>)
+    -> Result<Succession, StoreError>;
+
     /// Registers a controller, or finds it by type and name and takes over what is new.
     async fn register_controller(&self, registration: Registration) -> Result<ControllerId, StoreError>;
-    /// Raises the fencing number of a controller: calls of whoever drove it before are refused from then on.
-    async fn take_over_controller(&self, id: &ControllerId) -> Result<Epoch, StoreError>;
+    /// Lets a server drive a controller, unless another one does, and raises its fencing number: calls of whoever drove
+    /// it before are refused from then on.
+    async fn take_over_controller(
+        &self,
+        server: &str,
+        id: &ControllerId,
+    ) -> Result<Option<Epoch>, StoreError>;
     /// All controllers, oldest first.
     async fn controllers(&self) -> Result<Vec<Controller>, StoreError>;
     /// One controller.

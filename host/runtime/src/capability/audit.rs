@@ -7,6 +7,7 @@ use streamspace_bindings::types::{Error, ErrorKind};
 
 use super::text::printable;
 use crate::call::Context;
+use crate::fence::CallFence;
 
 /// What a host call does to the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,7 @@ pub(super) enum Effect {
 /// One host call, from its beginning to what became of it. Dropped before that, it notes one that was given up.
 pub(super) struct Audit {
     context: Arc<Context>,
+    fence: CallFence,
     operation: &'static str,
     effect: Effect,
     endpoint: String,
@@ -32,7 +34,7 @@ pub(super) struct Audit {
 
 impl Audit {
     pub(super) fn begin(
-        context: &Arc<Context>,
+        (context, fence): (&Arc<Context>, &CallFence),
         operation: &'static str,
         effect: Effect,
         endpoint: &str,
@@ -40,6 +42,7 @@ impl Audit {
     ) -> Self {
         Self {
             context: Arc::clone(context),
+            fence: fence.clone(),
             operation,
             effect,
             endpoint: printable(endpoint),
@@ -49,9 +52,19 @@ impl Audit {
         }
     }
 
-    /// From now on it matters whether it comes to its end.
-    pub(super) fn sending(&mut self) {
+    /// From now on it matters whether it comes to its end. Refused, if the call may not change anything any more.
+    pub(super) fn sending(&mut self) -> Result<(), Error> {
+        self.may_go_on()?;
         self.pending = true;
+        Ok(())
+    }
+
+    /// Whether more of it may be sent.
+    pub(super) fn may_go_on(&self) -> Result<(), Error> {
+        match self.effect {
+            Effect::Looks => Ok(()),
+            Effect::Changes => self.fence.check(),
+        }
     }
 
     /// Notes what came of it; the status is none where there is no such thing.

@@ -185,6 +185,7 @@ fn backend_config(plugin: &Plugin, args: &ControllerServeArgs) -> anyhow::Result
         endpoints: controller.endpoints,
         secrets: controller.secrets,
         limits: controller.limits,
+        ..Default::default()
     })
 }
 

@@ -121,7 +121,7 @@ async fn target(plugin: Plugin, args: &CheckArgs) -> anyhow::Result<Target> {
         config: settings(args.config.as_deref())?,
         endpoints: targets::endpoints(plugin.manifest(), &args.endpoints)?,
         secrets: targets::secrets(&args.secrets),
-        limits: Default::default(),
+        ..Default::default()
     };
     let docker = plugin.manifest().endpoints.iter().find(|asked| asked.kind == EndpointKind::Docker);
     let (recipe, fixture): (Recipe, Option<Arc<dyn Fixture>>) = match docker {

@@ -11,7 +11,7 @@ fn claimed(step: Step, wish: Wish) -> Claimed {
     let mut operation = Operation::first(session.id.clone(), now());
     operation.prepare(&step, &session, Duration::from_secs(600), now());
     let lease = Lease { session_id: session.id.clone(), owner: "me".into(), epoch: operation.epoch };
-    Claimed { step, session, operation, lease }
+    Claimed { step, session, operation, lease, controller_epoch: None }
 }
 
 fn around() -> Circumstances {
@@ -174,7 +174,7 @@ fn a_failed_creation_leaves_nothing() {
         operation.prepare(&step, &session, Duration::from_secs(600), now());
         assert_eq!(operation.deadline, None, "like a deletion it never gives up");
         let lease = Lease { session_id: session.id.clone(), owner: "me".into(), epoch: operation.epoch };
-        let mut claimed = Claimed { step, session, operation, lease };
+        let mut claimed = Claimed { step, session, operation, lease, controller_epoch: None };
 
         for answer in [
             error(Code::PermissionDenied),

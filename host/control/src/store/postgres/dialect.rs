@@ -7,7 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{ConnectOptions as _, PgConnection, PgPool, Postgres};
 
 use crate::domain::{EventCursor, now};
-use crate::store::{Outage, StoreError};
+use crate::store::{Outage, Outlook, StoreError};
 
 pub(super) type Connection = PgConnection;
 pub(super) type Database = Postgres;
@@ -20,6 +20,9 @@ pub(super) type Row = PgRow;
 pub(super) const TRANSACTION_LIMIT: Option<Duration> = Some(Duration::from_secs(40));
 /// What a commit has come to during which the connection was lost: nobody on this side can tell.
 pub(super) const COMMIT_LOST: Outage = Outage::Uncertain;
+
+/// Whether several processes may use the database at once.
+pub(super) const SHARED: bool = true;
 
 /// Where the last event's id is said after each commit that brought events.
 pub(super) const CHANNEL: &str = "streamspace_events";
@@ -95,4 +98,37 @@ pub(super) async fn by_own_clock(
 /// The present, as all who use the database see it: the servers' own clocks may differ.
 pub(super) async fn present(db: &mut Connection) -> Result<DateTime<Utc>, StoreError> {
     Ok(sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(db).await?)
+}
+
+/// Holds on to a server's place, unless its lease is over: others may have seen that. A statement of its own, which
+/// waits for nobody but whoever ends this very place.
+pub(super) async fn renew(db: &mut Connection, server: &str, lease: Duration) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE servers SET renewed_at = clock_timestamp(), \
+         lease_until = clock_timestamp() + make_interval(secs => $2) \
+         WHERE id = $1 AND lease_until > clock_timestamp()",
+    )
+    .bind(server)
+    .bind(lease.as_secs_f64())
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// What there may be to take over.
+pub(super) async fn outlook(
+    db: &mut Connection,
+    server: &str,
+    controllers: &[String],
+) -> Result<Outlook, sqlx::Error> {
+    let (ends_in, vacant): (Option<f64>, bool) = sqlx::query_as(
+        "SELECT (SELECT extract(epoch FROM min(lease_until) - clock_timestamp())::float8 \
+         FROM servers WHERE id <> $1), \
+         EXISTS (SELECT 1 FROM controllers WHERE active_server IS NULL AND id = ANY($2))",
+    )
+    .bind(server)
+    .bind(controllers)
+    .fetch_one(db)
+    .await?;
+    Ok(Outlook { next_end: ends_in.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))), vacant })
 }

@@ -26,8 +26,12 @@ use sql::writer::Writer;
 
 pub use sql::SqlStore as PostgresStore;
 
-/// Readers at once. Each server takes two connections more: one that writes and one that listens.
+/// Readers at once. Each server takes four connections more: one that writes, one that listens, and those for places.
 const READERS: u32 = 8;
+/// Connections for the leases of places: one to hold on to the own, one to look at the others.
+const PLACES: u32 = 2;
+/// What takes longer there is of no use: the lease is over by then.
+const PLACE_WAIT: Duration = Duration::from_secs(1);
 /// How long a reader waits for a connection: with a server that is away, this is how long a request waits for its 503.
 const READER_WAIT: Duration = Duration::from_secs(3);
 /// Between two attempts to reach the server at the start, at first and at last.
@@ -54,10 +58,14 @@ impl PostgresStore {
             .acquire_timeout(READER_WAIT)
             .connect_with(reading(options.clone()))
             .await?;
+        let places = PgPoolOptions::new()
+            .max_connections(PLACES)
+            .acquire_timeout(PLACE_WAIT)
+            .connect_lazy_with(of_places(options.clone()));
         let (news, _) = watch::channel(latest);
         let listening = tokio::spawn(listener::listen(reading(options), readers.clone(), news.clone()));
         let writer = Writer::start(writing, connection, news);
-        Ok(Self::new(readers, writer, Some(AbortOnDropHandle::new(listening))))
+        Ok(Self::new(readers, writer, places, Some(AbortOnDropHandle::new(listening))))
     }
 }
 
@@ -105,6 +113,15 @@ fn writing(options: PgConnectOptions) -> PgConnectOptions {
 
 fn reading(options: PgConnectOptions) -> PgConnectOptions {
     patient(options).options([("default_transaction_read_only", "on"), ("statement_timeout", "20000")])
+}
+
+/// A renewal that was answered has to outlive the database server's crash, like anything else that is answered.
+fn of_places(options: PgConnectOptions) -> PgConnectOptions {
+    patient(options).options([
+        ("synchronous_commit", "on"),
+        ("lock_timeout", "1000"),
+        ("statement_timeout", "1000"),
+    ])
 }
 
 /// Connects, and waits for a server that does not answer yet.

@@ -138,6 +138,9 @@ async fn news_come_without_a_word_too() {
 async fn a_claim_holds_against_other_servers_until_it_runs_out() {
     let Some((fixture, one)) = open().await else { return };
     let other = fixture.open().await.unwrap();
+    for name in ["one", "other", "third"] {
+        one.enter(name, PATIENCE).await.unwrap();
+    }
     let controller = register(&one, "a").await;
     stored(&one, new_session()).await;
     let lease = Duration::from_secs(2);
@@ -173,11 +176,14 @@ async fn claims_of_an_earlier_process_of_an_instance_are_void_and_no_others() {
     let (mine, other) = (lease_owner("me"), lease_owner("me-too"));
     let mut claimed = Vec::new();
     for owner in [&mine, &other] {
+        store.enter(owner, PATIENCE).await.unwrap();
         stored(&store, new_session()).await;
         claimed.extend(store.claim_due(claim(owner, &controller, PATIENCE)).await.unwrap().work);
     }
     let next = fixture.open_as("me").await.unwrap();
-    let again = next.claim_due(claim(&lease_owner("me"), &controller, PATIENCE)).await.unwrap().work;
+    let me_again = lease_owner("me");
+    next.enter(&me_again, PATIENCE).await.unwrap();
+    let again = next.claim_due(claim(&me_again, &controller, PATIENCE)).await.unwrap().work;
     assert_eq!(again.len(), 1);
     assert_eq!(again[0].session.id, claimed[0].session.id);
     assert!(again[0].lease.epoch > claimed[0].lease.epoch);
@@ -211,6 +217,9 @@ async fn claims_go_by_the_time_of_the_database() {
     let two_hours = chrono::Duration::hours(2);
     assert!(near(ahead.present().await.unwrap(), now() + two_hours));
 
+    for name in ["me", "other"] {
+        ahead.enter(name, PATIENCE).await.unwrap();
+    }
     let id = stored(&ahead, new_session()).await.session.id;
     let queue = [Some(controller.clone())];
     let due = ahead.next_due(&queue).await.unwrap().unwrap();

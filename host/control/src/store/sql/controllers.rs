@@ -5,7 +5,7 @@ use sqlx::types::Json;
 
 use super::rows::controller_row;
 use super::{Connection, Row, events};
-use crate::domain::{Controller, ControllerId, ControllerStatus, Epoch, Happening, Registration, now};
+use crate::domain::{Controller, ControllerId, ControllerStatus, Happening, Registration, now};
 use crate::store::{ControllerChange, ControllerDeletion, ProbeRecord, StoreError};
 
 pub(super) async fn register(
@@ -31,14 +31,6 @@ pub(super) async fn register(
     let id: String = row.try_get("id")?;
     ControllerId::parse(&id)
         .map_err(|error| StoreError::Corrupt { table: "controllers", message: error.to_string() })
-}
-
-pub(super) async fn take_over(db: &mut Connection, id: ControllerId) -> Result<Epoch, StoreError> {
-    let row = sqlx::query("UPDATE controllers SET epoch = epoch + 1 WHERE id = $1 RETURNING epoch")
-        .bind(id.as_str())
-        .fetch_one(db)
-        .await?;
-    Ok(Epoch::from_db(row.try_get("epoch")?))
 }
 
 pub(super) async fn all(db: &mut Connection) -> Result<Vec<Controller>, StoreError> {

@@ -9,6 +9,7 @@ pub(super) mod events;
 mod observed;
 pub(super) mod operations;
 mod rows;
+mod servers;
 pub(super) mod sessions;
 mod templates;
 mod tokens;
@@ -34,13 +35,20 @@ use writer::Writer;
 pub struct SqlStore {
     pub(super) readers: Pool,
     pub(super) writer: Writer,
+    /// For the leases of places alone, which nothing else may hold up.
+    places: Pool,
     /// Ends with the store.
     background: Option<AbortOnDropHandle<()>>,
 }
 
 impl SqlStore {
-    pub(super) fn new(readers: Pool, writer: Writer, background: Option<AbortOnDropHandle<()>>) -> Self {
-        Self { readers, writer, background }
+    pub(super) fn new(
+        readers: Pool,
+        writer: Writer,
+        places: Pool,
+        background: Option<AbortOnDropHandle<()>>,
+    ) -> Self {
+        Self { readers, writer, places, background }
     }
 
     /// What the writer measures about itself.
@@ -61,15 +69,53 @@ impl Store for SqlStore {
         dialect::present(&mut *self.readers.acquire().await?).await
     }
 
+    fn is_shared(&self) -> bool {
+        dialect::SHARED
+    }
+
+    async fn enter(&self, server: &str, lease: Duration) -> Result<(), StoreError> {
+        let server = server.to_owned();
+        self.writer.run("enter", move |db| Box::pin(servers::enter(db, server, lease))).await
+    }
+
+    async fn renew_place(&self, server: &str, lease: Duration) -> Result<bool, StoreError> {
+        Ok(dialect::renew(&mut *self.places.acquire().await?, server, lease).await?)
+    }
+
+    async fn leave(&self, server: &str) -> Result<(), StoreError> {
+        let server = server.to_owned();
+        self.writer.run("leave", move |db| Box::pin(servers::leave(db, server))).await
+    }
+
+    async fn outlook(&self, server: &str, controllers: &[ControllerId]) -> Result<Outlook, StoreError> {
+        let controllers: Vec<_> = controllers.iter().map(ToString::to_string).collect();
+        Ok(dialect::outlook(&mut *self.places.acquire().await?, server, &controllers).await?)
+    }
+
+    async fn take_over(
+        &self,
+        server: &str,
+        controllers: Vec<ControllerId>,
+    ) -> Result<Succession, StoreError> {
+        let server = server.to_owned();
+        self.writer.run("take_over", move |db| Box::pin(servers::take_over(db, server, controllers))).await
+    }
+
     async fn register_controller(&self, registration: Registration) -> Result<ControllerId, StoreError> {
         self.writer
             .run("register_controller", move |db| Box::pin(controllers::register(db, registration)))
             .await
     }
 
-    async fn take_over_controller(&self, id: &ControllerId) -> Result<Epoch, StoreError> {
-        let id = id.clone();
-        self.writer.run("take_over_controller", move |db| Box::pin(controllers::take_over(db, id))).await
+    async fn take_over_controller(
+        &self,
+        server: &str,
+        id: &ControllerId,
+    ) -> Result<Option<Epoch>, StoreError> {
+        let (server, id) = (server.to_owned(), id.clone());
+        self.writer
+            .run("take_over_controller", move |db| Box::pin(servers::take_over_controller(db, server, id)))
+            .await
     }
 
     async fn controllers(&self) -> Result<Vec<Controller>, StoreError> {
@@ -375,6 +421,7 @@ impl Store for SqlStore {
             background.abort();
         }
         self.writer.close().await;
+        self.places.close().await;
         self.readers.close().await;
     }
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
 use super::rows::{record, select_sessions};
-use super::{Connection, dialect, events, sessions};
+use super::{Connection, dialect, events, servers, sessions};
 use crate::domain::{ControllerId, Happening, Operation, Session};
 use crate::store::{
     Applied, ClaimRequest, Claimed, Claims, Lease, ObservedChange, Recorded, SessionRecord, StepRecord,
@@ -89,8 +89,9 @@ pub(super) async fn claimed(db: &mut Connection, lease: &Lease) -> Result<Option
     row.as_ref().map(record).transpose()
 }
 
-pub(super) async fn claim_due(db: &mut Connection, request: ClaimRequest) -> Result<Claims, StoreError> {
+pub(super) async fn claim_due(db: &mut Connection, mut request: ClaimRequest) -> Result<Claims, StoreError> {
     let at = dialect::present(db).await?;
+    let own = servers::in_charge(db, &mut request).await?;
     let mut all = Claims::default();
     for (controller, room) in &request.queues {
         renew(db, queue(controller.as_ref()), &request, at).await?;
@@ -109,7 +110,11 @@ pub(super) async fn claim_due(db: &mut Connection, request: ClaimRequest) -> Res
                     let leased_until = row.try_get("op_leased_until")?;
                     let id = found.session.id.clone();
                     match claim_one(db, found, leased_until, &request, at).await? {
-                        Some(claimed) => all.work.push(claimed),
+                        Some(claimed) => {
+                            let controller_epoch =
+                                claimed.session.controller_id().and_then(|id| own.get(id)).copied();
+                            all.work.push(Claimed { controller_epoch, ..claimed });
+                        }
                         None => all.rested.push(id),
                     }
                 }
@@ -183,7 +188,7 @@ async fn claim_one(
     store(db, &session, &operation, Some((&request.owner, lease_end(request, at)))).await?;
     let lease =
         Lease { session_id: session.id.clone(), owner: request.owner.clone(), epoch: operation.epoch };
-    Ok(Some(Claimed { step, session, operation, lease }))
+    Ok(Some(Claimed { step, session, operation, lease, controller_epoch: None }))
 }
 
 pub(super) async fn next_due(

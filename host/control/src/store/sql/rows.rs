@@ -144,6 +144,7 @@ pub(super) fn controller_row(row: &Row) -> Result<Controller, StoreError> {
         operator_labels: json(row, "operator_labels")?,
         draining: row.try_get("draining")?,
         sessions: counter(row, "current_sessions")?,
+        active_server: row.try_get("active_server")?,
         last_heartbeat: row.try_get("last_heartbeat")?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,

@@ -22,6 +22,9 @@ impl Placer for Anywhere {
 pub(in crate::store) async fn open() -> Option<(Fixture, SqlStore)> {
     let fixture = Fixture::fresh().await?;
     let store = fixture.open().await.unwrap();
+    for owner in ["one", "two", "three", "me", "old", "new"] {
+        store.enter(owner, Duration::from_secs(3600)).await.unwrap();
+    }
     Some((fixture, store))
 }
 

@@ -7,7 +7,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
 use sqlx::{ConnectOptions as _, Sqlite, SqliteConnection, SqlitePool};
 
 use crate::domain::{EventCursor, now};
-use crate::store::{Outage, StoreError};
+use crate::store::{Outage, Outlook, StoreError};
 
 pub(super) type Connection = SqliteConnection;
 pub(super) type Database = Sqlite;
@@ -19,6 +19,9 @@ pub(super) type Row = SqliteRow;
 pub(super) const TRANSACTION_LIMIT: Option<Duration> = None;
 /// What a commit that failed because the file could not be used has come to: it was rolled back.
 pub(super) const COMMIT_LOST: Outage = Outage::Unreachable;
+
+/// Whether several processes may use the database at once.
+pub(super) const SHARED: bool = false;
 
 /// Opens the writing connection.
 pub(super) async fn connect(options: &Options) -> Result<Connection, sqlx::Error> {
@@ -56,4 +59,22 @@ pub(super) async fn by_own_clock(
 /// The present, as all who use the database see it: there is one process, and it has a clock.
 pub(super) async fn present(_db: &mut Connection) -> Result<DateTime<Utc>, StoreError> {
     Ok(now())
+}
+
+/// Holds on to a server's place: nobody else can take it, for the file is locked.
+pub(super) async fn renew(
+    _db: &mut Connection,
+    _server: &str,
+    _lease: Duration,
+) -> Result<bool, sqlx::Error> {
+    Ok(true)
+}
+
+/// What there may be to take over: nothing, for there is nobody else.
+pub(super) async fn outlook(
+    _db: &mut Connection,
+    _server: &str,
+    _controllers: &[String],
+) -> Result<Outlook, sqlx::Error> {
+    Ok(Outlook::default())
 }

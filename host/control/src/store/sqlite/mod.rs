@@ -45,7 +45,8 @@ impl SqliteStore {
             .await?;
         let (news, _) = watch::channel(latest);
         let writer = Writer::start(options.create_if_missing(false), connection, news);
-        Ok(Self::new(readers, writer, None))
+        // Nobody writes to it there: see `dialect::renew`.
+        Ok(Self::new(readers.clone(), writer, readers, None))
     }
 }
 

@@ -51,19 +51,22 @@ impl CallState {
         call: impl AsyncFnOnce(Arc<DockerEndpoint>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let effect = if CHANGES.contains(&operation) { Effect::Changes } else { Effect::Looks };
-        let mut audit = Audit::begin(&self.context, operation, effect, endpoint, object);
+        let mut audit = Audit::begin((&self.context, &self.fence), operation, effect, endpoint, object);
         let result = match self.context.docker.get(endpoint) {
             Some(granted) => {
-                audit.sending();
-                // An engine that says nothing is not the plugin's fault, which has to be able to say so.
-                let result =
-                    until(self.answer_by, call(Arc::clone(granted))).await.unwrap_or_else(|TimeIsOver| {
-                        Err(error(ErrorKind::TimedOut, "the engine did not answer in time"))
-                    });
-                if let Err(Error { kind: ErrorKind::Unavailable, .. }) = &result {
-                    granted.forget();
+                async {
+                    audit.sending()?;
+                    // An engine that says nothing is not the plugin's fault, which has to be able to say so.
+                    let result =
+                        until(self.answer_by, call(Arc::clone(granted))).await.unwrap_or_else(|TimeIsOver| {
+                            Err(error(ErrorKind::TimedOut, "the engine did not answer in time"))
+                        });
+                    if let Err(Error { kind: ErrorKind::Unavailable, .. }) = &result {
+                        granted.forget();
+                    }
+                    result
                 }
-                result
+                .await
             }
             None => Err(error(
                 ErrorKind::Denied,

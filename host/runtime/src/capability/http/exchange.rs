@@ -230,6 +230,9 @@ impl Exchange {
             let in_flight = self.start(self.length, Either::Right(body)).await?;
             self.state = State::Sending { in_flight, upload: Some(Upload(Some(sender))), written: 0 };
         }
+        if let Some(audit) = &self.audit {
+            audit.may_go_on()?;
+        }
         let State::Sending { in_flight, upload, written: so_far } = &mut self.state else { return Ok(()) };
         let Some(open) = upload else { return Ok(()) };
         *so_far = written;
@@ -250,7 +253,7 @@ impl Exchange {
         };
         let request = self.endpoint.complete(permitted, length, body, self.head_by).await?;
         if let Some(audit) = &mut self.audit {
-            audit.sending();
+            audit.sending()?;
         }
         Ok(InFlight::start(&self.endpoint, way, request))
     }
@@ -425,7 +428,7 @@ pub(super) async fn whole(
     memory.grow(length).map_err(|exceeded| error(ErrorKind::Exhausted, exceeded.to_string()))?;
     let body = Either::Left(Full::new(Bytes::from(body)));
     let request = endpoint.complete(permitted, Some(length), body, head_by).await?;
-    audit.sending();
+    audit.sending()?;
     let response = InFlight::start(endpoint, &way, request).head(head_by).await?;
     let head = endpoint.head(&path, &response);
     // A HEAD says how long the body would be, and has none.
@@ -557,7 +560,8 @@ mod tests {
             };
             let permitted = endpoint.permit(request, On::Pool).unwrap();
             let by = Instant::now() + Duration::from_secs(60);
-            let mut audit = Audit::begin(&context, "http.send", Effect::Looks, "api", "");
+            let mut audit =
+                Audit::begin((&context, &Default::default()), "http.send", Effect::Looks, "api", "");
             let limits = BodyLimits { most: u64::MAX, memory };
             let answer = whole(&endpoint, Way::Pool, permitted, body, limits, (by, by), &mut audit).await;
             answer.map(|(_, body)| body.len()).map_err(|error| error.into_error("api"))

@@ -94,7 +94,7 @@ impl CallState {
             _ => Effect::Changes,
         };
         let object = format!("{} {}", beginning(&request.method), beginning(without_query(&request.path)));
-        Audit::begin(&self.context, operation, effect, endpoint, &object)
+        Audit::begin((&self.context, &self.fence), operation, effect, endpoint, &object)
     }
 
     /// When the head of an answer must have come.
@@ -217,7 +217,7 @@ impl Host for CallState {
         endpoint: String,
         tag: Option<String>,
     ) -> Result<Resource<Connection>, Error> {
-        let audit = Audit::begin(&self.context, "http.connect", Effect::Looks, &endpoint, "");
+        let audit = Audit::begin((&self.context, &self.fence), "http.connect", Effect::Looks, &endpoint, "");
         let result = match self.http_connect(&endpoint, tag).await {
             Ok(held) => self.table.push(held).map_err(no_room),
             Err(failure) => Err(failure),

@@ -1,0 +1,157 @@
+//! The servers that use the database, and who of them drives which controller.
+//!
+//! A server is alive as long as its row is there. Whoever finds a lease over removes the row, and in the same transaction
+//! makes void what that server had claimed: nothing else has to ask whether a claim's owner lives. A renewal that comes
+//! at the same time waits for the row, and finds it gone.
+
+use std::collections::HashMap;
+
+use sqlx::Row as _;
+
+use super::{Connection, dialect};
+use crate::domain::{ControllerId, Epoch};
+use crate::store::{ClaimRequest, StoreError, Succession};
+
+/// Takes a place. Places of the same instance belong to processes that are no more, or that lost them.
+pub(super) async fn enter(
+    db: &mut Connection,
+    server: String,
+    lease: std::time::Duration,
+) -> Result<(), StoreError> {
+    let instance = server.split('/').next().unwrap_or_default();
+    let at = dialect::present(db).await?;
+    let until = chrono::Duration::from_std(lease).unwrap_or(chrono::Duration::seconds(3));
+    // Nobody else is where only one process can be.
+    sqlx::query("DELETE FROM servers WHERE instance = $1 OR $2")
+        .bind(instance)
+        .bind(!dialect::SHARED)
+        .execute(&mut *db)
+        .await?;
+    release(db).await?;
+    sqlx::query(
+        "INSERT INTO servers (id, instance, started_at, renewed_at, lease_until) VALUES ($1, $2, $3, $3, $4)",
+    )
+    .bind(&server)
+    .bind(instance)
+    .bind(at)
+    .bind(dialect::SHARED.then_some(at + until))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Gives up a place, so that others go on at once.
+pub(super) async fn leave(db: &mut Connection, server: String) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM servers WHERE id = $1").bind(server).execute(&mut *db).await?;
+    release(db).await
+}
+
+/// Frees what belongs to places that are gone. It is due since it was claimed: that nobody was there to end it is made up
+/// for by the next claim.
+async fn release(db: &mut Connection) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE operations SET lease_owner = NULL, lease_expires_at = NULL WHERE lease_owner IS NOT NULL \
+         AND NOT EXISTS (SELECT 1 FROM servers WHERE servers.id = operations.lease_owner)",
+    )
+    .execute(&mut *db)
+    .await?;
+    sqlx::query(
+        "UPDATE controllers SET active_server = NULL WHERE active_server IS NOT NULL \
+         AND NOT EXISTS (SELECT 1 FROM servers WHERE servers.id = controllers.active_server)",
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Whether a place is still held. Where one process has the database to itself nobody takes it away.
+async fn is_there(db: &mut Connection, server: &str) -> Result<bool, StoreError> {
+    if !dialect::SHARED {
+        return Ok(true);
+    }
+    let there = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM servers WHERE id = $1)");
+    Ok(there.bind(server).fetch_one(db).await?)
+}
+
+/// Ends the places of servers whose leases are over, and takes over those of the controllers that nobody drives.
+pub(super) async fn take_over(
+    db: &mut Connection,
+    server: String,
+    controllers: Vec<ControllerId>,
+) -> Result<Succession, StoreError> {
+    let at = dialect::present(db).await?;
+    let ended: Vec<String> = sqlx::query_scalar("DELETE FROM servers WHERE lease_until <= $1 RETURNING id")
+        .bind(at)
+        .fetch_all(&mut *db)
+        .await?;
+    if !ended.is_empty() {
+        release(db).await?;
+    }
+    let mut taken = Vec::new();
+    if is_there(db, &server).await? {
+        for id in controllers {
+            let epoch: Option<i64> = sqlx::query_scalar(
+                "UPDATE controllers SET active_server = $2, epoch = epoch + 1 \
+                 WHERE id = $1 AND active_server IS NULL RETURNING epoch",
+            )
+            .bind(id.as_str())
+            .bind(&server)
+            .fetch_optional(&mut *db)
+            .await?;
+            taken.extend(epoch.map(|epoch| (id, Epoch::from_db(epoch))));
+        }
+    }
+    Ok(Succession { ended, taken })
+}
+
+/// Takes over a controller that nobody else drives; also one's own, so that what was begun before is refused.
+pub(super) async fn take_over_controller(
+    db: &mut Connection,
+    server: String,
+    id: ControllerId,
+) -> Result<Option<Epoch>, StoreError> {
+    if !is_there(db, &server).await? {
+        return Ok(None);
+    }
+    let epoch: Option<i64> = sqlx::query_scalar(
+        "UPDATE controllers SET active_server = $2, epoch = epoch + 1 \
+         WHERE id = $1 AND (active_server IS NULL OR active_server = $2) RETURNING epoch",
+    )
+    .bind(id.as_str())
+    .bind(server)
+    .fetch_optional(db)
+    .await?;
+    Ok(epoch.map(Epoch::from_db))
+}
+
+/// The controllers that a server drives, with their epochs; and from a request for work goes what is not its to do:
+/// everything, if it has lost its place, and else the queues of controllers that another server drives.
+pub(super) async fn in_charge(
+    db: &mut Connection,
+    request: &mut ClaimRequest,
+) -> Result<HashMap<ControllerId, Epoch>, StoreError> {
+    if !is_there(db, &request.owner).await? {
+        request.queues.clear();
+        return Ok(HashMap::new());
+    }
+    let rows = sqlx::query(
+        "SELECT id, epoch, active_server FROM controllers WHERE active_server IS NULL OR active_server = $1",
+    )
+    .bind(&request.owner)
+    .fetch_all(db)
+    .await?;
+    let (mut free, mut own) = (Vec::new(), HashMap::new());
+    for row in rows {
+        let id: String = row.try_get("id")?;
+        let Ok(id) = ControllerId::parse(&id) else { continue };
+        match row.try_get::<Option<String>, _>("active_server")? {
+            Some(_) => drop(own.insert(id, Epoch::from_db(row.try_get("epoch")?))),
+            None => free.push(id),
+        }
+    }
+    request.queues.retain(|(queue, _)| match queue {
+        Some(id) => own.contains_key(id) || free.contains(id),
+        None => true,
+    });
+    Ok(own)
+}

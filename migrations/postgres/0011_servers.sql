@@ -1,0 +1,13 @@
+-- The processes that use this database. A row is a place that its server holds by a lease; whatever was claimed from a
+-- place that is not here any more is nobody's. No end of the lease: one process has the database to itself.
+CREATE TABLE servers (
+    id          TEXT COLLATE "C" PRIMARY KEY,
+    -- The data directory, which outlives the process.
+    instance    TEXT NOT NULL,
+    started_at  TIMESTAMPTZ NOT NULL,
+    renewed_at  TIMESTAMPTZ NOT NULL,
+    lease_until TIMESTAMPTZ
+);
+
+-- The place of the server that drives it: only that one changes anything at its backend.
+ALTER TABLE controllers ADD COLUMN active_server TEXT COLLATE "C";
