@@ -20,7 +20,7 @@ pub struct Installation {
     plugins: PathBuf,
     environment: Vec<(String, String)>,
     config: Option<PathBuf>,
-    database: Option<Database>,
+    database: Option<Arc<Database>>,
 }
 
 impl Installation {
@@ -43,8 +43,25 @@ impl Installation {
             plugins: provided("STREAMSPACE_TEST_PLUGINS")?.into(),
             environment: vec![("DOCKER_HOST".to_owned(), "unix:///nowhere".to_owned())],
             config: None,
-            database: Database::fresh(),
+            database: Database::fresh().map(Arc::new),
         })
+    }
+
+    /// Another server with the same settings and over the same database, which has to be on a server.
+    pub fn beside(&self) -> Self {
+        Self {
+            program: self.program.clone(),
+            data: TempDir::new().unwrap(),
+            plugins: self.plugins.clone(),
+            environment: self.environment.clone(),
+            config: self.config.clone(),
+            database: Some(Arc::clone(self.database.as_ref().expect("files are for one server"))),
+        }
+    }
+
+    /// Where the database is, if it is on a server.
+    pub fn database_url(&self) -> Option<&str> {
+        self.database.as_ref().map(|database| database.url.as_str())
     }
 
     /// The directory with everything the server keeps.
@@ -226,6 +243,12 @@ impl Server {
     /// How it ended, if it has.
     pub fn ended(&mut self) -> Option<Ended> {
         self.child.try_wait().unwrap().map(|status| Ended { status, log: self.log() })
+    }
+
+    /// Sends it a signal, by its name.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
     }
 
     /// Kills it at once.

@@ -11,11 +11,12 @@ use crate::ControlError;
 use crate::domain::sha256_hex;
 use crate::store::Store;
 
-/// The file in the data folder, and the token's name in the store.
+/// The file in the data folder, and what the token's name in the store begins with.
 pub(crate) const FILE_NAME: &str = "admin.token";
 
-/// Makes sure that the file holds a token which the store knows.
-pub(crate) async fn ensure(store: &dyn Store, data_dir: &Path) -> Result<(), ControlError> {
+/// Makes sure that the file holds a token which the store knows. Of several servers each has a file of its own, and so a
+/// token: the instance tells them apart.
+pub(crate) async fn ensure(store: &dyn Store, data_dir: &Path, instance: &str) -> Result<(), ControlError> {
     let path = data_dir.join(FILE_NAME);
     match fs::read_to_string(&path) {
         Ok(text) => {
@@ -33,7 +34,11 @@ pub(crate) async fn ensure(store: &dyn Store, data_dir: &Path) -> Result<(), Con
 
     let token = hex::encode(rand::random::<[u8; 32]>());
     // The store first: a file must never hold a token that does not work.
-    store.replace_admin_token(FILE_NAME, &sha256_hex(&token)).await?;
+    let name = match store.is_shared() {
+        true => format!("{FILE_NAME} of {instance}"),
+        false => FILE_NAME.to_owned(),
+    };
+    store.replace_admin_token(&name, &sha256_hex(&token)).await?;
     write_private(data_dir, &path, &token).map_err(ControlError::file(&path))
 }
 

@@ -98,7 +98,7 @@ impl Control {
         let (store, writer_metrics) =
             store::open(&config.database, config.database_wait, data_dir.instance()).await?;
         let (metrics, call_metrics) = Metrics::new(&writer_metrics);
-        admin_token::ensure(store.as_ref(), &config.data_dir).await?;
+        admin_token::ensure(store.as_ref(), &config.data_dir, data_dir.instance()).await?;
 
         let stop = CancellationToken::new();
         let (events, health) = mpsc::unbounded_channel();

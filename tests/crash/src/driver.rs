@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 use streamspace_tests::api::{Answer, Api};
@@ -19,6 +20,15 @@ use crate::points::chance_of;
 const AGAIN: Duration = Duration::from_millis(5);
 /// The longest that a user waits before the next verb, in milliseconds.
 const THINKS_MS: u64 = 60;
+/// How users wait for what they want.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manners {
+    /// How long they ask a server to wait until it is so.
+    pub(crate) wait: &'static str,
+    /// How long a server may say nothing before they turn to it, or to another, again.
+    pub(crate) patience: Duration,
+}
+
 /// Tries of one verb at a server that answers every time and never takes it.
 const TRIES: u32 = 2000;
 
@@ -42,7 +52,7 @@ struct User {
 /// All users.
 pub(crate) struct Driver {
     users: Vec<Arc<Mutex<User>>>,
-    server: watch::Sender<Option<Arc<Api>>>,
+    servers: watch::Sender<Vec<Arc<Api>>>,
     /// Held shared by whoever is in the middle of a verb.
     gate: Arc<RwLock<()>>,
     acknowledged: Arc<AtomicU64>,
@@ -54,8 +64,8 @@ pub(crate) struct Pause<'a>(#[allow(dead_code)] RwLockWriteGuard<'a, ()>);
 
 impl Driver {
     /// Starts them; nothing happens before there is a server.
-    pub(crate) fn start(users: usize, seed: u64) -> Self {
-        let (server, _) = watch::channel(None);
+    pub(crate) fn start(users: usize, seed: u64, manners: Manners) -> Self {
+        let (servers, _) = watch::channel(Vec::new());
         let driver = Self {
             users: (0..users)
                 .map(|number| {
@@ -63,7 +73,7 @@ impl Driver {
                     Arc::new(Mutex::new(User { number, random, held: None, verbs: 0 }))
                 })
                 .collect(),
-            server,
+            servers,
             gate: Arc::default(),
             acknowledged: Arc::default(),
             amiss: Arc::default(),
@@ -71,7 +81,7 @@ impl Driver {
         for user in &driver.users {
             let (user, gate) = (Arc::clone(user), Arc::clone(&driver.gate));
             let (count, amiss) = (Arc::clone(&driver.acknowledged), Arc::clone(&driver.amiss));
-            let mut desk = Desk { server: driver.server.subscribe() };
+            let mut desk = Desk { servers: driver.servers.subscribe(), manners };
             tokio::spawn(async move {
                 loop {
                     let thinks = {
@@ -93,7 +103,12 @@ impl Driver {
 
     /// Says where the server is now.
     pub(crate) fn serve(&self, api: Option<Api>) {
-        self.server.send_replace(api.map(Arc::new));
+        self.serve_all(api);
+    }
+
+    /// Says where all servers are now: users turn to any of them.
+    pub(crate) fn serve_all(&self, apis: impl IntoIterator<Item = Api>) {
+        self.servers.send_replace(apis.into_iter().map(Arc::new).collect());
     }
 
     /// Waits until nobody is in the middle of a verb, and holds them there.
@@ -112,8 +127,8 @@ impl Driver {
 
     /// The server there is.
     pub(crate) fn api(&self) -> Result<Arc<Api>> {
-        match self.server.borrow().clone() {
-            Some(api) => Ok(api),
+        match self.servers.borrow().first() {
+            Some(api) => Ok(Arc::clone(api)),
             None => bail!("there is no server"),
         }
     }
@@ -131,7 +146,8 @@ impl Driver {
 
 /// Where verbs are handed in: at whatever server there is.
 struct Desk {
-    server: watch::Receiver<Option<Arc<Api>>>,
+    servers: watch::Receiver<Vec<Arc<Api>>>,
+    manners: Manners,
 }
 
 impl Desk {
@@ -140,12 +156,17 @@ impl Desk {
         let mut unsure = false;
         for _ in 0..TRIES {
             let api = loop {
-                if let Some(api) = self.server.borrow_and_update().clone() {
-                    break api;
+                if let Some(api) = self.servers.borrow_and_update().choose(&mut rand::rng()) {
+                    break Arc::clone(api);
                 }
-                self.server.changed().await?;
+                self.servers.changed().await?;
             };
-            match api.try_send(method.clone(), path, Some(key), body).await {
+            let sent = api.try_send(method.clone(), path, Some(key), body);
+            let Ok(answered) = tokio::time::timeout(self.manners.patience, sent).await else {
+                unsure = true;
+                continue;
+            };
+            match answered {
                 // What a server that begins or stops cannot do yet or any more.
                 Ok(answer) if answer.status.is_server_error() => {
                     if answer.status == 500 {
@@ -167,7 +188,10 @@ impl User {
         self.verbs += 1;
         let key = format!("u{}-{}", self.number, self.verbs);
         // Most wait until it is so: otherwise more would be wished than any backend can do.
-        let wait = if self.random.random_ratio(1, 6) { "" } else { "?wait=10s" };
+        let wait = match self.random.random_ratio(1, 6) {
+            true => String::new(),
+            false => format!("?wait={}", desk.manners.wait),
+        };
         let Some(held) = &mut self.held else {
             let body = json!({
                 "user_id": format!("user-{}", self.number),

@@ -9,14 +9,14 @@ use serde_json::Value;
 struct Life {
     /// How often each kind of effect was made for each generation of the wish.
     counts: HashMap<(u64, String), u32>,
-    /// The highest epoch that acted.
-    epoch: u64,
 }
 
 /// All effects so far.
 #[derive(Default)]
 pub(crate) struct Ledger {
     lives: HashMap<String, Life>,
+    /// The highest epoch that acted for each controller.
+    epochs: HashMap<String, u64>,
     read: usize,
 }
 
@@ -44,10 +44,15 @@ impl Ledger {
             if *count > 1 {
                 amiss.push(format!("twice for one wish: {effect}"));
             }
-            if number("epoch") < life.epoch {
-                amiss.push(format!("under an epoch that was over: {effect}"));
+            // What a box does by itself has none.
+            if text("origin") == "itself" {
+                continue;
             }
-            life.epoch = life.epoch.max(number("epoch"));
+            let epoch = self.epochs.entry(text("controller")).or_default();
+            if number("epoch") < *epoch {
+                amiss.push(format!("under an epoch that was over ({epoch}): {effect}"));
+            }
+            *epoch = number("epoch").max(*epoch);
         }
         amiss
     }

@@ -1,11 +1,13 @@
 //! What has to hold when nobody kills the server any more.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use serde_json::Value;
 use streamspace_tests::api::Api;
+use streamspace_tests::simulated::Simulated;
 
 use crate::driver::{Driver, Held};
 use crate::effects::Ledger;
@@ -20,36 +22,48 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(crate) async fn whole(stage: &Stage, driver: &Driver, ledger: &mut Ledger) -> Result<Duration> {
     let began = Instant::now();
     let _pause = driver.pause().await;
+    match settled(&stage.simulated, driver, ledger).await? {
+        Ok(()) => Ok(began.elapsed()),
+        Err(amiss) => broken(&keep_evidence(&stage.simulated, Some(stage.data()))?, &amiss),
+    }
+}
+
+/// Waits until everything is as users wish it who hold still; or what is amiss.
+pub(crate) async fn settled(
+    simulated: &Simulated,
+    driver: &Driver,
+    ledger: &mut Ledger,
+) -> Result<Result<(), Vec<String>>> {
     let held_still = Instant::now();
     let api = driver.api()?;
     let held = driver.held().await;
     loop {
         let mut amiss = driver.complaints().await;
-        amiss.extend(ledger.read(&effects_after(stage, ledger.len()).await));
+        amiss.extend(ledger.read(&effects_after(simulated, ledger.len()).await));
         if !amiss.is_empty() {
-            return broken(stage, &amiss);
+            return Ok(Err(amiss));
         }
-        let open = differences(&api, stage, &held).await;
+        let open = differences(&api, simulated, &held).await;
         if open.is_empty() {
-            return Ok(began.elapsed());
+            return Ok(Ok(()));
         }
         if held_still.elapsed() > LIMIT {
-            return broken(stage, &open);
+            return Ok(Err(open));
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-fn broken(stage: &Stage, amiss: &[String]) -> Result<Duration> {
-    let kept = keep_evidence(stage)?;
+/// What is amiss, as an error.
+pub(crate) fn broken<T>(kept: &Path, amiss: &[String]) -> Result<T> {
     let shown = amiss.iter().take(10).cloned().collect::<Vec<_>>().join("\n  ");
     bail!("{} amiss (evidence in {}):\n  {shown}", amiss.len(), kept.display())
 }
 
-async fn effects_after(stage: &Stage, after: usize) -> Vec<Value> {
+async fn effects_after(simulated: &Simulated, after: usize) -> Vec<Value> {
     let mut all = Vec::new();
     loop {
-        let page = stage.simulated.get(&format!("/effects?after={}", after + all.len())).await;
+        let page = simulated.get(&format!("/effects?after={}", after + all.len())).await;
         match page["effects"].as_array().map(Vec::as_slice).unwrap_or_default() {
             [] => return all,
             more => all.extend_from_slice(more),
@@ -57,9 +71,9 @@ async fn effects_after(stage: &Stage, after: usize) -> Vec<Value> {
     }
 }
 
-async fn differences(api: &Api, stage: &Stage, held: &[Held]) -> Vec<String> {
+async fn differences(api: &Api, simulated: &Simulated, held: &[Held]) -> Vec<String> {
     match api.all_sessions().await {
-        Ok(sessions) => compare(&sessions, &stage.simulated.boxes().await, held),
+        Ok(sessions) => compare(&sessions, &simulated.boxes().await, held),
         Err(error) => vec![format!("the sessions cannot be listed: {error:#}")],
     }
 }

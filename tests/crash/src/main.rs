@@ -8,6 +8,7 @@ mod effects;
 mod judge;
 mod points;
 mod report;
+mod several;
 mod stage;
 
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use clap::Parser;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::driver::Driver;
+use crate::driver::{Driver, Manners};
 use crate::effects::Ledger;
 use crate::points::{Moment, Points};
 use crate::report::Report;
@@ -29,6 +30,9 @@ use crate::stage::Stage;
 const REHEARSAL: Duration = Duration::from_secs(12);
 /// Between two judgements.
 const KILLS_A_ROUND: u32 = 25;
+
+/// The one server does not stand still: what it takes it answers in time.
+const MANNERS: Manners = Manners { wait: "10s", patience: Duration::from_secs(60) };
 
 /// Kills the server under load and judges what became of its sessions
 #[derive(Parser)]
@@ -42,6 +46,9 @@ struct Arguments {
     /// Sessions that are being worked on at any time
     #[arg(long, default_value_t = 64)]
     sessions: usize,
+    /// Servers over one database; with more than one they are killed, stopped and let go on at any instant
+    #[arg(long, default_value_t = 1)]
+    servers: usize,
     /// What is left to chance derives from it
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -59,10 +66,13 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
+    if arguments.servers > 1 {
+        return several::run(&arguments).await;
+    }
     let began = Instant::now();
     let mut random = StdRng::seed_from_u64(arguments.seed);
     let mut stage = Stage::new().await.context("what it needs is not provided: use `cargo xtask crash`")?;
-    let driver = Driver::start(arguments.sessions, arguments.seed);
+    let driver = Driver::start(arguments.sessions, arguments.seed, MANNERS);
     let mut ledger = Ledger::default();
 
     println!("rehearsal: {} s without a kill", REHEARSAL.as_secs());

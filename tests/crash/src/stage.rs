@@ -33,11 +33,7 @@ impl Stage {
         let simulated = Simulated::start()?;
         let plugins = tempfile::tempdir().ok()?;
         std::fs::copy(plugin, plugins.path().join("simulated.wasm")).ok()?;
-        let config = format!(
-            "[[controller]]\nname = \"simulated-local\"\nplugin = \"simulated\"\nconfig = {{ max_sessions = 100000 }}\n\
-             [controller.endpoints.api]\nhttp = \"unix://{}\"\n",
-            simulated.socket().display()
-        );
+        let config = config(&simulated);
         let seen = plugins.path().join("seen");
         let installation = Installation::new()?
             .plugins(plugins.path())
@@ -50,19 +46,7 @@ impl Stage {
     /// How the infrastructure behaves from now on: changes always take a moment, so that kills come in the middle of
     /// them as well; with faults it also loses answers, refuses connections and fails.
     pub(crate) async fn weather(&self, seed: u64, faults: bool) {
-        let settings = json!({"create_ms": 15, "start_ms": 10, "stop_ms": 10, "delete_ms": 5});
-        let rules = if faults {
-            json!([
-                {"verb": "box.*", "probability": 0.02, "fault": "lost_reply"},
-                {"verb": "box.*", "probability": 0.02, "fault": "refused"},
-                {"verb": "box.*", "probability": 0.02, "fault": {"error": {"status": 503}}},
-                {"verb": "home.*", "probability": 0.02, "fault": "lost_reply"},
-                {"verb": "event", "probability": 0.1, "fault": "drop"},
-            ])
-        } else {
-            json!([])
-        };
-        self.simulated.knobs(json!({"seed": seed, "settings": settings, "rules": rules})).await;
+        weather(&self.simulated, seed, faults).await;
     }
 
     /// Where the server writes the points it passes.
@@ -132,14 +116,40 @@ impl Stage {
     }
 }
 
+/// The configuration of a server with one controller over the infrastructure.
+pub(crate) fn config(simulated: &Simulated) -> String {
+    format!(
+        "[[controller]]\nname = \"simulated-local\"\nplugin = \"simulated\"\nconfig = {{ max_sessions = 100000 }}\n\
+         [controller.endpoints.api]\nhttp = \"unix://{}\"\n",
+        simulated.socket().display()
+    )
+}
+
+/// How an infrastructure behaves: see [`Stage::weather`].
+pub(crate) async fn weather(simulated: &Simulated, seed: u64, faults: bool) {
+    let settings = json!({"create_ms": 15, "start_ms": 10, "stop_ms": 10, "delete_ms": 5});
+    let rules = if faults {
+        json!([
+            {"verb": "box.*", "probability": 0.02, "fault": "lost_reply"},
+            {"verb": "box.*", "probability": 0.02, "fault": "refused"},
+            {"verb": "box.*", "probability": 0.02, "fault": {"error": {"status": 503}}},
+            {"verb": "home.*", "probability": 0.02, "fault": "lost_reply"},
+            {"verb": "event", "probability": 0.1, "fault": "drop"},
+        ])
+    } else {
+        json!([])
+    };
+    simulated.knobs(json!({"seed": seed, "settings": settings, "rules": rules})).await;
+}
+
 /// Keeps what is needed to find out what happened.
-pub(crate) fn keep_evidence(stage: &Stage) -> Result<PathBuf> {
+pub(crate) fn keep_evidence(simulated: &Simulated, data: Option<&Path>) -> Result<PathBuf> {
     let kept = std::env::temp_dir().join(format!("streamspace-crash-{}", std::process::id()));
     std::fs::create_dir_all(&kept)?;
-    std::fs::copy(stage.simulated.effects_file(), kept.join("effects.jsonl"))
+    std::fs::copy(simulated.effects_file(), kept.join("effects.jsonl"))
         .context("the log of effects cannot be kept")?;
     for name in ["streamspace.db", "streamspace.db-wal"] {
-        let file = stage.data().join(name);
+        let Some(file) = data.map(|data| data.join(name)) else { continue };
         if file.exists() {
             std::fs::copy(&file, kept.join(name))?;
         }

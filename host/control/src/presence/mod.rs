@@ -63,6 +63,7 @@ impl Presence {
         let owner = lease_owner(&self.instance);
         let asked = Moment::now();
         self.store.enter(&owner, self.lease).await?;
+        tracing::info!(place = owner, "this server has its place");
         let term = match self.store.is_shared() {
             true => Term::new(owner, self.lease, asked),
             false => Term::without_end(owner),
