@@ -3,19 +3,28 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use figment::Figment;
 use figment::providers::{Data, Env, Format as _, Serialized, Toml};
 use serde::Deserialize;
+use streamspace_control::{ControlConfig, GoDuration};
 use streamspace_runtime::{EndpointConfig, LimitOverrides, SecretSource};
 
 use crate::cli::ServeArgs;
 
 /// Keys that the environment can set, as `STREAMSPACE_<KEY>`.
-const FROM_ENVIRONMENT: &[&str] = &["listen", "database", "plugins", "data", "log", "controller"];
+const FROM_ENVIRONMENT: &[&str] =
+    &["listen", "database", "server_lease", "server_renewal", "plugins", "data", "log", "controller"];
+
+/// What a lease may be: below, a busy machine loses its place for nothing; above, nobody would call it taking over.
+const LEASES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
+/// More often would be a load without any use.
+const SHORTEST_RENEWAL: Duration = Duration::from_millis(100);
 
 /// Variables with our prefix that are read elsewhere, or by tests.
 const OTHER_VARIABLES: &[&str] =
@@ -30,6 +39,12 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     /// URL of the database; none = SQLite in the data directory.
     pub(crate) database: Option<String>,
+    /// How long other servers over the same database wait for a sign of this one.
+    #[serde(default)]
+    server_lease: Option<GoDuration>,
+    /// How often this server gives that sign.
+    #[serde(default)]
+    server_renewal: Option<GoDuration>,
     /// Directory with plugins.
     #[serde(default)]
     plugins: Option<PathBuf>,
@@ -42,6 +57,15 @@ pub(crate) struct Config {
     /// Controllers; none = those for the backends that are found.
     #[serde(default, rename = "controller")]
     pub(crate) controllers: Vec<ControllerConfig>,
+}
+
+/// How a server holds its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lease {
+    /// Others take over so long after its last sign.
+    pub(crate) lease: Duration,
+    /// Between two signs.
+    pub(crate) renewal: Duration,
 }
 
 /// One controller.
@@ -94,6 +118,13 @@ impl Config {
     }
 
     fn check(&self) -> anyhow::Result<()> {
+        let Lease { lease, renewal } = self.lease();
+        if !LEASES.contains(&lease) {
+            bail!("server_lease must be from {} s to {} s", LEASES.start().as_secs(), LEASES.end().as_secs());
+        }
+        if renewal < SHORTEST_RENEWAL || renewal * 3 > lease {
+            bail!("server_renewal must be from 100ms to a third of server_lease");
+        }
         let mut names = std::collections::BTreeSet::new();
         for controller in &self.controllers {
             if controller.name.is_empty() {
@@ -108,6 +139,18 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// How this server holds its place among those over the same database.
+    pub(crate) fn lease(&self) -> Lease {
+        let default = ControlConfig::new(&self.data);
+        let lease = self.server_lease.as_ref().map(GoDuration::length);
+        // A lease that is set alone brings the other with it, in about the same proportion.
+        let renewal = self.server_renewal.as_ref().map(GoDuration::length).or(lease.map(|lease| lease / 4));
+        Lease {
+            lease: lease.unwrap_or(default.server_lease),
+            renewal: renewal.unwrap_or(default.server_renewal),
+        }
     }
 
     /// The directory with plugins: as set, or beside the program, or in the data directory.
@@ -255,8 +298,22 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_brings_its_renewal() {
+        let lease = |toml: &str| {
+            let Lease { lease, renewal } = load(toml).unwrap().lease();
+            (lease.as_millis(), renewal.as_millis())
+        };
+        assert_eq!(lease(""), (2500, 600));
+        assert_eq!(lease("server_lease = \"8s\""), (8000, 2000));
+        assert_eq!(lease("server_lease = \"8s\"\nserver_renewal = \"500ms\""), (8000, 500));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (toml, word) in [
+            ("server_lease = \"0.5s\"", "server_lease"),
+            ("server_lease = \"soon\"", "server_lease"),
+            ("server_renewal = \"2s\"", "server_renewal"),
             ("lisen = \"127.0.0.1:1\"", "lisen"),
             ("listen = \"nowhere\"", "listen"),
             ("[[controller]]\nname = \"a\"", "plugin"),

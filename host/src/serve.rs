@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::ServeArgs;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Lease};
 use crate::dropin::DropIn;
 use crate::{executor, telemetry};
 
@@ -44,6 +44,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     if let Some(url) = &config.database {
         control_config.database = url.parse()?;
     }
+    let Lease { lease, renewal } = config.lease();
+    (control_config.server_lease, control_config.server_renewal) = (lease, renewal);
     let control = Arc::new(Control::open(control_config).await?);
     let runtime =
         Runtime::new(RuntimeConfig { cache_dir: Some(config.data.join("compiled")), ..Default::default() })?;

@@ -13,16 +13,19 @@ use crate::driver::{Driver, Held};
 use crate::effects::Ledger;
 use crate::stage::{Stage, keep_evidence};
 
-/// How long it may take until everything is as it is wished.
-const LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Holds the users still, waits until everything is as they wish it, and tells how long that took.
-pub(crate) async fn whole(stage: &Stage, driver: &Driver, ledger: &mut Ledger) -> Result<Duration> {
+pub(crate) async fn whole(
+    stage: &Stage,
+    driver: &Driver,
+    ledger: &mut Ledger,
+    limit: Duration,
+) -> Result<Duration> {
     let began = Instant::now();
     let _pause = driver.pause().await;
-    match settled(&stage.simulated, driver, ledger).await? {
+    match settled(&stage.simulated, driver, ledger, limit).await? {
         Ok(()) => Ok(began.elapsed()),
         Err(amiss) => broken(&keep_evidence(&stage.simulated, Some(stage.data()))?, &amiss),
     }
@@ -33,6 +36,7 @@ pub(crate) async fn settled(
     simulated: &Simulated,
     driver: &Driver,
     ledger: &mut Ledger,
+    limit: Duration,
 ) -> Result<Result<(), Vec<String>>> {
     let held_still = Instant::now();
     let api = driver.api()?;
@@ -47,7 +51,7 @@ pub(crate) async fn settled(
         if open.is_empty() {
             return Ok(Ok(()));
         }
-        if held_still.elapsed() > LIMIT {
+        if held_still.elapsed() > limit {
             return Ok(Err(open));
         }
         tokio::time::sleep(LOOK).await;

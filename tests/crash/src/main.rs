@@ -49,6 +49,9 @@ struct Arguments {
     /// Servers over one database; with more than one they are killed, stopped and let go on at any instant
     #[arg(long, default_value_t = 1)]
     servers: usize,
+    /// How many seconds it may take until everything is as it is wished, once nobody disturbs it any more
+    #[arg(long, default_value_t = 30)]
+    settle: u64,
     /// What is left to chance derives from it
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -69,6 +72,7 @@ async fn main() -> Result<ExitCode> {
     if arguments.servers > 1 {
         return several::run(&arguments).await;
     }
+    let settle = Duration::from_secs(arguments.settle);
     let began = Instant::now();
     let mut random = StdRng::seed_from_u64(arguments.seed);
     let mut stage = Stage::new().await.context("what it needs is not provided: use `cargo xtask crash`")?;
@@ -80,7 +84,7 @@ async fn main() -> Result<ExitCode> {
     let server = stage.start()?;
     driver.serve(Some(server.api()));
     tokio::time::sleep(REHEARSAL).await;
-    judge::whole(&stage, &driver, &mut ledger).await?;
+    judge::whole(&stage, &driver, &mut ledger, settle).await?;
     driver.serve(None);
     server.kill();
     let mut points = Points::read(&stage.seen(), arguments.at.as_deref())?;
@@ -105,7 +109,7 @@ async fn main() -> Result<ExitCode> {
         stage.weather(random.random(), false).await;
         let server = stage.start()?;
         driver.serve(Some(server.api()));
-        let took = judge::whole(&stage, &driver, &mut ledger).await?;
+        let took = judge::whole(&stage, &driver, &mut ledger, settle).await?;
         report.judged(took);
         println!(
             "{:>6.1} min, {:>5} kills, {:>6} verbs acknowledged, whole again in {:.1} s",

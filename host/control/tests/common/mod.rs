@@ -702,6 +702,11 @@ impl Server {
         self.control.as_ref().unwrap()
     }
 
+    /// Ends as if it had been killed: nothing is finished, and nobody is told.
+    pub fn die(mut self) {
+        self.running.take().unwrap().abort();
+    }
+
     /// Stops in good order.
     pub async fn stop(mut self) {
         self.stop.cancel();

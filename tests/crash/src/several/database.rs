@@ -3,7 +3,7 @@
 use anyhow::Result;
 use sqlx::{Connection as _, PgConnection};
 
-/// What a server had claimed.
+/// What a server had claimed, or would have next.
 #[derive(Debug, Clone)]
 pub(super) struct Claim {
     pub(super) session: String,
@@ -24,13 +24,16 @@ impl Database {
         Ok(place.fetch_optional(&mut self.0).await?.flatten())
     }
 
-    /// What is claimed from a place.
+    /// What is claimed from a place, or due at a controller that is driven from there.
     pub(super) async fn claims_of(&mut self, place: &str) -> Result<Vec<Claim>> {
-        let rows: Vec<(String, i64)> =
-            sqlx::query_as("SELECT session_id, epoch FROM operations WHERE lease_owner = $1")
-                .bind(place)
-                .fetch_all(&mut self.0)
-                .await?;
+        let rows: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT session_id, epoch FROM operations WHERE lease_owner = $1 OR (lease_owner IS NULL \
+                 AND next_attempt_at <= clock_timestamp() \
+                 AND queue IN (SELECT id FROM controllers WHERE active_server = $1))",
+        )
+        .bind(place)
+        .fetch_all(&mut self.0)
+        .await?;
         Ok(rows.into_iter().map(|(session, epoch)| Claim { session, epoch }).collect())
     }
 

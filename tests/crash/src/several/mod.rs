@@ -34,8 +34,10 @@ const REHEARSAL: Duration = Duration::from_secs(8);
 const BLOWS_A_ROUND: u32 = 12;
 /// Between two blows, in milliseconds.
 const PAUSE_MS: std::ops::Range<u64> = 1000..4000;
-/// How long a server is away, in milliseconds: sometimes too short for anybody to notice.
-const AWAY_MS: std::ops::Range<u64> = 200..8000;
+/// How long a server is away, in milliseconds: mostly long enough for others to take over …
+const AWAY_MS: std::ops::Range<u64> = 3500..9000;
+/// … and one time in so many too short for that, or just about.
+const SHORT: (u32, std::ops::Range<u64>) = (4, 200..3500);
 /// How often what became of a blow is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -90,6 +92,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
 struct Play {
     // First: servers end before what they need.
     members: Vec<Member>,
+    /// How long it may take until everything is as it is wished.
+    settle: Duration,
     listeners: Listeners,
     driver: Driver,
     ledger: Ledger,
@@ -120,6 +124,7 @@ impl Play {
             members.push(Member::start(installation)?);
         }
         let play = Self {
+            settle: Duration::from_secs(arguments.settle),
             listeners: Listeners::start(&members),
             driver: Driver::start(arguments.sessions, arguments.seed, MANNERS),
             ledger: Ledger::default(),
@@ -153,7 +158,9 @@ impl Play {
             Some(busy) if random.random_ratio(2, 3) => busy,
             _ => well[random.random_range(0..well.len())],
         };
-        let away = Duration::from_millis(random.random_range(AWAY_MS));
+        let (one_in, short) = SHORT;
+        let away = if random.random_ratio(1, one_in) { short } else { AWAY_MS };
+        let away = Duration::from_millis(random.random_range(away));
         let member = &mut self.members[chosen];
         let place = member.place();
         let kills = random.random::<bool>();
@@ -167,7 +174,11 @@ impl Play {
             Some(place) => self.database.claims_of(place).await?,
             None => Vec::new(),
         };
-        member.lost(Plight { claims, struck });
+        member.lost(Plight {
+            drives: place.filter(|place| driving.as_deref() == Some(place)),
+            claims,
+            struck,
+        });
         self.report.struck(kills);
         self.tell_where();
         Ok(())
@@ -186,6 +197,13 @@ impl Play {
     async fn look(&mut self, all_back: bool) -> Result<()> {
         let mut came_back = false;
         for member in &mut self.members {
+            if let Some(Plight { drives: Some(place), struck, .. }) = member.plight()
+                && let Some(driving) = self.database.driving().await?
+                && driving != *place
+            {
+                self.report.driven_again(struck.elapsed());
+                member.replaced();
+            }
             if let Some(plight) = member.plight()
                 && !plight.claims.is_empty()
                 && let Some(session) = self.database.first_taken_over(&plight.claims).await?
@@ -217,10 +235,11 @@ impl Play {
     async fn judge(&mut self) -> Result<Duration> {
         let began = Instant::now();
         let _pause = self.driver.pause().await;
-        let mut amiss = match judge::settled(&self.simulated, &self.driver, &mut self.ledger).await? {
-            Ok(()) => self.listeners.judge(&mut self.database).await?,
-            Err(amiss) => amiss,
-        };
+        let mut amiss =
+            match judge::settled(&self.simulated, &self.driver, &mut self.ledger, self.settle).await? {
+                Ok(()) => self.listeners.judge(&mut self.database).await?,
+                Err(amiss) => amiss,
+            };
         if amiss.is_empty() {
             amiss = self.compare_servers().await;
         }

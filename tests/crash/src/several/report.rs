@@ -10,6 +10,7 @@ use crate::effects::Ledger;
 pub(super) struct Report {
     kills: u32,
     stops: u32,
+    driven: Vec<Duration>,
     takeovers: Vec<Duration>,
     settling: Vec<Duration>,
     heard: (u64, u64),
@@ -37,6 +38,11 @@ impl Report {
         }
     }
 
+    /// Another server drove the controller so long afterwards.
+    pub(super) fn driven_again(&mut self, took: Duration) {
+        self.driven.push(took);
+    }
+
     /// Others went on so long afterwards with what it was doing.
     pub(super) fn taken_over(&mut self, took: Duration) {
         self.takeovers.push(took);
@@ -62,8 +68,9 @@ impl Report {
     /// How fast takeovers are, in a line.
     pub(super) fn so_far(&self) -> String {
         let sorted = sorted(&self.takeovers);
+        let driven = part(&self::sorted(&self.driven), 50);
         format!(
-            "{} takeovers (median {:.2} s, max {:.2} s),",
+            "{} takeovers (median {:.2} s, max {:.2} s; driven again after {driven:.2} s),",
             sorted.len(),
             part(&sorted, 50),
             part(&sorted, 100)
@@ -79,6 +86,7 @@ impl Report {
         ledger: &Ledger,
     ) -> String {
         let (takeovers, settling) = (sorted(&self.takeovers), sorted(&self.settling));
+        let driven = sorted(&self.driven);
         format!(
             "{} servers over one PostgreSQL, {} users, {:.1} min, seed {}\n\n\
              | what | figure |\n|---|---|\n\
@@ -91,6 +99,7 @@ impl Report {
              | events missed, heard twice or out of order | 0 |\n\
              | judgements | {} |\n\
              | until everything is as wished: median, slowest | {:.2} s, {:.2} s |\n\
+             | until another server drives the controller: median, p95, slowest of {} | {:.2} s, {:.2} s, {:.2} s |\n\
              | takeovers: from the blow to the first step that another server recorded | {} |\n\
              | takeover: median, p95, slowest | {:.2} s, {:.2} s, {:.2} s |\n",
             of.servers,
@@ -106,6 +115,10 @@ impl Report {
             settling.len(),
             part(&settling, 50),
             part(&settling, 100),
+            driven.len(),
+            part(&driven, 50),
+            part(&driven, 95),
+            part(&driven, 100),
             takeovers.len(),
             part(&takeovers, 50),
             part(&takeovers, 95),

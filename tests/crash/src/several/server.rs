@@ -29,6 +29,9 @@ enum State {
 
 /// What a server was doing when it was struck.
 pub(super) struct Plight {
+    /// Its place, if it drove the controller and nobody else does yet.
+    pub(super) drives: Option<String>,
+    /// What it had claimed, or would have next.
     pub(super) claims: Vec<Claim>,
     pub(super) struck: Instant,
 }
@@ -111,6 +114,13 @@ impl Member {
     /// What it was doing, if nobody has taken that over yet.
     pub(super) fn plight(&self) -> Option<&Plight> {
         self.plight.as_ref()
+    }
+
+    /// Somebody else drives the controller.
+    pub(super) fn replaced(&mut self) {
+        if let Some(plight) = &mut self.plight {
+            plight.drives = None;
+        }
     }
 
     pub(super) fn forget_plight(&mut self) {
