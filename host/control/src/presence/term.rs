@@ -21,6 +21,11 @@ impl Moment {
         Self(seconds.saturating_mul(1_000_000_000).saturating_add(nanos).max(1))
     }
 
+    /// How long ago it was.
+    pub(crate) fn elapsed(self) -> Duration {
+        Duration::from_nanos(Self::now().0.saturating_sub(self.0))
+    }
+
     fn after(self, pause: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX)))
     }

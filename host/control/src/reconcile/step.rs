@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use streamspace_proto::controller::v1 as proto;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::Reconciler;
 use super::outcome::{Answer, Circumstances, outcome};
-use crate::domain::{OperationKind, Requirement, Step, Wish, WishedState, now};
+use crate::domain::{OperationKind, Requirement, Step, Wish, WishedState};
 use crate::fleet::{CallError, ControllerClient, Observation, Reply};
 use crate::placement::LeastLoaded;
-use crate::presence::Term;
+use crate::presence::{Moment, Term};
 use crate::store::{Claimed, Placer, Recorded, StoreError};
 
 /// Tries to record an outcome while the database refuses it. Then the lease runs out and the step is made again,
@@ -53,7 +52,7 @@ impl Reconciler {
         let recorded = if claimed.step == Step::Place {
             self.place(&claimed).await
         } else {
-            let begun = now();
+            let begun = Moment::now();
             let answer = self.answer(&claimed).await;
             if let Answer::Error(error) = &answer {
                 let spec = &claimed.session.spec;
@@ -108,23 +107,23 @@ impl Reconciler {
         let pause =
             super::backoff::after_failure(claimed.operation.failures + 3, None, rand::random::<f64>());
         let pause = pause.max(Duration::from_secs(1));
-        let retry_at = now() + chrono::Duration::from_std(pause).unwrap_or(chrono::Duration::seconds(30));
+        let pause = chrono::Duration::from_std(pause).unwrap_or(chrono::Duration::seconds(30));
+        let retry_at = claimed.operation.updated_at + pause;
         let placer: Arc<dyn Placer> = Arc::new(placer);
         let served = claimed.session.generation;
         self.until_stored(|| self.store.place_session(&claimed.lease, served, Arc::clone(&placer), retry_at))
             .await
     }
 
-    async fn record(
-        &self,
-        claimed: &Claimed,
-        answer: Answer,
-        begun: DateTime<Utc>,
-    ) -> Result<Recorded, StoreError> {
+    async fn record(&self, claimed: &Claimed, answer: Answer, begun: Moment) -> Result<Recorded, StoreError> {
         let controller = claimed.session.controller_id();
+        // When it is due again is compared with the time of the database, and so is told by it: it was claimed a moment
+        // ago. This process's own clock may be another, and may be set meanwhile.
+        let claimed_at = claimed.operation.updated_at;
+        let took = chrono::Duration::from_std(begun.elapsed()).unwrap_or_default();
         let around = Circumstances {
-            begun,
-            now: now(),
+            begun: claimed_at,
+            now: claimed_at + took,
             jitter: rand::random::<f64>(),
             longest_look_pause: self.config.longest_look_pause,
             keep_tombstone: self.config.keep_tombstones,

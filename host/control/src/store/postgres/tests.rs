@@ -237,6 +237,51 @@ async fn claims_go_by_the_time_of_the_database() {
     assert!(ahead.claim_due(claim("other", &controller, PATIENCE)).await.unwrap().work.is_empty());
 }
 
+#[tokio::test]
+async fn a_place_ends_with_its_lease_and_not_before() {
+    let Some((fixture, one)) = open().await else { return };
+    let other = fixture.open().await.unwrap();
+    let controller = register(&one, "a").await;
+    let (lease, long) = (Duration::from_secs(1), Duration::from_secs(3600));
+    one.enter("one", lease).await.unwrap();
+    other.enter("other", long).await.unwrap();
+    one.take_over_controller("one", &controller).await.unwrap().unwrap();
+    stored(&one, new_session()).await;
+    let claimed = one.claim_due(claim("one", &controller, long)).await.unwrap().work.pop().unwrap();
+
+    // As long as it is renewed, however long others hold the line of writers.
+    let held = other.writer.run("test", |_| {
+        Box::pin(async {
+            sleep(Duration::from_millis(1500)).await;
+            Ok(())
+        })
+    });
+    let renewing = async {
+        for _ in 0..15 {
+            sleep(Duration::from_millis(100)).await;
+            assert!(one.renew_place("one", lease).await.unwrap());
+        }
+    };
+    let (held, ()) = tokio::join!(held, renewing);
+    held.unwrap();
+    let outlook = other.outlook("other", &[controller.clone()]).await.unwrap();
+    assert!(!outlook.vacant && outlook.next_end.is_some_and(|end| end <= lease), "{outlook:?}");
+    assert_eq!(other.take_over("other", vec![controller.clone()]).await.unwrap(), Default::default());
+
+    sleep(lease).await;
+    assert!(!one.renew_place("one", lease).await.unwrap(), "it is over, though nobody has seen that yet");
+    let taken = other.take_over("other", vec![controller.clone()]).await.unwrap();
+    assert_eq!(taken.ended, ["one"]);
+    assert_eq!(taken.taken.len(), 1);
+    assert!(!one.renew_place("one", long).await.unwrap());
+    assert!(one.claim_due(claim("one", &controller, long)).await.unwrap().work.is_empty());
+    assert_eq!(one.take_over("one", vec![controller.clone()]).await.unwrap(), Default::default());
+    // Long before the claim itself would have run out.
+    let next = other.claim_due(claim("other", &controller, long)).await.unwrap().work.pop().unwrap();
+    assert!(next.lease.epoch > claimed.lease.epoch);
+    assert_eq!(one.record_step(&claimed.lease, running(&claimed)).await.unwrap(), Recorded::Stale);
+}
+
 async fn cut_all(fixture: &Fixture) {
     let mut db = fixture.options().connect().await.unwrap();
     sqlx::query(

@@ -412,6 +412,7 @@ impl Store for SqlStore {
 
     async fn sweep(&self) -> Result<(), StoreError> {
         self.writer.run("sweep", |db| Box::pin(access::sweep(db))).await?;
+        self.writer.run("sweep", |db| Box::pin(operations::sweep(db))).await?;
         while self.writer.run("sweep", |db| Box::pin(tokens::sweep(db))).await? {}
         Ok(())
     }

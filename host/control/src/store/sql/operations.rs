@@ -221,6 +221,26 @@ pub(super) async fn next_due(
     }
 }
 
+/// What is due only then was put off by a clock that has been set back since: no pause is so long.
+const LONGEST_PAUSE: chrono::Duration = chrono::Duration::hours(1);
+
+/// Makes due what a clock that was set back has put off.
+pub(super) async fn sweep(db: &mut Connection) -> Result<(), StoreError> {
+    let at = dialect::present(db).await?;
+    let done = sqlx::query("UPDATE operations SET next_attempt_at = $1 WHERE next_attempt_at > $2")
+        .bind(at)
+        .bind(at + LONGEST_PAUSE)
+        .execute(db)
+        .await?;
+    if done.rows_affected() > 0 {
+        tracing::warn!(
+            count = done.rows_affected(),
+            "operations were due unbelievably late; was a clock set back?"
+        );
+    }
+    Ok(())
+}
+
 pub(super) async fn record_step(
     db: &mut Connection,
     lease: Lease,

@@ -46,12 +46,14 @@ pub(super) async fn leave(db: &mut Connection, server: String) -> Result<(), Sto
     release(db).await
 }
 
-/// Frees what belongs to places that are gone. It is due since it was claimed: that nobody was there to end it is made up
-/// for by the next claim.
+/// Frees what belongs to places that are gone. It was begun before everything that waits, and is as urgent as the most
+/// urgent of that; how long nobody was there to end it is made up for by the next claim.
 async fn release(db: &mut Connection) -> Result<(), StoreError> {
     sqlx::query(
-        "UPDATE operations SET lease_owner = NULL, lease_expires_at = NULL WHERE lease_owner IS NOT NULL \
-         AND NOT EXISTS (SELECT 1 FROM servers WHERE servers.id = operations.lease_owner)",
+        "UPDATE operations SET lease_owner = NULL, lease_expires_at = NULL, next_attempt_at = \
+         (SELECT min(waiting.next_attempt_at) FROM operations waiting WHERE waiting.queue = operations.queue \
+          AND waiting.next_attempt_at IS NOT NULL) \
+         WHERE lease_owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM servers WHERE servers.id = operations.lease_owner)",
     )
     .execute(&mut *db)
     .await?;

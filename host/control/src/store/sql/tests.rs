@@ -250,6 +250,59 @@ async fn a_claim_is_exclusive_and_its_epoch_fences() {
 }
 
 #[tokio::test]
+async fn what_a_clock_that_was_set_back_put_off_is_due() {
+    let Some((_fixture, store)) = open().await else { return };
+    let controller = register(&store, "a").await;
+    let id = stored(&store, new_session()).await.session.id;
+    let claimed = store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap().work;
+    let mut record = running(&claimed[0]);
+    let day = chrono::Duration::days(1);
+    record.operation.next_attempt_at = Some(now() + day);
+    assert_eq!(store.record_step(&claimed[0].lease, record).await.unwrap(), Recorded::Stored);
+    store.sweep().await.unwrap();
+    let due = store.session(&id).await.unwrap().unwrap().operation.next_attempt_at.unwrap();
+    assert!(due < now() + day / 2, "{due}");
+}
+
+#[tokio::test]
+async fn one_server_at_a_time_drives_a_controller() {
+    let Some((_fixture, store)) = open().await else { return };
+    let hour = Duration::from_secs(3600);
+    let controller = register(&store, "a").await;
+    let other = register(&store, "b").await;
+    // Where only one process can be the second one takes the place of the first.
+    store.enter("first/1", hour).await.unwrap();
+    let epoch = store.take_over_controller("first/1", &controller).await.unwrap().unwrap();
+    let again = store.take_over_controller("first/1", &controller).await.unwrap().unwrap();
+    assert!(again > epoch, "its own calls of before are over as well");
+    stored(&store, new_session()).await;
+    let claimed = store.claim_due(claim("first/1", &controller, hour)).await.unwrap().work;
+    assert_eq!(claimed[0].controller_epoch, Some(again));
+    if store.is_shared() {
+        store.enter("second/1", hour).await.unwrap();
+        assert_eq!(store.take_over_controller("second/1", &controller).await.unwrap(), None);
+        let taken = store.take_over("second/1", vec![controller.clone(), other.clone()]).await.unwrap();
+        assert_eq!(taken.taken.iter().map(|(id, _)| id).collect::<Vec<_>>(), [&other]);
+        assert!(taken.ended.is_empty());
+        assert!(store.claim_due(claim("second/1", &controller, hour)).await.unwrap().work.is_empty());
+        store.leave("second/1").await.unwrap();
+        assert_eq!(store.take_over_controller("second/1", &other).await.unwrap(), None, "it has no place");
+    }
+    // The same instance again: what it had is free, and its claims of before are void.
+    store.enter("first/2", hour).await.unwrap();
+    let later = store.take_over_controller("first/2", &controller).await.unwrap().unwrap();
+    assert!(later > again);
+    let late = store.record_step(&claimed[0].lease, running(&claimed[0])).await.unwrap();
+    assert_eq!(late, Recorded::Stale);
+    let next = store.claim_due(claim("first/2", &controller, hour)).await.unwrap().work;
+    assert_eq!((next.len(), next[0].controller_epoch), (1, Some(later)));
+    assert_eq!(
+        store.controller(&controller).await.unwrap().unwrap().active_server.as_deref(),
+        Some("first/2")
+    );
+}
+
+#[tokio::test]
 async fn work_that_outlives_its_claim_is_not_given_away() {
     let Some((_fixture, store)) = open().await else { return };
     let controller = register(&store, "a").await;
