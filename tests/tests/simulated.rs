@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
@@ -16,13 +19,14 @@ use streamspace_proto::controller::v1::{
 };
 use streamspace_runtime::contract::lifecycle::{Change, SessionEvent};
 use streamspace_runtime::{
-    Backend, BackendConfig, CallOptions, EndpointConfig, Plugin, Runtime, RuntimeConfig,
+    Backend, BackendConfig, CallOptions, EndpointConfig, Fence, Plugin, Runtime, RuntimeConfig,
 };
 use streamspace_shell::{Shell, Transport};
 use streamspace_tests::provided;
 use streamspace_tests::simulated::Simulated;
 use tokio::sync::OnceCell;
 use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
 
 /// For calls whose time limit is not the question.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -124,6 +128,10 @@ impl Stage {
 }
 
 async fn bind(plugin: Plugin, simulated: &Simulated) -> Backend {
+    bind_behind(plugin, simulated, Fence::default()).await
+}
+
+async fn bind_behind(plugin: Plugin, simulated: &Simulated, fence: Fence) -> Backend {
     let endpoint = json!({"http": format!("unix://{}", simulated.socket().display())});
     let endpoint: EndpointConfig = serde_json::from_value(endpoint).unwrap();
     let config = BackendConfig {
@@ -132,7 +140,7 @@ async fn bind(plugin: Plugin, simulated: &Simulated) -> Backend {
         endpoints: BTreeMap::from([("api".to_owned(), endpoint)]),
         secrets: BTreeMap::new(),
         limits: Default::default(),
-        fence: Default::default(),
+        fence,
     };
     Backend::bind(plugin, config).await.unwrap()
 }
@@ -153,6 +161,35 @@ fn session(id: &str) -> CreateSessionRequest {
         epoch: 7,
         ..Default::default()
     }
+}
+
+/// Whoever has been replaced changes nothing more, also in the middle of a call; to look is no harm.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_whose_epoch_ends_changes_nothing_more() {
+    let Some(stage) = Stage::new().await else { return };
+    let Some(plugin) = provided("STREAMSPACE_TEST_SIMULATED_PLUGIN") else { return };
+    let plugin = Runtime::new(RuntimeConfig::default()).unwrap().load_file(Path::new(&plugin)).await.unwrap();
+    // Asked when the call begins, before the home is made, and before the box is.
+    let left = Arc::new(AtomicU32::new(2));
+    let fence = {
+        let left = Arc::clone(&left);
+        Fence::new(move |epoch| {
+            assert_eq!(epoch, 7);
+            left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+        })
+    };
+    let shell = Shell::new(bind_behind(plugin, &stage.simulated, fence).await).into_transport();
+    let mut client = ControllerServiceClient::new(shell);
+    let refused = client.create_session(session("s1")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Aborted, "{refused:?}");
+    assert_eq!(refused.get_details_error_info().unwrap().reason, "STALE_EPOCH");
+    let kinds: Vec<_> = stage.simulated.effects().await.iter().map(|effect| effect["kind"].clone()).collect();
+    assert_eq!(kinds, ["home.made"], "what was sent before the end is done, and nothing after it");
+    let refused = client.create_session(session("s2")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Aborted, "no further call begins: {refused:?}");
+    assert_eq!(client.list_sessions(ListSessionsRequest::default()).await.unwrap().into_inner().entries, []);
+    let unfenced = CreateSessionRequest { epoch: 0, ..session("s1") };
+    assert_eq!(client.create_session(unfenced).await.unwrap().into_inner().phase, "Running");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

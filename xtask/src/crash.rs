@@ -7,7 +7,7 @@ use crate::plugins::{self, SIMULATED_PACKAGE};
 use crate::postgres::{self, Postgres};
 use crate::test::FEATURES;
 use crate::{command, progress};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -20,6 +20,9 @@ pub struct Arguments {
     /// What the server keeps its sessions in; a PostgreSQL is provided as for the tests
     #[arg(long, value_enum, default_value_t = Database::Sqlite)]
     database: Database,
+    /// Servers over one database, all under load, of which one is killed or stopped every few seconds; needs PostgreSQL
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
+    servers: u8,
     /// Do not install anything on this system
     #[arg(long)]
     no_install: bool,
@@ -36,6 +39,9 @@ enum Database {
 }
 
 pub fn crash(paths: &Paths, arguments: &Arguments) -> Result<()> {
+    if arguments.servers > 1 && arguments.database == Database::Sqlite {
+        bail!("a file is for one server: --servers needs --database postgres");
+    }
     let plugins = plugins::build(paths, &paths.cache.join("plugins"))?;
     plugins::build_one(paths, SIMULATED_PACKAGE, &simulated_plugin(paths))?;
     progress("building the server with its failpoints");
@@ -51,6 +57,7 @@ pub fn crash(paths: &Paths, arguments: &Arguments) -> Result<()> {
         on_postgres(&mut driver, postgres);
     }
     progress("killing");
+    driver.args(["--servers", &arguments.servers.to_string()]);
     command::run(driver.args(&arguments.drive))
 }
 

@@ -26,6 +26,8 @@ const CONTROLLER_LABEL: &str = "streamspace.controller";
 const TEST_PLUGINS: [&str; 2] = [HOSTILE_PACKAGE, HTTP_PROBE_PACKAGE];
 /// How long the server is killed again and again; `cargo xtask crash` does it for longer.
 const KILLING_MINUTES: &str = "4";
+/// How several servers are disturbed, for about a minute and a half; `cargo xtask crash --servers 3` does it for longer.
+const SEVERAL_SERVERS: [&str; 8] = ["--servers", "3", "--sessions", "60", "--minutes", "1", "--settle", "60"];
 /// What the programs under test are compiled with.
 pub const FEATURES: [&str; 2] = ["--features", "streamspace/failpoints"];
 
@@ -186,6 +188,10 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
             if let Some(postgres) = &backends.postgres {
                 report.step("kills under load on PostgreSQL", || {
                     kills(crash::on_postgres(&mut crash::driver(paths), postgres))
+                });
+                report.step("several servers over one PostgreSQL", || {
+                    let mut driver = crash::driver(paths);
+                    command::run(crash::on_postgres(&mut driver, postgres).args(SEVERAL_SERVERS))
                 });
             }
         }
