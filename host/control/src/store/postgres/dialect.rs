@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{ConnectOptions as _, PgConnection, PgPool, Postgres};
 
-use crate::domain::{EventCursor, now};
+use crate::domain::EventCursor;
 use crate::store::{Outage, StoreError};
 
 pub(super) type Connection = PgConnection;
@@ -81,15 +81,6 @@ pub(super) async fn announce(db: &mut Connection, known: EventCursor) -> Result<
 /// The last event that was ever stored.
 pub(super) async fn latest_event(db: &mut Connection) -> Result<EventCursor, sqlx::Error> {
     Ok(EventCursor::from_db(sqlx::query_scalar(latest_event!()).fetch_one(db).await?))
-}
-
-/// A time of the database, by the clock of this process.
-pub(super) async fn by_own_clock(
-    db: &mut Connection,
-    time: DateTime<Utc>,
-) -> Result<DateTime<Utc>, StoreError> {
-    let ahead = present(db).await? - now();
-    Ok(time - ahead)
 }
 
 /// The present, as all who use the database see it: the servers' own clocks may differ.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::PostgresStore;
 use super::fixture::Fixture;
-use super::sql::tests::{claim, new_session, open, register, running, stored, write_user};
+use super::sql::tests::{claim, new_session, next_due, open, register, running, stored, write_user};
 use super::sql::{events, sessions};
 use crate::domain::{EventCursor, Phase, Wish, WishedState, now, test_session};
 use crate::store::{
@@ -212,8 +212,7 @@ async fn claims_go_by_the_time_of_the_database() {
     assert!(near(ahead.present().await.unwrap(), now() + two_hours));
 
     let id = stored(&ahead, new_session()).await.session.id;
-    let queue = [Some(controller.clone())];
-    let due = ahead.next_due(&queue).await.unwrap().unwrap();
+    let due = next_due(&ahead).await.unwrap();
     assert!(near(due, now()), "when to look is said by the clock of who looks: {due}");
     let claimed = ahead.claim_due(claim("me", &controller, PATIENCE)).await.unwrap().work;
     assert_eq!(claimed.len(), 1);
@@ -223,7 +222,7 @@ async fn claims_go_by_the_time_of_the_database() {
         .await
         .unwrap();
     assert!(near(until, now() + two_hours), "{until}");
-    let due = ahead.next_due(&queue).await.unwrap().unwrap();
+    let due = next_due(&ahead).await.unwrap();
     assert!(near(due, now()));
     assert!(ahead.claim_due(claim("other", &controller, PATIENCE)).await.unwrap().work.is_empty());
 }

@@ -6,7 +6,7 @@ use sqlx::{QueryBuilder, Row as _};
 
 use super::rows::{readable, record, select_sessions};
 use super::{Connection, Database, controllers, dialect, events};
-use crate::domain::{Generation, Happening, Session, SessionId};
+use crate::domain::{Generation, Happening, Lane, Session, SessionId};
 use crate::store::{Deletion, Position, SessionFilter, SessionRecord, StoreError};
 
 pub(super) async fn one(db: &mut Connection, id: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
@@ -100,11 +100,14 @@ pub(super) async fn request_deletion(
         .execute(&mut *db)
         .await?;
         // A step under way keeps its lease; the next one begins when it has been recorded.
-        sqlx::query("UPDATE operations SET next_attempt_at = $2, updated_at = $2 WHERE session_id = $1")
-            .bind(id.as_str())
-            .bind(at)
-            .execute(&mut *db)
-            .await?;
+        sqlx::query(
+            "UPDATE operations SET next_attempt_at = $2, updated_at = $2, lane = $3 WHERE session_id = $1",
+        )
+        .bind(id.as_str())
+        .bind(at)
+        .bind(Lane::Remove.to_db())
+        .execute(&mut *db)
+        .await?;
     }
     match one(db, &id).await {
         Ok(Some(record)) => {

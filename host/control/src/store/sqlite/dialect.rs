@@ -45,14 +45,6 @@ pub(super) async fn latest_event(db: &mut Connection) -> Result<EventCursor, sql
     Ok(EventCursor::from_db(id.unwrap_or(0)))
 }
 
-/// A time of the database, by the clock of this process: it is the same one.
-pub(super) async fn by_own_clock(
-    _db: &mut Connection,
-    time: DateTime<Utc>,
-) -> Result<DateTime<Utc>, StoreError> {
-    Ok(time)
-}
-
 /// The present, as all who use the database see it: there is one process, and it has a clock.
 pub(super) async fn present(_db: &mut Connection) -> Result<DateTime<Utc>, StoreError> {
     Ok(now())
