@@ -176,6 +176,7 @@ impl Control {
             asked: Default::default(),
             noted: Default::default(),
             oddities: Default::default(),
+            seconds: shared.metrics.observation_seconds.clone(),
         });
         let requests = async {
             stop.cancelled().await;

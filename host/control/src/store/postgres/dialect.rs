@@ -32,6 +32,9 @@ macro_rules! latest_event {
     };
 }
 
+/// Before a column for whose sake no index should be chosen: the planner knows better, from its statistics.
+pub(super) const NOT_BY_INDEX: &str = "";
+
 /// Opens the writing connection.
 pub(super) async fn connect(options: &Options) -> Result<Connection, sqlx::Error> {
     let mut db = options.connect().await?;

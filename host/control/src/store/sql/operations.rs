@@ -114,6 +114,12 @@ pub(super) async fn claim_due(db: &mut Connection, request: ClaimRequest) -> Res
     Ok(all)
 }
 
+/// What is due in a queue and lane, longest first.
+pub(in crate::store) const CLAIMABLE: &str = select_sessions!(
+    "WHERE o.queue = $1 AND o.lane = $2 AND o.next_attempt_at <= $3 AND o.lease_owner IS NULL \
+     ORDER BY o.next_attempt_at LIMIT $4"
+);
+
 /// Claims what is due in one queue, as far as there is room for it.
 async fn claim_in(
     db: &mut Connection,
@@ -124,16 +130,13 @@ async fn claim_in(
 ) -> Result<(), StoreError> {
     let mut room = asked.room.clone();
     for lane in &asked.lanes {
-        let rows = sqlx::query(select_sessions!(
-            "WHERE o.queue = $1 AND o.lane = $2 AND o.next_attempt_at <= $3 AND o.lease_owner IS NULL \
-             ORDER BY o.next_attempt_at LIMIT $4"
-        ))
-        .bind(queue(asked.controller.as_ref()))
-        .bind(lane.to_db())
-        .bind(at)
-        .bind(i64::from(room.free(*lane)))
-        .fetch_all(&mut *db)
-        .await?;
+        let rows = sqlx::query(CLAIMABLE)
+            .bind(queue(asked.controller.as_ref()))
+            .bind(lane.to_db())
+            .bind(at)
+            .bind(i64::from(room.free(*lane)))
+            .fetch_all(&mut *db)
+            .await?;
         for row in &rows {
             match record(row) {
                 Ok(found) => {
@@ -167,6 +170,10 @@ async fn put_off(db: &mut Connection, id: &str, until: DateTime<Utc>) -> Result<
     Ok(())
 }
 
+/// Claims that ran out, longest first.
+pub(in crate::store) const ENDED: &str = "SELECT session_id, lease_owner FROM operations \
+     WHERE lease_owner IS NOT NULL AND lease_expires_at <= $1 ORDER BY lease_expires_at LIMIT $2";
+
 /// Renews claims that ran out under work that has not ended: a second call must not begin beside the first. Whatever
 /// else ran out is nobody's from now on.
 async fn see_to_ended(
@@ -174,14 +181,8 @@ async fn see_to_ended(
     request: &ClaimRequest,
     at: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    let over: Vec<(String, String)> = sqlx::query_as(
-        "SELECT session_id, lease_owner FROM operations WHERE lease_owner IS NOT NULL \
-         AND lease_expires_at <= $1 ORDER BY lease_expires_at LIMIT $2",
-    )
-    .bind(at)
-    .bind(ENDED_AT_ONCE)
-    .fetch_all(&mut *db)
-    .await?;
+    let over: Vec<(String, String)> =
+        sqlx::query_as(ENDED).bind(at).bind(ENDED_AT_ONCE).fetch_all(&mut *db).await?;
     for (id, owner) in over {
         let working = owner == request.owner && request.in_flight.iter().any(|busy| busy.as_str() == id);
         if working {

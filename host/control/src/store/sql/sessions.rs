@@ -48,16 +48,20 @@ pub(in crate::store) fn page_query(
     offset: usize,
 ) -> QueryBuilder<Database> {
     let mut query = QueryBuilder::new(select_sessions!("WHERE TRUE"));
-    for (column, value) in [
+    // The first one chooses the index: what few sessions have in common comes before what many have.
+    let conditions = [
         ("s.user_id", filter.user_id.as_deref()),
-        ("s.state", filter.state.map(|state| state.as_str())),
-        ("s.phase", filter.phase.map(|phase| phase.as_str())),
         ("s.template_id", filter.template_id.as_deref()),
         ("s.controller_id", filter.controller_id.as_deref()),
+        ("s.phase", filter.phase.map(|phase| phase.as_str())),
+        ("s.state", filter.state.map(|state| state.as_str())),
         ("s.controller_type", filter.controller_type.as_deref()),
-    ] {
+    ];
+    let mut mark = "";
+    for (column, value) in conditions {
         if let Some(value) = value {
-            query.push(" AND ").push(column).push(" = ").push_bind(value.to_owned());
+            query.push(" AND ").push(mark).push(column).push(" = ").push_bind(value.to_owned());
+            mark = dialect::NOT_BY_INDEX;
         }
     }
     if let Some(Position { created_at, id }) = after {

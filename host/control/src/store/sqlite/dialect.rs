@@ -20,6 +20,9 @@ pub(super) const TRANSACTION_LIMIT: Option<Duration> = None;
 /// What a commit that failed because the file could not be used has come to: it was rolled back.
 pub(super) const COMMIT_LOST: Outage = Outage::Unreachable;
 
+/// Before a column: no index is chosen for its sake. SQLite knows nothing of how many rows a value has.
+pub(super) const NOT_BY_INDEX: &str = "+";
+
 /// Opens the writing connection.
 pub(super) async fn connect(options: &Options) -> Result<Connection, sqlx::Error> {
     options.connect().await
