@@ -61,7 +61,8 @@ impl Room {
 
     /// How many steps of a lane may begin now: what is free, but for what is kept for the other lanes.
     pub fn free(&self, lane: Lane) -> u32 {
-        let share = if (self.limit as usize) < Lane::ALL.len() { 0 } else { (self.limit / Self::KEPT_PART).max(1) };
+        let share =
+            if (self.limit as usize) < Lane::ALL.len() { 0 } else { (self.limit / Self::KEPT_PART).max(1) };
         let kept: u32 = Lane::ALL
             .into_iter()
             .filter(|other| *other != lane)

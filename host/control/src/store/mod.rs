@@ -25,8 +25,9 @@ use uuid::Uuid;
 
 use crate::config::{DatabasePlace, DatabaseUrl};
 use crate::domain::{
-    Capabilities, Condition, Controller, ControllerId, ControllerStatus, Epoch, EventCursor, Generation, Lane,
-    Operation, Phase, Registration, Role, Room, Session, SessionId, Step, Template, Token, User, WishedState,
+    Capabilities, Condition, Controller, ControllerId, ControllerStatus, Epoch, EventCursor, Generation,
+    Lane, Operation, Phase, Registration, Role, Room, Session, SessionId, Step, Template, Token, User,
+    WishedState,
 };
 
 pub use account::{TokenCreated, UserChange, UserChanged, UserDeletion};

@@ -154,7 +154,11 @@ impl Sql {
             Self::Postgres(_) => "s.created_at - n.number * interval '10 milliseconds'",
         };
         let columns = |table: &str, columns: &str| {
-            columns.split(", ").map(|column| format!("{table}.{}", column.trim())).collect::<Vec<_>>().join(", ")
+            columns
+                .split(", ")
+                .map(|column| format!("{table}.{}", column.trim()))
+                .collect::<Vec<_>>()
+                .join(", ")
         };
         [
             format!(

@@ -104,7 +104,8 @@ fn others(target: Target) -> JoinHandle<Result<()>> {
                     connection.send(Method::DELETE, &path, None, 202).await?;
                 }
                 None => {
-                    let made = connection.send(Method::POST, "/api/v1/sessions", Some(&request()), 201).await?;
+                    let made =
+                        connection.send(Method::POST, "/api/v1/sessions", Some(&request()), 201).await?;
                     let made: Value = serde_json::from_slice(&made)?;
                     last = made["id"].as_str().map(str::to_owned);
                 }

@@ -19,7 +19,8 @@ pub(super) struct Stage {
 impl Stage {
     /// None where something is missing; a line said what.
     pub(super) fn new(database: Kind) -> Result<Option<Self>> {
-        let (Some(plugin), Some(database)) = (provided("STREAMSPACE_TEST_SIMULATED_PLUGIN"), database.fresh())
+        let (Some(plugin), Some(database)) =
+            (provided("STREAMSPACE_TEST_SIMULATED_PLUGIN"), database.fresh())
         else {
             return Ok(None);
         };
@@ -34,10 +35,7 @@ impl Stage {
              [controller.endpoints.api]\nhttp = \"unix://{}\"\n",
             simulated.socket().display()
         );
-        let installation = installation
-            .plugins(plugins.path())
-            .config(&config)
-            .database(database);
+        let installation = installation.plugins(plugins.path()).config(&config).database(database);
         Ok(Some(Self { simulated, installation, _plugins: plugins }))
     }
 

@@ -68,6 +68,12 @@ pub(super) async fn begin(db: &mut Connection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
+/// Rolls back. Without a transaction that is only warned of.
+pub(super) async fn roll_back(db: &mut Connection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql("ROLLBACK").execute(db).await?;
+    Ok(())
+}
+
 /// The last thing that is done before a commit: how far the events go with this transaction, and the word to all
 /// servers if that is further than was known. It goes out with the commit.
 pub(super) async fn announce(db: &mut Connection, known: EventCursor) -> Result<EventCursor, sqlx::Error> {

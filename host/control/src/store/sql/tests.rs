@@ -200,6 +200,22 @@ async fn a_panicking_job_does_not_end_the_writer() {
 }
 
 #[tokio::test]
+async fn a_job_that_ends_the_transaction_spoils_nothing_but_that() {
+    let Some((_fixture, store)) = open().await else { return };
+    for end in ["ROLLBACK", "ROLLBACK; BEGIN"] {
+        let spoil = store.writer.run("test", move |db| {
+            Box::pin(async move {
+                sqlx::raw_sql(end).execute(db).await?;
+                Ok(())
+            })
+        });
+        assert!(spoil.await.is_err(), "{end}");
+        write_user(&store, format!("after {end}"), false).await.unwrap();
+        assert!(store.user(&format!("after {end}")).await.unwrap().is_some());
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_written_after_close() {
     let Some((_fixture, store)) = open().await else { return };
     store.close().await;
@@ -307,7 +323,8 @@ async fn a_claim_that_ran_out_is_free_again_and_what_nobody_could_do_is_excused(
     let Some((_fixture, store)) = open().await else { return };
     let controller = register(&store, "a").await;
     stored(&store, new_session()).await;
-    let first = store.claim_due(claim("gone", &controller, Duration::ZERO)).await.unwrap().work.pop().unwrap();
+    let first =
+        store.claim_due(claim("gone", &controller, Duration::ZERO)).await.unwrap().work.pop().unwrap();
     let Due { lanes, claim_ends } = store.due().await.unwrap();
     assert!(lanes.is_empty() && claim_ends.is_some_and(|end| end <= now()));
     // There is no room for it, but it is nobody's any more.
@@ -318,7 +335,9 @@ async fn a_claim_that_ran_out_is_free_again_and_what_nobody_could_do_is_excused(
     assert_eq!((waiting, claim_ends), (vec![(Some(&controller), Lane::Change)], None));
     assert_eq!(store.record_step(&first.lease, running(&first)).await.unwrap(), Recorded::Stale);
     let second = store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap().work;
-    assert!(second[0].lease.epoch > first.lease.epoch && second[0].operation.deadline >= first.operation.deadline);
+    assert!(
+        second[0].lease.epoch > first.lease.epoch && second[0].operation.deadline >= first.operation.deadline
+    );
 }
 
 #[tokio::test]
@@ -340,7 +359,9 @@ async fn each_lane_of_each_queue_is_due_by_itself() {
     assert_eq!(store.due().await.unwrap(), Due::default());
     let mut made = Vec::new();
     for place in [0, 0, 0, 1, 9] {
-        made.push(stored(&store, NewSession { placer: Arc::new(To(place)), ..new_session() }).await.session.id);
+        made.push(
+            stored(&store, NewSession { placer: Arc::new(To(place)), ..new_session() }).await.session.id,
+        );
     }
     // The latest wish of all, and so the last in any one line.
     store.request_deletion(&made[2], false).await.unwrap();
@@ -349,11 +370,15 @@ async fn each_lane_of_each_queue_is_due_by_itself() {
         store.due().await.unwrap().lanes.into_iter().map(|due| (due.controller, due.lane.to_db())).collect();
     due.sort();
     let (first, second) = (Some(ids[0].clone()), Some(ids[1].clone()));
-    let mut expected =
-        vec![(None, Lane::Remove), (first.clone(), Lane::Change), (first, Lane::Remove), (second, Lane::Change)]
-            .into_iter()
-            .map(|(controller, lane)| (controller, lane.to_db()))
-            .collect::<Vec<_>>();
+    let mut expected = vec![
+        (None, Lane::Remove),
+        (first.clone(), Lane::Change),
+        (first, Lane::Remove),
+        (second, Lane::Change),
+    ]
+    .into_iter()
+    .map(|(controller, lane)| (controller, lane.to_db()))
+    .collect::<Vec<_>>();
     expected.sort();
     assert_eq!(due, expected);
 

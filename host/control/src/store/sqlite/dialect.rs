@@ -34,6 +34,14 @@ pub(super) async fn begin(db: &mut Connection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
+/// Rolls back, unless the database has done so already: it does, if the disk is full for example.
+pub(super) async fn roll_back(db: &mut Connection) -> Result<(), sqlx::Error> {
+    match sqlx::raw_sql("ROLLBACK").execute(db).await {
+        Err(sqlx::Error::Database(error)) if error.message().contains("no transaction is active") => Ok(()),
+        done => done.map(drop),
+    }
+}
+
 /// The last thing that is done before a commit: how far the events go with this transaction. One process uses the
 /// database, and its writer tells whoever listens.
 pub(super) async fn announce(db: &mut Connection, _known: EventCursor) -> Result<EventCursor, sqlx::Error> {

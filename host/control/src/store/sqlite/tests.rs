@@ -10,9 +10,7 @@ use super::sql::tests::{
 };
 use super::sql::{events, sessions};
 use crate::domain::{EventCursor, Phase, Wish, WishedState, now, test_session};
-use crate::store::{
-    EventQuery, EventScope, Outage, Position, Recorded, Store as _, StoreError,
-};
+use crate::store::{EventQuery, EventScope, Outage, Position, Recorded, Store as _, StoreError};
 
 async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
     let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
@@ -39,7 +37,8 @@ async fn what_is_due_is_found_by_indexes() {
         let plan = plan(&store, sql).await;
         assert!(plan.iter().any(|step| step.contains(index)), "{index}: {plan:?}");
         let slow = |step: &String| {
-            step.contains("TEMP B-TREE") || (step.contains("SCAN o") && !step.contains("INDEX idx_operations"))
+            step.contains("TEMP B-TREE")
+                || (step.contains("SCAN o") && !step.contains("INDEX idx_operations"))
         };
         assert!(!plan.iter().any(slow), "{plan:?}");
     }
