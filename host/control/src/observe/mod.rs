@@ -13,6 +13,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use futures::stream;
+use prometheus_client::metrics::histogram::Histogram;
 use streamspace_proto::controller::v1 as proto;
 use tokio::sync::Notify;
 use tokio::task::{Id, JoinSet};
@@ -62,6 +63,8 @@ pub(crate) struct Observer {
     pub(crate) noted: Noted,
     /// What is strange about controllers.
     pub(crate) oddities: Mutex<HashMap<ControllerId, Oddities>>,
+    /// How long complete passes took.
+    pub(crate) seconds: Histogram,
 }
 
 /// Asks for observations out of turn.
@@ -208,9 +211,14 @@ impl Observer {
     #[tracing::instrument(name = "observe", skip_all, fields(controller = %id))]
     async fn observe(self: Arc<Self>, id: ControllerId, in_turn: bool) {
         let Some(client) = self.fleet.client(&id) else { return };
+        let began = Instant::now();
         match self.observe_inner(&id, &client, in_turn).await {
-            Ok(0) => {}
-            Ok(changed) => tracing::info!(changed, "sessions were not as they were known"),
+            Ok(changed) => {
+                self.seconds.observe(began.elapsed().as_secs_f64());
+                if changed > 0 {
+                    tracing::info!(changed, "sessions were not as they were known");
+                }
+            }
             Err(error) => tracing::warn!(%error, "not observed; nothing is changed"),
         }
     }
