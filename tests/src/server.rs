@@ -59,11 +59,6 @@ impl Installation {
         }
     }
 
-    /// Where the database is, if it is on a server.
-    pub fn database_url(&self) -> Option<&str> {
-        self.database.as_ref().map(|database| database.url.as_str())
-    }
-
     /// The directory with everything the server keeps.
     pub fn data(&self) -> &Path {
         self.data.path()
@@ -85,6 +80,17 @@ impl Installation {
             self.database = None;
         }
         self
+    }
+
+    /// Another database; none = a file.
+    pub fn database(mut self, database: Option<Database>) -> Self {
+        self.database = database.map(Arc::new);
+        self
+    }
+
+    /// How to reach the database, if it is on a server.
+    pub fn database_url(&self) -> Option<&str> {
+        self.database.as_ref().map(|database| database.url.as_str())
     }
 
     /// Another value for a variable of its environment.

@@ -7,6 +7,7 @@ mod controller;
 mod draft;
 mod event;
 mod ids;
+mod lane;
 mod lifecycle;
 mod operation;
 mod session;
@@ -22,6 +23,7 @@ pub use controller::{Capabilities, Capacity, Controller, ControllerStatus, Regis
 pub use draft::{EnvDraft, MountDraft, PortDraft, SpecDraft, VncDraft, WebAppDraft};
 pub use event::{Event, EventCursor, Happening};
 pub use ids::{ControllerId, Epoch, Generation, InvalidId, MAX_ID_BYTES, OperationId, SessionId};
+pub use lane::{Lane, Room};
 pub use lifecycle::{Step, decide};
 pub use operation::{Operation, OperationKind};
 pub use session::{Phase, PlacementRequest, Requirement, Session, Wish, WishedState};

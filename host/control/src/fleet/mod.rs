@@ -45,6 +45,8 @@ pub(crate) struct Fleet {
     attached: RwLock<HashMap<ControllerId, Attached>>,
     /// Also of controllers that are about to be attached.
     standings: Mutex<HashMap<ControllerId, Arc<Standing>>>,
+    /// Calls at once that somebody granted, whether the controller is attached or not.
+    calls_at_once: RwLock<HashMap<ControllerId, u32>>,
     limits: ProbeLimits,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -62,6 +64,7 @@ impl Fleet {
         Self {
             attached: RwLock::default(),
             standings: Mutex::default(),
+            calls_at_once: RwLock::default(),
             limits,
             tasks: TaskTracker::new(),
             stop,
@@ -106,9 +109,20 @@ impl Fleet {
 
     /// Forgets a controller and stops probing it.
     pub(crate) fn detach(&self, id: &ControllerId) {
+        self.calls_at_once.write().unwrap_or_else(PoisonError::into_inner).remove(id);
         if let Some(gone) = self.write().remove(id) {
             gone.stop.cancel();
         }
+    }
+
+    /// Grants a controller so many calls at once.
+    pub(crate) fn limit_calls(&self, id: ControllerId, calls: u32) {
+        self.calls_at_once.write().unwrap_or_else(PoisonError::into_inner).insert(id, calls);
+    }
+
+    /// How many calls at once a controller was granted, if anybody said.
+    pub(crate) fn calls_at_once(&self, id: &ControllerId) -> Option<u32> {
+        self.calls_at_once.read().unwrap_or_else(PoisonError::into_inner).get(id).copied()
     }
 
     /// The client of an attached controller, for calls that only look.

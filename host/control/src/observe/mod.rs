@@ -13,6 +13,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use futures::stream;
+use prometheus_client::metrics::histogram::Histogram;
 use streamspace_proto::controller::v1 as proto;
 use tokio::sync::Notify;
 use tokio::task::{Id, JoinSet};
@@ -62,6 +63,8 @@ pub(crate) struct Observer {
     pub(crate) noted: Noted,
     /// What is strange about controllers.
     pub(crate) oddities: Mutex<HashMap<ControllerId, Oddities>>,
+    /// How long complete passes took.
+    pub(crate) seconds: Histogram,
 }
 
 /// Asks for observations out of turn.
@@ -122,9 +125,12 @@ impl Passes {
 pub(crate) struct Oddities {
     /// Passes in a row that missed far too many sessions.
     losses: u32,
-    /// Sessions that the last pass expected, and those that were believed to be gone since then.
+    /// Sessions that the last pass expected.
     expected: usize,
+    /// Those that were believed to be gone one by one since the last pass began.
     gone_since: usize,
+    /// The last pass missed so many that none is believed to be gone.
+    in_doubt: bool,
     /// Objects with its mark that belong to nobody.
     strays: usize,
 }
@@ -206,9 +212,14 @@ impl Observer {
     async fn observe(self: Arc<Self>, id: ControllerId, in_turn: bool) {
         // One server is enough, and only one may remove what belongs to nobody.
         let Some(client) = self.fleet.driven(&id) else { return };
+        let began = Instant::now();
         match self.observe_inner(&id, &client, in_turn).await {
-            Ok(0) => {}
-            Ok(changed) => tracing::info!(changed, "sessions were not as they were known"),
+            Ok(changed) => {
+                self.seconds.observe(began.elapsed().as_secs_f64());
+                if changed > 0 {
+                    tracing::info!(changed, "sessions were not as they were known");
+                }
+            }
             Err(error) => tracing::warn!(%error, "not observed; nothing is changed"),
         }
     }
@@ -221,6 +232,7 @@ impl Observer {
     ) -> Result<usize, Unobserved> {
         // What settled after this moment may be missing from the listing.
         let begun = self.store.present().await?;
+        let gone_before = self.oddities().get(id).map_or(0, |oddities| oddities.gone_since);
         let known = self.store.settled_sessions(id, begun).await?;
         let listed = tokio::time::timeout(self.limit, self.list(client)).await;
         let mut seen = match listed.unwrap_or(Err(Unobserved::TimeUp)) {
@@ -231,6 +243,13 @@ impl Observer {
             Err(error) => return Err(error),
         };
         let doubtful = self.doubt(id, client, &known, &mut seen, in_turn).await;
+        {
+            let mut oddities = self.oddities();
+            let oddities = oddities.entry(id.clone()).or_default();
+            oddities.in_doubt = doubtful;
+            // The listing says nothing of those that went while it was made.
+            oddities.gone_since = oddities.gone_since.saturating_sub(gone_before);
+        }
         let sights = known.iter().map(|record| match seen.of(&record.session) {
             Sight::Missing if doubtful => (record, Sight::Doubtful),
             sight => (record, sight),
@@ -259,7 +278,7 @@ impl Observer {
         let passes = {
             let mut oddities = self.oddities();
             let oddities = oddities.entry(id.clone()).or_default();
-            (oddities.expected, oddities.gone_since) = (expected, 0);
+            oddities.expected = expected;
             oddities.losses = match too_many {
                 // Passes out of turn may follow one another within moments: a backend has had no time to come back.
                 true => oddities.losses.saturating_add(u32::from(in_turn)),
@@ -349,8 +368,8 @@ impl Observer {
     /// Whether one more session may be believed to be gone before everything is listed again.
     fn may_be_gone(&self, id: &ControllerId) -> bool {
         let mut oddities = self.oddities();
-        let Oddities { expected, gone_since, .. } = oddities.entry(id.clone()).or_default();
-        let may = *gone_since < most_at_once(*expected);
+        let Oddities { expected, gone_since, in_doubt, .. } = oddities.entry(id.clone()).or_default();
+        let may = !*in_doubt && *gone_since < most_at_once(*expected);
         *gone_since += usize::from(may);
         may
     }

@@ -16,12 +16,14 @@ const SQLITE: Files = &[
     (5, "access_grants", include_str!("../../../../migrations/sqlite/0005_access_grants.sql")),
     (6, "clean_up", include_str!("../../../../migrations/sqlite/0006_clean_up.sql")),
     (11, "servers", include_str!("../../../../migrations/sqlite/0011_servers.sql")),
+    (12, "lanes", include_str!("../../../../migrations/sqlite/0012_lanes.sql")),
 ];
 
 const POSTGRES: Files = &[
     (5, "start", include_str!("../../../../migrations/postgres/0005_start.sql")),
     (6, "clean_up", include_str!("../../../../migrations/postgres/0006_clean_up.sql")),
     (11, "servers", include_str!("../../../../migrations/postgres/0011_servers.sql")),
+    (12, "lanes", include_str!("../../../../migrations/postgres/0012_lanes.sql")),
 ];
 
 /// Held while a database is brought up to date: "streammg" in ASCII.

@@ -49,12 +49,15 @@ pub(super) async fn leave(db: &mut Connection, server: String) -> Result<(), Sto
 /// Frees what belongs to places that are gone. It was begun before everything that waits, and is as urgent as the most
 /// urgent of that; how long nobody was there to end it is made up for by the next claim.
 async fn release(db: &mut Connection) -> Result<(), StoreError> {
+    let at = dialect::present(db).await?;
     sqlx::query(
-        "UPDATE operations SET lease_owner = NULL, lease_expires_at = NULL, next_attempt_at = \
-         (SELECT min(waiting.next_attempt_at) FROM operations waiting WHERE waiting.queue = operations.queue \
-          AND waiting.next_attempt_at IS NOT NULL) \
+        "UPDATE operations SET lease_owner = NULL, lease_expires_at = NULL, next_attempt_at = coalesce( \
+          (SELECT min(waiting.next_attempt_at) FROM operations waiting WHERE waiting.queue = operations.queue \
+           AND waiting.lane = operations.lane AND waiting.lease_owner IS NULL \
+           AND waiting.next_attempt_at <= $1), next_attempt_at) \
          WHERE lease_owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM servers WHERE servers.id = operations.lease_owner)",
     )
+    .bind(at)
     .execute(&mut *db)
     .await?;
     sqlx::query(
@@ -126,15 +129,14 @@ pub(super) async fn take_over_controller(
     Ok(epoch.map(Epoch::from_db))
 }
 
-/// The controllers that a server drives, with their epochs; and from a request for work goes what is not its to do:
-/// everything, if it has lost its place, and else the queues of controllers that another server drives.
+/// The controllers that a server drives, with their epochs; none, if it has lost its place. From a request for work go the
+/// queues of controllers that another server drives.
 pub(super) async fn in_charge(
     db: &mut Connection,
     request: &mut ClaimRequest,
-) -> Result<HashMap<ControllerId, Epoch>, StoreError> {
+) -> Result<Option<HashMap<ControllerId, Epoch>>, StoreError> {
     if !is_there(db, &request.owner).await? {
-        request.queues.clear();
-        return Ok(HashMap::new());
+        return Ok(None);
     }
     let rows = sqlx::query(
         "SELECT id, epoch, active_server FROM controllers WHERE active_server IS NULL OR active_server = $1",
@@ -151,9 +153,9 @@ pub(super) async fn in_charge(
             None => free.push(id),
         }
     }
-    request.queues.retain(|(queue, _)| match queue {
+    request.queues.retain(|queue| match &queue.controller {
         Some(id) => own.contains_key(id) || free.contains(id),
         None => true,
     });
-    Ok(own)
+    Ok(Some(own))
 }
