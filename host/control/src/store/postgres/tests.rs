@@ -273,7 +273,7 @@ async fn a_place_ends_with_its_lease_and_not_before() {
     };
     let (held, ()) = tokio::join!(held, renewing);
     held.unwrap();
-    let outlook = other.outlook("other", &[controller.clone()]).await.unwrap();
+    let outlook = other.outlook("other", std::slice::from_ref(&controller)).await.unwrap();
     assert!(!outlook.vacant && outlook.next_end.is_some_and(|end| end <= lease), "{outlook:?}");
     assert_eq!(other.take_over("other", vec![controller.clone()]).await.unwrap(), Default::default());
 
