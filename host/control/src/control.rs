@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::changes::Changes;
 use crate::data_dir::DataDir;
-use crate::domain::{ControllerId, MAX_ID_BYTES, Registration};
+use crate::domain::{Actor, ControllerId, MAX_ID_BYTES, Registration, Rule};
 use crate::events::Feed;
 use crate::fleet::{ControllerTransport, Fleet, ProbeLimits};
 use crate::metrics::Metrics;
@@ -112,7 +112,7 @@ impl Control {
                 return Err(ControlError::Registration(message));
             }
         }
-        Ok(self.shared.store.register_controller(registration).await?)
+        Ok(self.shared.store.register_controller(Actor::System(Rule::Configuration), registration).await?)
     }
 
     /// Whether a controller was ever registered under this type and name.

@@ -1,6 +1,7 @@
 //! The words of the API server as types, and the one decision what to do next with a session.
 
 mod account;
+mod audit;
 mod canonical;
 mod condition;
 mod controller;
@@ -16,6 +17,7 @@ mod template;
 mod text;
 
 pub use account::{Role, Token, User};
+pub use audit::{Action, Actor, AuditEntry, Deed, Rule};
 pub use canonical::{canonical_json, sha256_hex};
 pub use condition::{Condition, ConditionStatus, Conditions, condition_type};
 pub use controller::{Capabilities, Capacity, Controller, ControllerStatus, Registration};

@@ -87,7 +87,7 @@ pub(super) async fn create(
     shared.fleet.first_probes(shared.config.first_probe_wait).await;
     let mut listener = shared.changes.subscribe();
     let placer = Arc::new(LeastLoaded::new(&valid.placement, &valid.spec));
-    let new = new_session(valid, Arc::clone(&placer), idempotency)?;
+    let new = new_session(&caller, valid, Arc::clone(&placer), idempotency)?;
     match shared.store.create_session(new).await? {
         Created::Stored(record) => {
             streamspace_failpoint::hit("control.session.committed");
@@ -113,6 +113,7 @@ pub(super) async fn create(
 }
 
 fn new_session(
+    caller: &Caller,
     valid: ValidCreate,
     placer: Arc<LeastLoaded>,
     idempotency: Option<IdempotencyKey>,
@@ -143,7 +144,7 @@ fn new_session(
         created_at: at,
         updated_at: at,
     };
-    Ok(NewSession { session, placer, idempotency, render: SessionView::render })
+    Ok(NewSession { by: caller.actor(), session, placer, idempotency, render: SessionView::render })
 }
 
 /// The answer to a creation, at once or after waiting.

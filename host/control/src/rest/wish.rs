@@ -18,7 +18,7 @@ use super::problem::{FieldError, Problem};
 use super::sessions::{VisibleRecord, VisibleSession, wait_until};
 use super::view::SessionView;
 use crate::control::Shared;
-use crate::domain::{SessionId, WishedState, now};
+use crate::domain::{Actor, SessionId, WishedState, now};
 use crate::store::{ActivitySign, IdempotencyKey, NewWish, SessionRecord, Wished};
 
 /// Signs of a user that follow each other sooner than that are one.
@@ -42,6 +42,7 @@ fn given<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D:
 
 /// What a request wants of a session.
 struct Wanted {
+    by: Actor,
     state: WishedState,
     wait: Option<Duration>,
     key: Option<IdempotencyKey>,
@@ -88,7 +89,7 @@ pub(super) async fn patch(
         return Ok(answer(&record));
     };
     let key = key.bound_to(&wanted(&Method::PATCH, &id, "", &body), &caller, &shared);
-    wish(&shared, id, Wanted { state, wait, key }).await
+    wish(&shared, id, Wanted { by: caller.actor(), state, wait, key }).await
 }
 
 /// Hibernate a session
@@ -116,7 +117,7 @@ pub(super) async fn hibernate(
     Path(VisibleSession(id)): Path<VisibleSession>,
 ) -> Result<Response, Problem> {
     let key = key.bound_to(&wanted(&Method::POST, &id, "/hibernate", b""), &caller, &shared);
-    wish(&shared, id, Wanted { state: WishedState::Hibernated, wait, key }).await
+    wish(&shared, id, Wanted { by: caller.actor(), state: WishedState::Hibernated, wait, key }).await
 }
 
 /// Wake a session
@@ -142,7 +143,7 @@ pub(super) async fn wake(
     Path(VisibleSession(id)): Path<VisibleSession>,
 ) -> Result<Response, Problem> {
     let key = key.bound_to(&wanted(&Method::POST, &id, "/wake", b""), &caller, &shared);
-    wish(&shared, id, Wanted { state: WishedState::Running, wait, key }).await
+    wish(&shared, id, Wanted { by: caller.actor(), state: WishedState::Running, wait, key }).await
 }
 
 /// Say that somebody uses a session
@@ -180,9 +181,9 @@ fn wanted(method: &Method, id: &SessionId, verb: &str, body: &[u8]) -> Vec<u8> {
 /// Stores a wish and answers as soon as it is durable, or, if asked to wait, as soon as it was fulfilled, finally
 /// failed or replaced by another.
 async fn wish(shared: &Shared, id: SessionId, wanted: Wanted) -> Result<Response, Problem> {
-    let Wanted { state, wait, key } = wanted;
+    let Wanted { by, state, wait, key } = wanted;
     let mut listener = shared.changes.subscribe();
-    let new = NewWish { session_id: id.clone(), state, idempotency: key, render: SessionView::render };
+    let new = NewWish { by, session_id: id.clone(), state, idempotency: key, render: SessionView::render };
     let (record, body) = match shared.store.wish(new).await? {
         Wished::Stored(record) => {
             streamspace_failpoint::hit("control.patch.committed");

@@ -1,6 +1,7 @@
 //! What the API server remembers: one trait, in the words of the domain.
 
 mod account;
+mod audit;
 mod census;
 mod error;
 mod events;
@@ -25,11 +26,13 @@ use uuid::Uuid;
 
 use crate::config::{DatabasePlace, DatabaseUrl};
 use crate::domain::{
-    Capabilities, Condition, Controller, ControllerId, ControllerStatus, Epoch, EventCursor, Generation,
-    Operation, Phase, Registration, Role, Session, SessionId, Step, Template, Token, User, WishedState,
+    Actor, AuditEntry, Capabilities, Condition, Controller, ControllerId, ControllerStatus, Deed, Epoch,
+    EventCursor, Generation, Operation, Phase, Registration, Role, Session, SessionId, Step, Template, Token,
+    User, WishedState,
 };
 
 pub use account::{TokenCreated, UserChange, UserChanged, UserDeletion};
+pub use audit::AuditFilter;
 pub use census::Census;
 pub use error::StoreError;
 pub use events::{EventPage, EventQuery, EventScope};
@@ -133,6 +136,8 @@ pub struct IdempotencyKey {
 
 /// A session to be stored. Its placement and conditions are set by the store's transaction.
 pub struct NewSession {
+    /// Who asks for it.
+    pub by: Actor,
     /// The session, not placed.
     pub session: Session,
     /// Chooses the controller.
@@ -175,6 +180,8 @@ pub enum Deletion {
 /// A wish for a session that is there.
 #[derive(Debug, Clone)]
 pub struct NewWish {
+    /// Who wishes.
+    pub by: Actor,
     /// Whose.
     pub session_id: SessionId,
     /// What is wanted from now on.
@@ -426,7 +433,11 @@ pub trait Store: Send + Sync + 'static {
     async fn present(&self) -> Result<DateTime<Utc>, StoreError>;
 
     /// Registers a controller, or finds it by type and name and takes over what is new.
-    async fn register_controller(&self, registration: Registration) -> Result<ControllerId, StoreError>;
+    async fn register_controller(
+        &self,
+        by: Actor,
+        registration: Registration,
+    ) -> Result<ControllerId, StoreError>;
     /// Raises the fencing number of a controller: calls of whoever drove it before are refused from then on.
     async fn take_over_controller(&self, id: &ControllerId) -> Result<Epoch, StoreError>;
     /// All controllers, oldest first.
@@ -436,11 +447,13 @@ pub trait Store: Send + Sync + 'static {
     /// Stores what an operator says about a controller. `None` = there is no such controller.
     async fn change_controller(
         &self,
+        by: Actor,
         id: &ControllerId,
         change: ControllerChange,
     ) -> Result<Option<Controller>, StoreError>;
     /// Removes a controller without sessions.
-    async fn delete_controller(&self, id: &ControllerId) -> Result<ControllerDeletion, StoreError>;
+    async fn delete_controller(&self, by: Actor, id: &ControllerId)
+    -> Result<ControllerDeletion, StoreError>;
     /// Stores what a probe found.
     async fn record_probe(&self, id: &ControllerId, probe: ProbeRecord) -> Result<(), StoreError>;
 
@@ -460,7 +473,12 @@ pub trait Store: Send + Sync + 'static {
     /// The user whose session it is.
     async fn session_owner(&self, id: &SessionId) -> Result<Option<String>, StoreError>;
     /// Wishes a session gone.
-    async fn request_deletion(&self, id: &SessionId, purge_home: bool) -> Result<Deletion, StoreError>;
+    async fn request_deletion(
+        &self,
+        by: Actor,
+        id: &SessionId,
+        purge_home: bool,
+    ) -> Result<Deletion, StoreError>;
 
     /// Stores a wish, unless it is none that was not there already.
     async fn wish(&self, wish: NewWish) -> Result<Wished, StoreError>;
@@ -512,9 +530,18 @@ pub trait Store: Send + Sync + 'static {
     /// A page of templates, by name.
     async fn templates(&self, after: Option<&str>, limit: u32) -> Result<Vec<Template>, StoreError>;
     /// Stores templates, each as its condition says, all in one transaction.
-    async fn write_templates(&self, writes: Vec<TemplateWrite>) -> Result<Vec<TemplateWritten>, StoreError>;
+    async fn write_templates(
+        &self,
+        by: Actor,
+        writes: Vec<TemplateWrite>,
+    ) -> Result<Vec<TemplateWritten>, StoreError>;
     /// Removes a template. Sessions made from it stay as they are.
-    async fn delete_template(&self, name: &str, expected: Expected) -> Result<TemplateDeletion, StoreError>;
+    async fn delete_template(
+        &self,
+        by: Actor,
+        name: &str,
+        expected: Expected,
+    ) -> Result<TemplateDeletion, StoreError>;
 
     /// Who owns the token with this hash.
     async fn token_owner(&self, token_hash: &str) -> Result<Option<TokenOwner>, StoreError>;
@@ -541,12 +568,13 @@ pub trait Store: Send + Sync + 'static {
     /// Stores a token, unless its user has `most` already.
     async fn create_token(
         &self,
+        by: Actor,
         token: Token,
         token_hash: &str,
         most: u32,
     ) -> Result<TokenCreated, StoreError>;
     /// Makes a token void, of this user if one is named; whether there was one.
-    async fn delete_token(&self, id: &str, user_id: Option<&str>) -> Result<bool, StoreError>;
+    async fn delete_token(&self, by: Actor, id: &str, user_id: Option<&str>) -> Result<bool, StoreError>;
     /// Remembers that a token was used.
     async fn token_used(&self, id: &str, at: DateTime<Utc>) -> Result<(), StoreError>;
 
@@ -555,15 +583,16 @@ pub trait Store: Send + Sync + 'static {
     /// A page of users, by id.
     async fn users(&self, after: Option<&str>, limit: u32) -> Result<Vec<User>, StoreError>;
     /// Stores a new user.
-    async fn create_user(&self, user: User) -> Result<UserChanged, StoreError>;
+    async fn create_user(&self, by: Actor, user: User) -> Result<UserChanged, StoreError>;
     /// Changes a user.
-    async fn change_user(&self, id: &str, change: UserChange) -> Result<UserChanged, StoreError>;
+    async fn change_user(&self, by: Actor, id: &str, change: UserChange) -> Result<UserChanged, StoreError>;
     /// Removes a user without sessions, and their tokens.
-    async fn delete_user(&self, id: &str) -> Result<UserDeletion, StoreError>;
+    async fn delete_user(&self, by: Actor, id: &str) -> Result<UserDeletion, StoreError>;
 
     /// Stores a right to reach a session, under the hash of its token.
     async fn grant_access(
         &self,
+        by: Actor,
         token_hash: &str,
         kind: GrantKind,
         grant: AccessGrant,
@@ -583,6 +612,18 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Option<AccessGrant>, StoreError>;
     /// Lets a cookie live longer.
     async fn extend_access(&self, cookie_hash: &str, expires_at: DateTime<Utc>) -> Result<(), StoreError>;
+
+    /// Says who did what, where there is no change in the database to say it with.
+    async fn record_audit(&self, by: Actor, deeds: Vec<Deed>) -> Result<(), StoreError>;
+    /// A page of the audit log, newest first, behind the entry of that id.
+    async fn audit(
+        &self,
+        filter: &AuditFilter,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, StoreError>;
+    /// Removes entries of the audit log that are older than that.
+    async fn sweep_audit(&self, keep: Duration) -> Result<(), StoreError>;
 
     /// Removes what has expired.
     async fn sweep(&self) -> Result<(), StoreError>;

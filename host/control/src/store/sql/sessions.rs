@@ -1,12 +1,13 @@
 //! Sessions: reading them and wishing them gone.
 
 use chrono::{DateTime, Utc};
+use serde_json::json;
 use sqlx::types::Json;
 use sqlx::{QueryBuilder, Row as _};
 
 use super::rows::{readable, record, select_sessions};
-use super::{Connection, Database, controllers, dialect, events};
-use crate::domain::{Generation, Happening, Session, SessionId};
+use super::{Connection, Database, audit, controllers, dialect, events};
+use crate::domain::{Action, Actor, Deed, Generation, Happening, Session, SessionId};
 use crate::store::{Deletion, Position, SessionFilter, SessionRecord, StoreError};
 
 pub(super) async fn one(db: &mut Connection, id: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
@@ -74,10 +75,11 @@ pub(in crate::store) fn page_query(
 /// be read again.
 pub(super) async fn request_deletion(
     db: &mut Connection,
+    by: Actor,
     id: SessionId,
     purge_home: bool,
 ) -> Result<Deletion, StoreError> {
-    let row = sqlx::query("SELECT deleting, purge_home, generation FROM sessions WHERE id = $1")
+    let row = sqlx::query("SELECT user_id, deleting, purge_home, generation FROM sessions WHERE id = $1")
         .bind(id.as_str())
         .fetch_optional(&mut *db)
         .await?;
@@ -105,6 +107,13 @@ pub(super) async fn request_deletion(
             .bind(at)
             .execute(&mut *db)
             .await?;
+        let details = json!({
+            "user_id": row.try_get::<String, _>("user_id")?,
+            "purge_home": purge_home,
+            "generation": generation,
+        });
+        let deed = Deed::to_session(Action::SessionDelete, &id).with(details);
+        audit::record(db, at, &by, deed).await?;
     }
     match one(db, &id).await {
         Ok(Some(record)) => {

@@ -1,18 +1,19 @@
 //! Wishes for sessions that are there, and signs of their users.
 
 use chrono::{DateTime, Utc};
+use serde_json::json;
 use sqlx::types::Json;
 use sqlx::{QueryBuilder, Row as _};
 
-use super::{Connection, Database, Row, controllers, create, dialect, events, operations, sessions};
-use crate::domain::{Happening, Requirement, SessionId, WishedState};
+use super::{Connection, Database, Row, audit, controllers, create, dialect, events, operations, sessions};
+use crate::domain::{Action, Deed, Happening, Requirement, SessionId, WishedState};
 use crate::store::{ActivitySign, Created, NewWish, StoreError, Stray, Wished};
 
 /// Ids in one query.
 const CHUNK: usize = 500;
 
 pub(super) async fn wish(db: &mut Connection, new: NewWish) -> Result<Wished, StoreError> {
-    let NewWish { session_id, state, idempotency, render } = new;
+    let NewWish { by, session_id, state, idempotency, render } = new;
     let at = dialect::present(db).await?;
     if let Some(key) = &idempotency {
         match create::earlier_answer(db, key, at).await? {
@@ -34,6 +35,14 @@ pub(super) async fn wish(db: &mut Connection, new: NewWish) -> Result<Wished, St
         store(db, &mut record, at).await?;
         // The wish, and what fulfilling it without a step made of the session.
         events::tell(db, &record.session, Happening::of_change(&before, &record.session)).await?;
+        let session = &record.session;
+        let details = json!({
+            "user_id": session.user_id,
+            "previous": before.state,
+            "generation": session.generation,
+        });
+        let deed = Deed::to_session(Action::of_wish(state), &session_id).with(details);
+        audit::record(db, at, &by, deed).await?;
     }
     if let Some(key) = idempotency {
         create::store_answer(db, &key, &session_id, render(&record), at).await?;
