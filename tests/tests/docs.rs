@@ -109,7 +109,14 @@ fn configuration_keys() -> BTreeSet<String> {
     let config = read("host/src/config.rs");
     let grants = read("host/runtime/src/grants.rs");
     let limits = read("host/runtime/src/limits.rs");
+    let quota = read("host/control/src/domain/quota.rs");
     let mut all: BTreeSet<_> = keys(&config, "struct Config").into_iter().collect();
+    for (table, inner) in
+        [("audit", keys(&config, "struct AuditConfig")), ("quota", keys(&quota, "pub struct Quota"))]
+    {
+        all.remove(table);
+        all.extend(inner.into_iter().map(|inner| format!("{table}.{inner}")));
+    }
     for key in keys(&config, "struct ControllerConfig") {
         let (inner, between) = match key.as_str() {
             "limits" => (keys(&limits, "struct LimitOverrides"), "."),
@@ -240,6 +247,7 @@ fn every_reason_is_documented() {
     let mut reasons = BTreeSet::new();
     for file in [
         "host/control/src/domain/condition.rs",
+        "host/control/src/domain/policy.rs",
         "host/control/src/fleet/call.rs",
         "host/control/src/fleet/reply.rs",
         "host/control/src/observe/drift.rs",

@@ -5,6 +5,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
+use crate::domain::QuotaExcess;
 use crate::store::{Outage, StoreError};
 
 /// A field that is at fault, and why.
@@ -39,6 +40,9 @@ pub(crate) struct Problem {
     /// The fields at fault, all of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
+    /// The quotas that would be exceeded, all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    exceeded: Vec<QuotaExcess>,
     #[serde(skip)]
     header: Option<(&'static str, &'static str)>,
 }
@@ -49,7 +53,15 @@ fn urn<S: Serializer>(kind: &&'static str, out: S) -> Result<S::Ok, S::Error> {
 
 impl Problem {
     fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { kind, title, status: status.as_u16(), detail: detail.into(), errors: Vec::new(), header: None }
+        Self {
+            kind,
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+            errors: Vec::new(),
+            exceeded: Vec::new(),
+            header: None,
+        }
     }
 
     pub(crate) fn not_found(detail: &str) -> Self {
@@ -113,6 +125,25 @@ impl Problem {
 
     pub(crate) fn conflict(kind: &'static str, detail: &str) -> Self {
         Self::new(StatusCode::CONFLICT, kind, "Conflict", detail)
+    }
+
+    /// The user would have more than they may; nothing was stored.
+    pub(super) fn over_quota(exceeded: Vec<QuotaExcess>) -> Self {
+        let told = exceeded.iter().map(|one| {
+            let QuotaExcess { quota, limit, used, requested } = one;
+            let quota = quota.as_str();
+            match requested {
+                Some(requested) => {
+                    format!("quota of {quota}: limit {limit}, used {used}, asked for {requested} more")
+                }
+                None => format!(
+                    "quota of {quota}: limit {limit}, and the session does not say in spec.resources.{quota} how much it takes"
+                ),
+            }
+        });
+        let detail = told.collect::<Vec<_>>().join("; ");
+        let status = StatusCode::CONFLICT;
+        Self { exceeded, ..Self::new(status, "quota-exceeded", "More than the user may have", detail) }
     }
 
     /// The session's backend cannot do it at all.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use sqlx::ConnectOptions as _;
 
 use super::sql::tests::{claim, new_session, open, register, running, stored, write_user};
-use super::sql::{events, sessions};
+use super::sql::{audit, events, policies, sessions};
 use crate::domain::{EventCursor, Phase, Wish, WishedState, now, test_session};
 use crate::store::{
-    EventQuery, EventScope, Outage, Position, Recorded, SessionFilter, Store as _, StoreError,
+    AuditFilter, EventQuery, EventScope, Outage, Position, Recorded, SessionFilter, Store as _, StoreError,
 };
 
 #[tokio::test]
@@ -43,6 +43,28 @@ async fn pages_of_events_use_indexes() {
         let query = EventQuery { scope, after: EventCursor::from_db(7), limit: 10 };
         let query = events::page_query(&query, EventCursor::from_db(99));
         let explain = format!("EXPLAIN QUERY PLAN {}", query.sql().as_str());
+        let plan: Vec<(i64, i64, i64, String)> =
+            sqlx::query_as(sqlx::AssertSqlSafe(explain)).fetch_all(&store.readers).await.unwrap();
+        let plan: Vec<_> = plan.into_iter().map(|(.., step)| step).collect();
+        assert!(plan.iter().any(|step| step.contains(index)), "{index}: {plan:?}");
+        assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:?}");
+    }
+}
+
+#[tokio::test]
+async fn policies_and_the_audit_log_use_indexes() {
+    let Some((_fixture, store)) = open().await else { return };
+    let all = AuditFilter::default;
+    let filters = [
+        (AuditFilter { actor: Some("u".into()), ..all() }, "idx_audit_actor"),
+        (AuditFilter { action: Some("a".into()), ..all() }, "idx_audit_action"),
+        (AuditFilter { target: Some("t".into()), ..all() }, "idx_audit_target"),
+        (all(), "INTEGER PRIMARY KEY"),
+    ];
+    let pages = filters
+        .map(|(filter, index)| (audit::page_query(&filter, Some(7), 10).sql().as_str().to_owned(), index));
+    for (sql, index) in pages.into_iter().chain([(policies::DUE.to_owned(), "idx_sessions_policy_due")]) {
+        let explain = format!("EXPLAIN QUERY PLAN {sql}");
         let plan: Vec<(i64, i64, i64, String)> =
             sqlx::query_as(sqlx::AssertSqlSafe(explain)).fetch_all(&store.readers).await.unwrap();
         let plan: Vec<_> = plan.into_iter().map(|(.., step)| step).collect();
