@@ -138,7 +138,7 @@ fn every_key_of_the_configuration_is_documented_and_no_other() {
     assert_eq!(listed(&page, "configuration keys"), configuration_keys());
 
     let config = read("host/src/config.rs");
-    let list = config.split_once("FROM_ENVIRONMENT: &[&str] = &[").unwrap().1.split_once(']').unwrap().0;
+    let list = config.split_once("FROM_ENVIRONMENT: &[&str] =").unwrap().1.split_once("];").unwrap().0;
     let names: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
     assert!(names.len() > 3, "{names:?}");
     for name in names {
@@ -302,7 +302,13 @@ fn examples_can_be_read() {
 
 /// The keys of a configuration, as the page on it has them.
 fn used_keys(table: &toml::Table) -> BTreeSet<String> {
-    let mut used: BTreeSet<String> = table.keys().cloned().collect();
+    let mut used = BTreeSet::new();
+    for (key, value) in table {
+        match value.as_table() {
+            Some(inner) => used.extend(inner.keys().map(|inner| format!("{key}.{inner}"))),
+            None => drop(used.insert(key.clone())),
+        }
+    }
     for controller in table["controller"].as_array().expect("[[controller]]") {
         for (key, value) in controller.as_table().unwrap() {
             let inner = match (key.as_str(), value.as_table()) {

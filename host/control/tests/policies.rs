@@ -170,6 +170,8 @@ async fn several_servers_end_a_session_once() {
         ids.push(running(&one, &json!({"idle_timeout": "6s"})).await);
     }
     let beside = tempfile::tempdir().unwrap();
+    // The administrator's token is the database's; a server without its file would make a new one.
+    std::fs::copy(folder.path().join("admin.token"), beside.path().join("admin.token")).unwrap();
     let config = ControlConfig {
         database: quick(folder.path()).database,
         policy_interval: Duration::from_millis(5),
