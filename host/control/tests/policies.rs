@@ -7,10 +7,12 @@ mod common;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use common::visit::{Stage, application};
 use common::{Backend, Server, condition, config, database, eventually};
 use http::StatusCode;
 use serde_json::{Value, json};
 use streamspace_control::ControlConfig;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 /// Short enough to be waited for, and long against everything else here.
 const IDLE: Duration = Duration::from_secs(2);
@@ -187,4 +189,35 @@ async fn several_servers_end_a_session_once() {
     assert_eq!(audited(&one, "actor=idle-timeout&limit=500").await.len(), ids.len());
     other.stop().await;
     one.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_looks_at_a_session_uses_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage::with(quick(folder.path()), folder).await;
+    let (port, _) = application().await;
+    let spec = json!({"base_image": "i", "webapp": {"enabled": true, "port": 3000}, "idle_timeout": "3s"});
+    let visited = stage.session(spec.clone(), "web", port).await;
+    let open = stage.session(spec.clone(), "web", port).await;
+    let unused = stage.session(spec, "web", port).await;
+    let mut request = format!("ws://{}/s/{open}/chat", stage.address).into_client_request().unwrap();
+    let token = format!("Bearer {}", stage.server.token);
+    request.headers_mut().insert("authorization", token.parse().unwrap());
+    // Not a word is said on it.
+    let (chat, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(9) {
+        assert_eq!(stage.get(&format!("/s/{visited}/")).send().await.unwrap().status(), StatusCode::OK);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    for id in [&visited, &open] {
+        assert_eq!(stage.server.session(id).await["generation"], 1, "{id}");
+    }
+    assert_eq!(stage.server.session(&unused).await["state"], "hibernated");
+    drop(chat);
+    for id in [&visited, &open] {
+        let session = stage.server.phase(id, "Hibernated").await;
+        assert_eq!(condition(&session, "PolicyApplied")["reason"], "IdleTimeout");
+    }
+    stage.server.stop().await;
 }

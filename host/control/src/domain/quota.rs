@@ -42,12 +42,12 @@ impl QuotaKind {
     pub fn write(self, amount: u64) -> String {
         match self {
             Self::Sessions => amount.to_string(),
-            Self::Cpu if amount % 1000 == 0 => (amount / 1000).to_string(),
+            Self::Cpu if amount.is_multiple_of(1000) => (amount / 1000).to_string(),
             Self::Cpu => format!("{amount}m"),
             Self::Memory | Self::Storage => {
                 let unit = [("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)]
                     .into_iter()
-                    .find(|(_, bits)| amount > 0 && amount % (1 << bits) == 0);
+                    .find(|(_, bits)| amount > 0 && amount.is_multiple_of(1 << bits));
                 unit.map_or_else(|| amount.to_string(), |(name, bits)| format!("{}{name}", amount >> bits))
             }
         }

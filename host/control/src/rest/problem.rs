@@ -44,7 +44,7 @@ pub(crate) struct Problem {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     exceeded: Vec<QuotaExcess>,
     #[serde(skip)]
-    header: Option<(&'static str, &'static str)>,
+    header: Option<&'static (&'static str, &'static str)>,
 }
 
 fn urn<S: Serializer>(kind: &&'static str, out: S) -> Result<S::Ok, S::Error> {
@@ -74,9 +74,8 @@ impl Problem {
     }
 
     pub(crate) fn unauthorized(detail: &str) -> Self {
-        let challenge = "Bearer realm=\"streamspace\"";
         Self {
-            header: Some(("www-authenticate", challenge)),
+            header: Some(&("www-authenticate", "Bearer realm=\"streamspace\"")),
             ..Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Authentication required", detail)
         }
     }
@@ -159,7 +158,7 @@ impl Problem {
     /// The caller, or all of them, do too much at once.
     pub(crate) fn too_many(detail: &str) -> Self {
         Self {
-            header: Some(("retry-after", "5")),
+            header: Some(&("retry-after", "5")),
             ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many at once", detail)
         }
     }
@@ -172,7 +171,7 @@ impl Problem {
     /// Nothing can be done now; later it may.
     pub(crate) fn unavailable(kind: &'static str, detail: impl Into<String>) -> Self {
         Self {
-            header: Some(("retry-after", "5")),
+            header: Some(&("retry-after", "5")),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, "Not available", detail)
         }
     }
@@ -185,7 +184,7 @@ impl Problem {
     /// This is served over another protocol only.
     pub(crate) fn upgrade_required(detail: &str) -> Self {
         Self {
-            header: Some(("upgrade", "websocket")),
+            header: Some(&("upgrade", "websocket")),
             ..Self::new(StatusCode::UPGRADE_REQUIRED, "upgrade-required", "Not over plain HTTP", detail)
         }
     }
@@ -235,7 +234,7 @@ impl IntoResponse for Problem {
         let mut response =
             (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         if let Some((name, value)) = self.header {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
+            response.headers_mut().insert(*name, HeaderValue::from_static(value));
         }
         response
     }

@@ -102,7 +102,7 @@ async fn two_servers_keep_a_limit_once_between_them() {
         store.enforce_policies(vec![id.clone()], vec![], Duration::ZERO)
     });
     let ended: Vec<_> = futures::future::join_all(looks).await.into_iter().flat_map(Result::unwrap).collect();
-    assert_eq!(ended, [id.clone()]);
+    assert_eq!(ended, std::slice::from_ref(&id));
     assert_eq!(one.session(&id).await.unwrap().unwrap().session.generation.get(), 2);
 }
 

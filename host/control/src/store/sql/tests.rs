@@ -750,7 +750,7 @@ async fn a_sign_that_comes_in_time_wins_and_a_limit_is_kept_once() {
     let both =
         futures::future::join_all((0..4).map(|_| store.enforce_policies(due(), vec![], Duration::ZERO)));
     let ended: Vec<_> = both.await.into_iter().flat_map(Result::unwrap).collect();
-    assert_eq!(ended, [id.clone()]);
+    assert_eq!(ended, std::slice::from_ref(&id));
     let record = store.session(&id).await.unwrap().unwrap();
     assert_eq!((record.session.state, record.session.generation.get()), (WishedState::Hibernated, 2));
     let by = AuditFilter { actor: Some("idle-timeout".into()), ..AuditFilter::default() };
