@@ -45,6 +45,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     let Lease { lease, renewal } = config.lease();
     (control_config.server_lease, control_config.server_renewal) = (lease, renewal);
+    control_config.quota = config.quota.clone();
+    if let Some(keep) = &config.audit.keep {
+        control_config.keep_audit = keep.length();
+    }
     let control = Arc::new(Control::open(control_config).await?);
     let runtime =
         Runtime::new(RuntimeConfig { cache_dir: Some(config.data.join("compiled")), ..Default::default() })?;
