@@ -18,9 +18,12 @@ pub mod condition_type {
     /// The backend was found other than it was left, by nobody's wish; the reason says how.
     pub const DRIFTED: &str = "Drifted";
 
+    /// A limit in time was reached and the session wished otherwise because of it; the reason says which.
+    pub const POLICY_APPLIED: &str = "PolicyApplied";
+
     /// Whether the API server, and not the backend, writes this type.
     pub fn is_own(name: &str) -> bool {
-        [SCHEDULED, READY, CONTROLLER_REACHABLE, OBJECT_PRESENT, DRIFTED].contains(&name)
+        [SCHEDULED, READY, CONTROLLER_REACHABLE, OBJECT_PRESENT, DRIFTED, POLICY_APPLIED].contains(&name)
     }
 }
 

@@ -127,6 +127,8 @@ pub(crate) mod tests {
             generation: Generation::FIRST,
             observed_generation: None,
             last_activity: None,
+            running_since: None,
+            started_at: None,
             created_at: now(),
             updated_at: now(),
         }

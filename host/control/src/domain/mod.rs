@@ -1,6 +1,7 @@
 //! The words of the API server as types, and the one decision what to do next with a session.
 
 mod account;
+mod audit;
 mod canonical;
 mod condition;
 mod controller;
@@ -10,6 +11,8 @@ mod ids;
 mod lane;
 mod lifecycle;
 mod operation;
+mod policy;
+mod quota;
 mod session;
 mod span;
 mod spec;
@@ -17,6 +20,7 @@ mod template;
 mod text;
 
 pub use account::{Role, Token, User};
+pub use audit::{Action, Actor, AuditEntry, Deed, Rule};
 pub use canonical::{canonical_json, sha256_hex};
 pub use condition::{Condition, ConditionStatus, Conditions, condition_type};
 pub use controller::{Capabilities, Capacity, Controller, ControllerStatus, Registration};
@@ -26,6 +30,8 @@ pub use ids::{ControllerId, Epoch, Generation, InvalidId, MAX_ID_BYTES, Operatio
 pub use lane::{Lane, Room};
 pub use lifecycle::{Step, decide};
 pub use operation::{Operation, OperationKind};
+pub use policy::{Limit, Verdict, due, verdict};
+pub use quota::{Limits, Quota, QuotaExcess, QuotaKind, QuotaOverride, UNLIMITED, Usage};
 pub use session::{Phase, PlacementRequest, Requirement, Session, Wish, WishedState};
 pub use span::{GoDuration, InvalidDuration};
 pub use spec::{EnvVar, Port, PortProtocol, Resources, SessionSpec, Vnc, VncProtocol, VolumeMount, WebApp};

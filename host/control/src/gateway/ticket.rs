@@ -70,8 +70,9 @@ pub(super) async fn issue(
     let ticket = fresh_token();
     let expires_at = now() + TICKET_LIFETIME;
     let url = format!("/s/{session_id}/?{PARAMETER}={ticket}");
+    let by = caller.actor();
     let grant = AccessGrant { session_id, user_id: caller.user_id, expires_at };
-    store.grant_access(&sha256_hex(&ticket), GrantKind::Ticket, grant).await?;
+    store.grant_access(by, &sha256_hex(&ticket), GrantKind::Ticket, grant).await?;
     let body = Json(Issued { url, ticket, expires_at });
     // Whoever reads it can use it.
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], body).into_response())

@@ -125,9 +125,12 @@ impl Passes {
 pub(crate) struct Oddities {
     /// Passes in a row that missed far too many sessions.
     losses: u32,
-    /// Sessions that the last pass expected, and those that were believed to be gone since then.
+    /// Sessions that the last pass expected.
     expected: usize,
+    /// Those that were believed to be gone one by one since the last pass began.
     gone_since: usize,
+    /// The last pass missed so many that none is believed to be gone.
+    in_doubt: bool,
     /// Objects with its mark that belong to nobody.
     strays: usize,
 }
@@ -228,6 +231,7 @@ impl Observer {
     ) -> Result<usize, Unobserved> {
         // What settled after this moment may be missing from the listing.
         let begun = self.store.present().await?;
+        let gone_before = self.oddities().get(id).map_or(0, |oddities| oddities.gone_since);
         // Both at once: whatever was settled before they began and is settled still has not been touched meanwhile.
         let listing = tokio::time::timeout(self.limit, self.list(client));
         let (glances, listed) = tokio::join!(self.store.settled_sessions(id, begun), listing);
@@ -250,6 +254,13 @@ impl Observer {
         };
         let expected = glances.iter().filter(|glance| is_expected(glance.wish, glance.phase)).count();
         let doubtful = self.doubt(id, client, &known, &mut seen, expected, in_turn).await;
+        {
+            let mut oddities = self.oddities();
+            let oddities = oddities.entry(id.clone()).or_default();
+            oddities.in_doubt = doubtful;
+            // The listing says nothing of those that went while it was made.
+            oddities.gone_since = oddities.gone_since.saturating_sub(gone_before);
+        }
         let sights = known.iter().map(|record| match seen.of(&record.session) {
             Sight::Missing if doubtful => (record, Sight::Doubtful),
             sight => (record, sight),
@@ -279,7 +290,7 @@ impl Observer {
         let passes = {
             let mut oddities = self.oddities();
             let oddities = oddities.entry(id.clone()).or_default();
-            (oddities.expected, oddities.gone_since) = (expected, 0);
+            oddities.expected = expected;
             oddities.losses = match too_many {
                 // Passes out of turn may follow one another within moments: a backend has had no time to come back.
                 true => oddities.losses.saturating_add(u32::from(in_turn)),
@@ -364,8 +375,8 @@ impl Observer {
     /// Whether one more session may be believed to be gone before everything is listed again.
     fn may_be_gone(&self, id: &ControllerId) -> bool {
         let mut oddities = self.oddities();
-        let Oddities { expected, gone_since, .. } = oddities.entry(id.clone()).or_default();
-        let may = *gone_since < most_at_once(*expected);
+        let Oddities { expected, gone_since, in_doubt, .. } = oddities.entry(id.clone()).or_default();
+        let may = !*in_doubt && *gone_since < most_at_once(*expected);
         *gone_since += usize::from(may);
         may
     }

@@ -7,11 +7,12 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::request::Parts;
 use http::{HeaderMap, header};
+use tower_http::request_id::RequestId;
 
 use super::authenticator::{Authenticator, Identity};
 use super::problem::Problem;
 use crate::control::Shared;
-use crate::domain::{Role, Token};
+use crate::domain::{Actor, Role, Token, shortened};
 
 /// The authenticated caller.
 #[derive(Debug, Clone)]
@@ -22,9 +23,16 @@ pub(crate) struct Caller {
     pub(crate) role: Role,
     /// The token they call with.
     pub(crate) token: Token,
+    /// The request they call with, as the log has it.
+    pub(crate) request_id: Option<String>,
 }
 
 impl Caller {
+    /// Whose the changes are that this request makes.
+    pub(crate) fn actor(&self) -> Actor {
+        Actor::caller(&self.user_id, self.role, &self.token, self.request_id.clone())
+    }
+
     /// Whether the caller may see and touch everything, and not only their own.
     pub(crate) fn sees_all(&self) -> bool {
         self.role >= Role::Operator
@@ -42,7 +50,7 @@ impl Caller {
 }
 
 /// A caller who may see and touch everything but accounts; all others are refused.
-pub(crate) struct Operator;
+pub(crate) struct Operator(pub(crate) Caller);
 
 /// A caller who may do everything; all others are refused.
 pub(crate) struct Admin(pub(crate) Caller);
@@ -51,8 +59,12 @@ impl<S: Sync> FromRequestParts<S> for Operator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let may = authenticated(parts)?.sees_all();
-        if may { Ok(Self) } else { Err(Problem::forbidden("only operators may do this")) }
+        let caller = authenticated(parts)?;
+        if caller.sees_all() {
+            Ok(Self(caller))
+        } else {
+            Err(Problem::forbidden("only operators may do this"))
+        }
     }
 }
 
@@ -82,7 +94,9 @@ pub(crate) async fn authenticate(
 ) -> Result<Response, Problem> {
     let token = bearer(request.headers())
         .ok_or_else(|| Problem::unauthorized("expected the header Authorization: Bearer <token>"))?;
-    let caller = caller_of(&shared, token).await?;
+    let request_id = request.extensions().get::<RequestId>();
+    let request_id = request_id.and_then(|id| id.header_value().to_str().ok()).map(shortened);
+    let caller = Caller { request_id, ..caller_of(&shared, token).await? };
     tracing::Span::current().record("user", &caller.user_id);
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
@@ -91,7 +105,7 @@ pub(crate) async fn authenticate(
 /// Whose token it is, if it is a valid one.
 pub(crate) async fn caller(shared: &Shared, token: &str) -> Result<Option<Caller>, Problem> {
     let identity = Authenticator::new(&shared.store).identify(token).await?;
-    Ok(identity.map(|Identity { user_id, role, token }| Caller { user_id, role, token }))
+    Ok(identity.map(|Identity { user_id, role, token }| Caller { user_id, role, token, request_id: None }))
 }
 
 /// Whose token it is; whoever has none that is valid is refused.

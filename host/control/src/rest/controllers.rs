@@ -102,7 +102,7 @@ impl Body for ControllerPatch {}
 )]
 pub(super) async fn patch(
     State(shared): State<Arc<Shared>>,
-    _: Operator,
+    Operator(caller): Operator,
     Path(AnyController(id)): Path<AnyController>,
     _: Query<NoParameters>,
     Json(patch): Json<ControllerPatch>,
@@ -112,7 +112,8 @@ pub(super) async fn patch(
     faults.labels("labels", &set.collect());
     faults.finish()?;
     let change = ControllerChange { draining: patch.draining, labels: patch.labels };
-    let controller = shared.store.change_controller(&id, change).await?.ok_or_else(AnyController::unknown)?;
+    let controller = shared.store.change_controller(caller.actor(), &id, change).await?;
+    let controller = controller.ok_or_else(AnyController::unknown)?;
     tracing::info!(controller = %id, draining = controller.draining, "an operator changed a controller");
     // There may be room now where there was none.
     if shared.store.retry_unplaced(PLACEMENTS).await? > 0 {
@@ -140,11 +141,11 @@ pub(super) async fn patch(
 )]
 pub(super) async fn delete(
     State(shared): State<Arc<Shared>>,
-    _: Operator,
+    Operator(caller): Operator,
     _: Query<NoParameters>,
     Path(AnyController(id)): Path<AnyController>,
 ) -> Result<Response, Problem> {
-    match shared.store.delete_controller(&id).await? {
+    match shared.store.delete_controller(caller.actor(), &id).await? {
         ControllerDeletion::Deleted => {
             shared.fleet.detach(&id);
             tracing::info!(controller = %id, "a controller was removed");

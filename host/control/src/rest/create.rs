@@ -87,7 +87,7 @@ pub(super) async fn create(
     shared.fleet.first_probes(shared.config.first_probe_wait).await;
     let mut listener = shared.changes.subscribe();
     let placer = Arc::new(LeastLoaded::new(&valid.placement, &valid.spec));
-    let new = new_session(valid, Arc::clone(&placer), idempotency)?;
+    let new = new_session(&caller, valid, Arc::clone(&placer), idempotency)?;
     match shared.store.create_session(new).await? {
         Created::Stored(record) => {
             streamspace_failpoint::hit("control.session.committed");
@@ -104,6 +104,7 @@ pub(super) async fn create(
             "idempotency-key",
             "this Idempotency-Key was used for a request with another body",
         )),
+        Created::OverQuota(excess) => Err(Problem::over_quota(excess)),
         Created::Refused(decision) => {
             let named =
                 if caller.sees_all() { named_reasons(&shared, &placer).await? } else { String::new() };
@@ -113,6 +114,7 @@ pub(super) async fn create(
 }
 
 fn new_session(
+    caller: &Caller,
     valid: ValidCreate,
     placer: Arc<LeastLoaded>,
     idempotency: Option<IdempotencyKey>,
@@ -140,10 +142,12 @@ fn new_session(
         generation: Generation::FIRST,
         observed_generation: None,
         last_activity: None,
+        running_since: None,
+        started_at: None,
         created_at: at,
         updated_at: at,
     };
-    Ok(NewSession { session, placer, idempotency, render: SessionView::render })
+    Ok(NewSession { by: caller.actor(), session, placer, idempotency, render: SessionView::render })
 }
 
 /// The answer to a creation, at once or after waiting.

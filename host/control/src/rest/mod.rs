@@ -2,6 +2,7 @@
 
 mod access;
 mod accounts;
+mod audit;
 pub(crate) mod auth;
 mod authenticator;
 mod backend;
@@ -21,6 +22,7 @@ pub(crate) mod openapi;
 mod plugins;
 pub(crate) mod problem;
 mod prometheus;
+mod quotas;
 pub(crate) mod sessions;
 mod templates;
 mod tickets;
@@ -70,11 +72,13 @@ pub(crate) fn router(shared: Arc<Shared>, beside: OpenApiRouter) -> Router {
         .routes(routes!(wish::heartbeat))
         .routes(routes!(controllers::list))
         .routes(routes!(controllers::get, controllers::patch, controllers::delete))
+        .routes(routes!(audit::list))
         .routes(routes!(plugins::list))
         .routes(routes!(plugins::get))
         .routes(routes!(ws::ticket))
         .routes(routes!(prometheus::get))
         .merge(accounts::routes())
+        .merge(quotas::routes())
         .merge(templates::routes())
         .route_layer(from_fn_with_state(Arc::clone(&shared), auth::authenticate));
     openapi::behind_a_token(authenticated.get_openapi_mut());

@@ -198,11 +198,12 @@ enum Remaining<'a> {
 )]
 pub(super) async fn delete(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     Query(Deleting { wait, purge_home }): Query<Deleting>,
     Path(VisibleSession(id)): Path<VisibleSession>,
 ) -> Result<Response, Problem> {
     let mut listener = shared.changes.subscribe();
-    let deletion = shared.store.request_deletion(&id, purge_home).await?;
+    let deletion = shared.store.request_deletion(caller.actor(), &id, purge_home).await?;
     streamspace_failpoint::hit("control.delete.committed");
     shared.changes.changed(&id);
     shared.wake.notify_one();

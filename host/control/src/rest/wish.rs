@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use chrono::{DateTime, Utc};
 use http::{Method, StatusCode, header};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -18,11 +19,11 @@ use super::problem::{FieldError, Problem};
 use super::sessions::{VisibleRecord, VisibleSession, wait_until};
 use super::view::SessionView;
 use crate::control::Shared;
-use crate::domain::{SessionId, WishedState, now};
+use crate::domain::{Actor, SessionId, WishedState, now};
 use crate::store::{ActivitySign, IdempotencyKey, NewWish, SessionRecord, Wished};
 
 /// Signs of a user that follow each other sooner than that are one.
-const ACTIVITY_GRAIN: chrono::Duration = chrono::Duration::seconds(5);
+const ACTIVITY_GRAIN: Duration = Duration::from_secs(5);
 
 /// A merge patch (RFC 7396) of what callers may change.
 #[derive(Deserialize, ToSchema)]
@@ -42,6 +43,7 @@ fn given<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D:
 
 /// What a request wants of a session.
 struct Wanted {
+    by: Actor,
     state: WishedState,
     wait: Option<Duration>,
     key: Option<IdempotencyKey>,
@@ -88,7 +90,7 @@ pub(super) async fn patch(
         return Ok(answer(&record));
     };
     let key = key.bound_to(&wanted(&Method::PATCH, &id, "", &body), &caller, &shared);
-    wish(&shared, id, Wanted { state, wait, key }).await
+    wish(&shared, id, Wanted { by: caller.actor(), state, wait, key }).await
 }
 
 /// Hibernate a session
@@ -116,7 +118,7 @@ pub(super) async fn hibernate(
     Path(VisibleSession(id)): Path<VisibleSession>,
 ) -> Result<Response, Problem> {
     let key = key.bound_to(&wanted(&Method::POST, &id, "/hibernate", b""), &caller, &shared);
-    wish(&shared, id, Wanted { state: WishedState::Hibernated, wait, key }).await
+    wish(&shared, id, Wanted { by: caller.actor(), state: WishedState::Hibernated, wait, key }).await
 }
 
 /// Wake a session
@@ -142,7 +144,7 @@ pub(super) async fn wake(
     Path(VisibleSession(id)): Path<VisibleSession>,
 ) -> Result<Response, Problem> {
     let key = key.bound_to(&wanted(&Method::POST, &id, "/wake", b""), &caller, &shared);
-    wish(&shared, id, Wanted { state: WishedState::Running, wait, key }).await
+    wish(&shared, id, Wanted { by: caller.actor(), state: WishedState::Running, wait, key }).await
 }
 
 /// Say that somebody uses a session
@@ -163,8 +165,12 @@ pub(super) async fn heartbeat(
 ) -> Result<StatusCode, Problem> {
     let SessionRecord { session, .. } = record;
     let at = now();
+    // It counts at once on this server, even if it is not written down.
+    shared.activity.noted(&session.id, at);
     // What is known is recent enough: no write for every beat.
-    if session.last_activity.is_none_or(|known| at - known >= ACTIVITY_GRAIN) {
+    let grain = ACTIVITY_GRAIN.min(shared.config.activity_interval);
+    let recent = |known: DateTime<Utc>| (at - known).to_std().is_ok_and(|age| age < grain);
+    if !session.last_activity.is_some_and(recent) {
         shared.store.record_activity(vec![ActivitySign { session_id: session.id, at }]).await?;
     }
     Ok(StatusCode::NO_CONTENT)
@@ -180,9 +186,9 @@ fn wanted(method: &Method, id: &SessionId, verb: &str, body: &[u8]) -> Vec<u8> {
 /// Stores a wish and answers as soon as it is durable, or, if asked to wait, as soon as it was fulfilled, finally
 /// failed or replaced by another.
 async fn wish(shared: &Shared, id: SessionId, wanted: Wanted) -> Result<Response, Problem> {
-    let Wanted { state, wait, key } = wanted;
+    let Wanted { by, state, wait, key } = wanted;
     let mut listener = shared.changes.subscribe();
-    let new = NewWish { session_id: id.clone(), state, idempotency: key, render: SessionView::render };
+    let new = NewWish { by, session_id: id.clone(), state, idempotency: key, render: SessionView::render };
     let (record, body) = match shared.store.wish(new).await? {
         Wished::Stored(record) => {
             streamspace_failpoint::hit("control.patch.committed");
@@ -200,6 +206,7 @@ async fn wish(shared: &Shared, id: SessionId, wanted: Wanted) -> Result<Response
             let detail = "this Idempotency-Key was used for another request";
             return Err(Problem::conflict("idempotency-key", detail));
         }
+        Wished::OverQuota(excess) => return Err(Problem::over_quota(excess)),
         Wished::Deleting => return Err(Problem::conflict("deleting", "the session is being deleted")),
         Wished::Unsupported => {
             let detail = "the session's controller cannot hibernate sessions";

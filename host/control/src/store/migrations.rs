@@ -15,12 +15,16 @@ const SQLITE: Files = &[
     (4, "accounts", include_str!("../../../../migrations/sqlite/0004_accounts.sql")),
     (5, "access_grants", include_str!("../../../../migrations/sqlite/0005_access_grants.sql")),
     (6, "clean_up", include_str!("../../../../migrations/sqlite/0006_clean_up.sql")),
+    (7, "audit", include_str!("../../../../migrations/sqlite/0007_audit.sql")),
+    (8, "policies", include_str!("../../../../migrations/sqlite/0008_policies.sql")),
     (12, "lanes", include_str!("../../../../migrations/sqlite/0012_lanes.sql")),
 ];
 
 const POSTGRES: Files = &[
     (5, "start", include_str!("../../../../migrations/postgres/0005_start.sql")),
     (6, "clean_up", include_str!("../../../../migrations/postgres/0006_clean_up.sql")),
+    (7, "audit", include_str!("../../../../migrations/postgres/0007_audit.sql")),
+    (8, "policies", include_str!("../../../../migrations/postgres/0008_policies.sql")),
     (12, "lanes", include_str!("../../../../migrations/postgres/0012_lanes.sql")),
 ];
 

@@ -1,6 +1,7 @@
 //! What the API server remembers: one trait, in the words of the domain.
 
 mod account;
+mod audit;
 mod census;
 mod error;
 mod events;
@@ -8,6 +9,7 @@ mod metrics;
 mod migrations;
 mod outage;
 mod postgres;
+mod quota;
 #[cfg(test)]
 mod schema;
 mod sqlite;
@@ -25,18 +27,21 @@ use uuid::Uuid;
 
 use crate::config::{DatabasePlace, DatabaseUrl};
 use crate::domain::{
-    Capabilities, Condition, Controller, ControllerId, ControllerStatus, Epoch, EventCursor, Generation,
-    Lane, Operation, Phase, Registration, Role, Room, Session, SessionId, Step, Template, Token, User, Wish,
+    Actor, AuditEntry, Capabilities, Condition, Controller, ControllerId, ControllerStatus, Deed, Epoch,
+    EventCursor, Generation, Lane, Limits, Operation, Phase, QuotaExcess, QuotaOverride, Registration, Role,
+    Room, Session, SessionId, Step, Template, Token, User, Wish,
     WishedState,
 };
 
 pub use account::{TokenCreated, UserChange, UserChanged, UserDeletion};
+pub use audit::AuditFilter;
 pub use census::Census;
 pub use error::StoreError;
 pub use events::{EventPage, EventQuery, EventScope};
 pub use metrics::WriterMetrics;
 pub use migrations::Migrated;
 pub use outage::Outage;
+pub use quota::QuotaState;
 pub use template::{Expected, TemplateDeletion, TemplateWrite, TemplateWritten};
 pub(crate) use transition::Applied;
 
@@ -46,20 +51,22 @@ pub(crate) fn lease_owner(instance: &str) -> String {
 }
 
 /// Opens the database that is named, once it is there and up to date, and makes void what earlier processes of this
-/// instance have claimed.
+/// instance have claimed. `limits` are those of users for whom nothing else was set.
 pub(crate) async fn open(
     database: &DatabaseUrl,
     patience: Duration,
     instance: &str,
+    limits: Limits,
 ) -> Result<(Arc<dyn Store>, WriterMetrics), StoreError> {
     match database.place() {
         DatabasePlace::Sqlite(path) => {
-            let store = sqlite::SqliteStore::open(path).await?;
+            let store = sqlite::SqliteStore::open(path).await?.with_limits(limits);
             let metrics = store.writer_metrics().clone();
             Ok((Arc::new(store), metrics))
         }
         DatabasePlace::Postgres(options) => {
             let store = postgres::PostgresStore::open(options.as_ref().clone(), patience, instance).await?;
+            let store = store.with_limits(limits);
             let metrics = store.writer_metrics().clone();
             Ok((Arc::new(store), metrics))
         }
@@ -134,6 +141,8 @@ pub struct IdempotencyKey {
 
 /// A session to be stored. Its placement and conditions are set by the store's transaction.
 pub struct NewSession {
+    /// Who asks for it.
+    pub by: Actor,
     /// The session, not placed.
     pub session: Session,
     /// Chooses the controller.
@@ -158,6 +167,8 @@ pub enum Created {
     },
     /// The key belongs to another request.
     KeyMismatch,
+    /// The user would have more than they may; nothing was stored.
+    OverQuota(Vec<QuotaExcess>),
     /// There is no place; nothing was stored.
     Refused(PlacementDecision),
 }
@@ -176,6 +187,8 @@ pub enum Deletion {
 /// A wish for a session that is there.
 #[derive(Debug, Clone)]
 pub struct NewWish {
+    /// Who wishes.
+    pub by: Actor,
     /// Whose.
     pub session_id: SessionId,
     /// What is wanted from now on.
@@ -202,6 +215,8 @@ pub enum Wished {
     KeyMismatch,
     /// The session is being deleted; nothing was stored.
     Deleting,
+    /// The user would have more than they may; nothing was stored.
+    OverQuota(Vec<QuotaExcess>),
     /// The session's controller cannot do that; nothing was stored.
     Unsupported,
     /// There is no such session.
@@ -491,7 +506,11 @@ pub trait Store: Send + Sync + 'static {
     async fn present(&self) -> Result<DateTime<Utc>, StoreError>;
 
     /// Registers a controller, or finds it by type and name and takes over what is new.
-    async fn register_controller(&self, registration: Registration) -> Result<ControllerId, StoreError>;
+    async fn register_controller(
+        &self,
+        by: Actor,
+        registration: Registration,
+    ) -> Result<ControllerId, StoreError>;
     /// Raises the fencing number of a controller: calls of whoever drove it before are refused from then on.
     async fn take_over_controller(&self, id: &ControllerId) -> Result<Epoch, StoreError>;
     /// All controllers, oldest first.
@@ -501,11 +520,13 @@ pub trait Store: Send + Sync + 'static {
     /// Stores what an operator says about a controller. `None` = there is no such controller.
     async fn change_controller(
         &self,
+        by: Actor,
         id: &ControllerId,
         change: ControllerChange,
     ) -> Result<Option<Controller>, StoreError>;
     /// Removes a controller without sessions.
-    async fn delete_controller(&self, id: &ControllerId) -> Result<ControllerDeletion, StoreError>;
+    async fn delete_controller(&self, by: Actor, id: &ControllerId)
+    -> Result<ControllerDeletion, StoreError>;
     /// Stores what a probe found.
     async fn record_probe(&self, id: &ControllerId, probe: ProbeRecord) -> Result<(), StoreError>;
 
@@ -525,7 +546,12 @@ pub trait Store: Send + Sync + 'static {
     /// The user whose session it is.
     async fn session_owner(&self, id: &SessionId) -> Result<Option<String>, StoreError>;
     /// Wishes a session gone.
-    async fn request_deletion(&self, id: &SessionId, purge_home: bool) -> Result<Deletion, StoreError>;
+    async fn request_deletion(
+        &self,
+        by: Actor,
+        id: &SessionId,
+        purge_home: bool,
+    ) -> Result<Deletion, StoreError>;
 
     /// Stores a wish, unless it is none that was not there already.
     async fn wish(&self, wish: NewWish) -> Result<Wished, StoreError>;
@@ -585,9 +611,18 @@ pub trait Store: Send + Sync + 'static {
     /// A page of templates, by name.
     async fn templates(&self, after: Option<&str>, limit: u32) -> Result<Vec<Template>, StoreError>;
     /// Stores templates, each as its condition says, all in one transaction.
-    async fn write_templates(&self, writes: Vec<TemplateWrite>) -> Result<Vec<TemplateWritten>, StoreError>;
+    async fn write_templates(
+        &self,
+        by: Actor,
+        writes: Vec<TemplateWrite>,
+    ) -> Result<Vec<TemplateWritten>, StoreError>;
     /// Removes a template. Sessions made from it stay as they are.
-    async fn delete_template(&self, name: &str, expected: Expected) -> Result<TemplateDeletion, StoreError>;
+    async fn delete_template(
+        &self,
+        by: Actor,
+        name: &str,
+        expected: Expected,
+    ) -> Result<TemplateDeletion, StoreError>;
 
     /// Who owns the token with this hash.
     async fn token_owner(&self, token_hash: &str) -> Result<Option<TokenOwner>, StoreError>;
@@ -614,12 +649,13 @@ pub trait Store: Send + Sync + 'static {
     /// Stores a token, unless its user has `most` already.
     async fn create_token(
         &self,
+        by: Actor,
         token: Token,
         token_hash: &str,
         most: u32,
     ) -> Result<TokenCreated, StoreError>;
     /// Makes a token void, of this user if one is named; whether there was one.
-    async fn delete_token(&self, id: &str, user_id: Option<&str>) -> Result<bool, StoreError>;
+    async fn delete_token(&self, by: Actor, id: &str, user_id: Option<&str>) -> Result<bool, StoreError>;
     /// Remembers that a token was used.
     async fn token_used(&self, id: &str, at: DateTime<Utc>) -> Result<(), StoreError>;
 
@@ -628,15 +664,16 @@ pub trait Store: Send + Sync + 'static {
     /// A page of users, by id.
     async fn users(&self, after: Option<&str>, limit: u32) -> Result<Vec<User>, StoreError>;
     /// Stores a new user.
-    async fn create_user(&self, user: User) -> Result<UserChanged, StoreError>;
+    async fn create_user(&self, by: Actor, user: User) -> Result<UserChanged, StoreError>;
     /// Changes a user.
-    async fn change_user(&self, id: &str, change: UserChange) -> Result<UserChanged, StoreError>;
+    async fn change_user(&self, by: Actor, id: &str, change: UserChange) -> Result<UserChanged, StoreError>;
     /// Removes a user without sessions, and their tokens.
-    async fn delete_user(&self, id: &str) -> Result<UserDeletion, StoreError>;
+    async fn delete_user(&self, by: Actor, id: &str) -> Result<UserDeletion, StoreError>;
 
     /// Stores a right to reach a session, under the hash of its token.
     async fn grant_access(
         &self,
+        by: Actor,
         token_hash: &str,
         kind: GrantKind,
         grant: AccessGrant,
@@ -656,6 +693,39 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Option<AccessGrant>, StoreError>;
     /// Lets a cookie live longer.
     async fn extend_access(&self, cookie_hash: &str, expires_at: DateTime<Utc>) -> Result<(), StoreError>;
+
+    /// How a user stands with their quota.
+    async fn quota(&self, user_id: &str) -> Result<QuotaState, StoreError>;
+    /// A page of the users for whom something else applies than is configured, by id.
+    async fn quotas(&self, after: Option<&str>, limit: u32) -> Result<Vec<QuotaState>, StoreError>;
+    /// Sets what applies to one user alone.
+    async fn set_quota(&self, by: Actor, user_id: &str, set: QuotaOverride)
+    -> Result<QuotaState, StoreError>;
+    /// Lets what is configured apply to a user again; whether something else did.
+    async fn remove_quota(&self, by: Actor, user_id: &str) -> Result<bool, StoreError>;
+
+    /// Some of the sessions that may have reached their idle timeout or their longest duration.
+    async fn policy_due(&self, limit: u32) -> Result<Vec<SessionId>, StoreError>;
+    /// Notes these signs of users, and then wishes those of the sessions hibernated or terminated that have reached a
+    /// limit in time even so; they are returned. Signs may be stored later than they come by `grace`.
+    async fn enforce_policies(
+        &self,
+        due: Vec<SessionId>,
+        signs: Vec<ActivitySign>,
+        grace: Duration,
+    ) -> Result<Vec<SessionId>, StoreError>;
+
+    /// Says who did what, where there is no change in the database to say it with.
+    async fn record_audit(&self, by: Actor, deeds: Vec<Deed>) -> Result<(), StoreError>;
+    /// A page of the audit log, newest first, behind the entry of that id.
+    async fn audit(
+        &self,
+        filter: &AuditFilter,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, StoreError>;
+    /// Removes entries of the audit log that are older than that.
+    async fn sweep_audit(&self, keep: Duration) -> Result<(), StoreError>;
 
     /// Removes what has expired.
     async fn sweep(&self) -> Result<(), StoreError>;

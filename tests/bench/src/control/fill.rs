@@ -138,8 +138,8 @@ impl Sql {
     async fn execute(&mut self, sql: String) -> Result<()> {
         let sql = AssertSqlSafe(sql);
         match self {
-            Self::Sqlite(db) => drop(sqlx::raw_sql(sql).execute(db).await?),
-            Self::Postgres(db) => drop(sqlx::raw_sql(sql).execute(db).await?),
+            Self::Sqlite(db) => sqlx::raw_sql(sql).execute(db).await.map(|_| ())?,
+            Self::Postgres(db) => sqlx::raw_sql(sql).execute(db).await.map(|_| ())?,
         }
         Ok(())
     }

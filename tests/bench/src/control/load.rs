@@ -74,7 +74,7 @@ impl Connection {
         let page =
             self.send(Method::GET, &format!("/api/v1/sessions?phase={phase}&limit=1"), None, 200).await?;
         let page: Value = serde_json::from_slice(&page)?;
-        Ok(page["items"].as_array().context("no page")?.first().is_some())
+        Ok(!page["items"].as_array().context("no page")?.is_empty())
     }
 }
 

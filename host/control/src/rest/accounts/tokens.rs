@@ -263,7 +263,7 @@ async fn make(shared: &Shared, caller: &Caller, new: NewToken) -> Result<Respons
         expires_at,
         last_used_at: None,
     };
-    match shared.store.create_token(token, &sha256_hex(&secret), MOST_TOKENS).await? {
+    match shared.store.create_token(caller.actor(), token, &sha256_hex(&secret), MOST_TOKENS).await? {
         TokenCreated::Stored(token) => {
             tracing::info!(
                 token = token.id,
@@ -305,7 +305,7 @@ pub(super) async fn delete_own(
     _: Query<NoParameters>,
     Path(AnyToken(id)): Path<AnyToken>,
 ) -> Result<StatusCode, Problem> {
-    revoke(&shared, &id, Some(&caller.user_id)).await
+    revoke(&shared, &caller, &id, Some(&caller.user_id)).await
 }
 
 /// Revoke a token
@@ -321,15 +321,15 @@ pub(super) async fn delete_own(
 )]
 pub(super) async fn delete(
     State(shared): State<Arc<Shared>>,
-    _: Admin,
+    Admin(caller): Admin,
     _: Query<NoParameters>,
     Path(AnyToken(id)): Path<AnyToken>,
 ) -> Result<StatusCode, Problem> {
-    revoke(&shared, &id, None).await
+    revoke(&shared, &caller, &id, None).await
 }
 
-async fn revoke(shared: &Shared, id: &str, of: Option<&str>) -> Result<StatusCode, Problem> {
-    if !shared.store.delete_token(id, of).await? {
+async fn revoke(shared: &Shared, caller: &Caller, id: &str, of: Option<&str>) -> Result<StatusCode, Problem> {
+    if !shared.store.delete_token(caller.actor(), id, of).await? {
         return Err(AnyToken::unknown());
     }
     tracing::info!(token = id, "a token was revoked");

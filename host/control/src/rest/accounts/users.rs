@@ -168,7 +168,7 @@ pub(super) async fn get(
 )]
 pub(super) async fn create(
     State(shared): State<Arc<Shared>>,
-    _: Admin,
+    Admin(caller): Admin,
     _: Query<NoParameters>,
     Json(new): Json<NewUser>,
 ) -> Result<Response, Problem> {
@@ -199,7 +199,7 @@ pub(super) async fn create(
         created_at: at,
         updated_at: at,
     };
-    let user = changed(shared.store.create_user(user).await?)?;
+    let user = changed(shared.store.create_user(caller.actor(), user).await?)?;
     tracing::info!(target_user = user.id, role = user.role.as_str(), "a user was made");
     let location = [(header::LOCATION, format!("/api/v1/admin/users/{}", encoded_segment(&user.id)))];
     Ok((StatusCode::CREATED, location, Json(user)).into_response())
@@ -225,7 +225,7 @@ pub(super) async fn create(
 )]
 pub(super) async fn patch(
     State(shared): State<Arc<Shared>>,
-    _: Admin,
+    Admin(caller): Admin,
     Path(AnyUser(id)): Path<AnyUser>,
     _: Query<NoParameters>,
     Json(patch): Json<UserPatch>,
@@ -237,7 +237,7 @@ pub(super) async fn patch(
     let role = role(&mut faults, patch.role.as_deref());
     faults.finish()?;
     let change = UserChange { email, full_name: patch.full_name, role, active: patch.active };
-    let user = changed(shared.store.change_user(&id, change).await?)?;
+    let user = changed(shared.store.change_user(caller.actor(), &id, change).await?)?;
     tracing::info!(
         target_user = user.id,
         role = user.role.as_str(),
@@ -266,11 +266,11 @@ pub(super) async fn patch(
 )]
 pub(super) async fn delete(
     State(shared): State<Arc<Shared>>,
-    _: Admin,
+    Admin(caller): Admin,
     _: Query<NoParameters>,
     Path(AnyUser(id)): Path<AnyUser>,
 ) -> Result<Response, Problem> {
-    match shared.store.delete_user(&id).await? {
+    match shared.store.delete_user(caller.actor(), &id).await? {
         UserDeletion::Deleted => {
             tracing::info!(target_user = id, "a user was removed");
             Ok(StatusCode::NO_CONTENT.into_response())

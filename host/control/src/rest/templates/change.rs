@@ -12,7 +12,7 @@ use super::precondition::{Precondition, changed};
 use super::{AnyTemplate, TemplateView, answer, import};
 use crate::control::Shared;
 use crate::domain::{Template, TemplateBody};
-use crate::rest::auth::Operator;
+use crate::rest::auth::{Caller, Operator};
 use crate::rest::cursor::encoded_segment;
 use crate::rest::extract::{InPath as _, Json, NoParameters, Path, Query, read};
 use crate::rest::openapi::Refused;
@@ -68,7 +68,7 @@ pub(super) async fn post(
     let (name, input) = input.named(None)?;
     let body = input.validate(None)?;
     let write = TemplateWrite { name, body, expected: Expected::Nothing };
-    match written(&shared, write).await? {
+    match written(&shared, &operator.0, write).await? {
         TemplateWritten::Unmet(_) => {
             Err(Problem::conflict("exists", "there is a template with this name; PUT replaces it"))
         }
@@ -113,7 +113,7 @@ pub(super) async fn post(
 )]
 pub(super) async fn put(
     State(shared): State<Arc<Shared>>,
-    _: Operator,
+    Operator(caller): Operator,
     Path(AnyTemplate(name)): Path<AnyTemplate>,
     _: Query<NoParameters>,
     Precondition(expected): Precondition,
@@ -121,7 +121,8 @@ pub(super) async fn put(
 ) -> Result<Response, Problem> {
     valid_name(&name)?;
     let (name, input) = input.named(Some(&name))?;
-    change(&shared, &name, expected, |found| input.clone().validate(found.map(|found| &found.body))).await
+    change(&shared, &caller, &name, expected, |found| input.clone().validate(found.map(|found| &found.body)))
+        .await
 }
 
 /// Change a template
@@ -151,7 +152,7 @@ pub(super) async fn put(
 )]
 pub(super) async fn patch(
     State(shared): State<Arc<Shared>>,
-    _: Operator,
+    Operator(caller): Operator,
     Path(AnyTemplate(name)): Path<AnyTemplate>,
     _: Query<NoParameters>,
     Precondition(expected): Precondition,
@@ -164,7 +165,7 @@ pub(super) async fn patch(
     if !patch.is_object() {
         return Err(Problem::bad_request(vec![FieldError::new("", "must be an object")]));
     }
-    change(&shared, &name, expected, |found| {
+    change(&shared, &caller, &name, expected, |found| {
         let found = found.ok_or_else(AnyTemplate::unknown)?;
         let mut whole = serde_json::to_value(&found.body).map_err(|error| {
             tracing::error!(%error, "a template cannot be written as JSON");
@@ -181,6 +182,7 @@ pub(super) async fn patch(
 /// version: then it is made out of theirs.
 async fn change(
     shared: &Shared,
+    caller: &Caller,
     name: &str,
     expected: Expected,
     make: impl Fn(Option<&Template>) -> Result<TemplateBody, Problem>,
@@ -195,7 +197,9 @@ async fn change(
             Some(found) => Expected::Version(found.generation, found.created_at),
             None => Expected::Nothing,
         };
-        match written(shared, TemplateWrite { name: name.to_owned(), body, expected: exactly }).await? {
+        match written(shared, caller, TemplateWrite { name: name.to_owned(), body, expected: exactly })
+            .await?
+        {
             TemplateWritten::Created(template) => return Ok(made(&template)),
             TemplateWritten::Replaced(template) | TemplateWritten::Unchanged(template) => {
                 return Ok(answer(StatusCode::OK, &template));
@@ -206,8 +210,8 @@ async fn change(
     Err(Problem::conflict("busy", "the template changes all the time; try again"))
 }
 
-async fn written(shared: &Shared, write: TemplateWrite) -> Result<TemplateWritten, Problem> {
-    let all = shared.store.write_templates(vec![write]).await?;
+async fn written(shared: &Shared, caller: &Caller, write: TemplateWrite) -> Result<TemplateWritten, Problem> {
+    let all = shared.store.write_templates(caller.actor(), vec![write]).await?;
     all.into_iter().next().ok_or_else(Problem::internal)
 }
 

@@ -136,7 +136,7 @@ struct Ready {
 )]
 pub(super) async fn import(
     State(shared): State<Arc<Shared>>,
-    _: Operator,
+    Operator(caller): Operator,
     Query(Wanted { replace }): Query<Wanted>,
     Yaml(text): Yaml,
 ) -> Result<Response, Problem> {
@@ -174,7 +174,7 @@ pub(super) async fn import(
 
     let (places, writes): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
     let bodies: Vec<_> = writes.iter().map(|write: &TemplateWrite| write.body.clone()).collect();
-    let written = shared.store.write_templates(writes).await?;
+    let written = shared.store.write_templates(caller.actor(), writes).await?;
     for ((place, body), written) in places.into_iter().zip(bodies).zip(written) {
         let Some(item) = items.get_mut(place) else { continue };
         item.result = match written {

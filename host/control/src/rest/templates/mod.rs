@@ -212,12 +212,12 @@ async fn one(
 )]
 async fn delete(
     State(shared): State<Arc<Shared>>,
-    _: Operator,
+    Operator(caller): Operator,
     _: Query<NoParameters>,
     Path(AnyTemplate(name)): Path<AnyTemplate>,
     Precondition(expected): Precondition,
 ) -> Result<StatusCode, Problem> {
-    match shared.store.delete_template(&name, expected).await? {
+    match shared.store.delete_template(caller.actor(), &name, expected).await? {
         TemplateDeletion::Deleted => Ok(StatusCode::NO_CONTENT),
         TemplateDeletion::NoSuchTemplate => Err(AnyTemplate::unknown()),
         TemplateDeletion::Unmet => Err(precondition::changed()),

@@ -1,10 +1,11 @@
 //! Rights to reach one session through the gateway.
 
 use chrono::{DateTime, Utc};
+use serde_json::json;
 use sqlx::Row as _;
 
-use super::Connection;
-use crate::domain::{SessionId, now};
+use super::{Connection, audit, dialect};
+use crate::domain::{Action, Actor, Deed, SessionId, now};
 use crate::store::{AccessGrant, GrantKind, StoreError};
 
 /// How long a right lasts however much it is used; then the session is opened anew.
@@ -17,7 +18,22 @@ const GOOD: &str = "FROM access_grants g JOIN users u ON u.id = g.user_id JOIN s
      WHERE g.token_hash = $1 AND g.kind = $2 AND g.expires_at > $3 AND g.created_at > $4 AND u.active \
      AND (s.user_id = g.user_id OR u.role IN ('admin', 'operator'))";
 
-pub(super) async fn issue(
+/// Stores a right that somebody asked for.
+pub(super) async fn grant(
+    db: &mut Connection,
+    by: Actor,
+    token_hash: String,
+    kind: GrantKind,
+    grant: AccessGrant,
+) -> Result<(), StoreError> {
+    let deed = Deed::to_session(Action::AccessGrant, &grant.session_id);
+    let details = json!({ "kind": kind.as_str(), "user_id": grant.user_id, "expires_at": grant.expires_at });
+    issue(db, token_hash, kind, grant).await?;
+    let at = dialect::present(db).await?;
+    audit::record(db, at, &by, deed.with(details)).await
+}
+
+async fn issue(
     db: &mut Connection,
     token_hash: String,
     kind: GrantKind,

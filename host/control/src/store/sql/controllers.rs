@@ -1,18 +1,37 @@
 //! Controllers: registration, health, and how many sessions they have.
 
+use std::collections::BTreeMap;
+
+use serde_json::json;
 use sqlx::Row as _;
 use sqlx::types::Json;
 
 use super::rows::controller_row;
-use super::{Connection, Row, events};
-use crate::domain::{Controller, ControllerId, ControllerStatus, Epoch, Happening, Registration, now};
+use super::{Connection, Row, audit, dialect, events};
+use crate::domain::{
+    Action, Actor, Controller, ControllerId, ControllerStatus, Deed, Epoch, Happening, Registration, now,
+};
 use crate::store::{ControllerChange, ControllerDeletion, ProbeRecord, StoreError};
 
 pub(super) async fn register(
     db: &mut Connection,
+    by: Actor,
     registration: Registration,
 ) -> Result<ControllerId, StoreError> {
     let at = now();
+    let known: Option<(String, Json<BTreeMap<String, String>>)> =
+        sqlx::query_as("SELECT endpoint, labels FROM controllers WHERE type = $1 AND name = $2")
+            .bind(&registration.controller_type)
+            .bind(&registration.name)
+            .fetch_optional(&mut *db)
+            .await?;
+    let news = known != Some((registration.endpoint.clone(), Json(registration.labels.clone())));
+    let details = json!({
+        "type": registration.controller_type,
+        "name": registration.name,
+        "endpoint": registration.endpoint,
+        "labels": registration.labels,
+    });
     let row = sqlx::query(
         "INSERT INTO controllers (id, type, name, endpoint, labels, created_at, updated_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $6) \
@@ -26,11 +45,18 @@ pub(super) async fn register(
     .bind(registration.endpoint)
     .bind(Json(registration.labels))
     .bind(at)
-    .fetch_one(db)
+    .fetch_one(&mut *db)
     .await?;
     let id: String = row.try_get("id")?;
-    ControllerId::parse(&id)
-        .map_err(|error| StoreError::Corrupt { table: "controllers", message: error.to_string() })
+    let id = ControllerId::parse(&id)
+        .map_err(|error| StoreError::Corrupt { table: "controllers", message: error.to_string() })?;
+    // It comes with every start, mostly as it was.
+    if news {
+        let at = dialect::present(db).await?;
+        let deed = Deed::to_controller(Action::ControllerRegister, &id).with(details);
+        audit::record(db, at, &by, deed).await?;
+    }
+    Ok(id)
 }
 
 pub(super) async fn take_over(db: &mut Connection, id: ControllerId) -> Result<Epoch, StoreError> {
@@ -58,6 +84,7 @@ pub(super) async fn one(db: &mut Connection, id: &ControllerId) -> Result<Option
 
 pub(super) async fn change(
     db: &mut Connection,
+    by: Actor,
     id: ControllerId,
     change: ControllerChange,
 ) -> Result<Option<Controller>, StoreError> {
@@ -80,11 +107,19 @@ pub(super) async fn change(
         .await?;
     if let Some(happening) = Happening::of_controller_change(&before, &controller) {
         events::tell_of_controller(db, &id, happening).await?;
+        let at = dialect::present(db).await?;
+        let details = json!({ "draining": controller.draining, "labels": controller.operator_labels });
+        let deed = Deed::to_controller(Action::ControllerChange, &id).with(details);
+        audit::record(db, at, &by, deed).await?;
     }
     Ok(Some(controller))
 }
 
-pub(super) async fn delete(db: &mut Connection, id: ControllerId) -> Result<ControllerDeletion, StoreError> {
+pub(super) async fn delete(
+    db: &mut Connection,
+    by: Actor,
+    id: ControllerId,
+) -> Result<ControllerDeletion, StoreError> {
     let sessions: i64 = sqlx::query_scalar("SELECT count(*) FROM sessions WHERE controller_id = $1")
         .bind(id.as_str())
         .fetch_one(&mut *db)
@@ -98,6 +133,8 @@ pub(super) async fn delete(db: &mut Connection, id: ControllerId) -> Result<Cont
         return Ok(ControllerDeletion::NoSuchController);
     }
     events::tell_of_controller(db, &id, Happening::of_controller_deletion(&id)).await?;
+    let at = dialect::present(db).await?;
+    audit::record(db, at, &by, Deed::to_controller(Action::ControllerDelete, &id)).await?;
     Ok(ControllerDeletion::Deleted)
 }
 

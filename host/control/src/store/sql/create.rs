@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use serde_json::json;
 use sqlx::Row as _;
 use sqlx::types::Json;
 
-use super::{Connection, controllers, dialect, events, operations, sessions};
+use super::{Connection, audit, controllers, dialect, events, operations, quotas, sessions};
 use crate::domain::{
-    Condition, ConditionStatus, ControllerId, Generation, Happening, Operation, Session, SessionId,
-    condition_type,
+    Action, Condition, ConditionStatus, ControllerId, Deed, Generation, Happening, Limits, Operation,
+    Session, SessionId, condition_type,
 };
 use crate::store::{
     Created, IdempotencyKey, Lease, NewSession, PlacementDecision, Placer, Recorded, SessionRecord,
@@ -19,13 +20,22 @@ use crate::store::{
 /// How long a session that found no room waits for its next try, if nothing wakes it before.
 const FIRST_RETRY: chrono::Duration = chrono::Duration::seconds(1);
 
-pub(super) async fn create(db: &mut Connection, new: NewSession) -> Result<Created, StoreError> {
-    let NewSession { mut session, placer, idempotency, render } = new;
+pub(super) async fn create(
+    db: &mut Connection,
+    new: NewSession,
+    limits: Limits,
+) -> Result<Created, StoreError> {
+    let NewSession { by, mut session, placer, idempotency, render } = new;
     let at = dialect::present(db).await?;
     if let Some(key) = &idempotency
         && let Some(answer) = earlier_answer(db, key, at).await?
     {
         return Ok(answer);
+    }
+
+    let exceeded = quotas::exceeded_by_new(db, &session.user_id, &limits, &session.spec).await?;
+    if !exceeded.is_empty() {
+        return Ok(Created::OverQuota(exceeded));
     }
 
     let mut operation = Operation::first(session.id.clone(), at);
@@ -51,6 +61,14 @@ pub(super) async fn create(db: &mut Connection, new: NewSession) -> Result<Creat
     insert(db, &session).await?;
     operations::insert(db, &session, &operation).await?;
     events::tell(db, &session, Happening::of_creation(&session)).await?;
+    let details = json!({
+        "user_id": session.user_id,
+        "template_id": session.template_id,
+        "controller_id": session.controller_id(),
+        "generation": session.generation,
+    });
+    let deed = Deed::to_session(Action::SessionCreate, &session.id).with(details);
+    audit::record(db, at, &by, deed).await?;
     let record = SessionRecord { session, operation };
     if let Some(key) = idempotency {
         store_answer(db, &key, &record.session.id, render(&record), at).await?;

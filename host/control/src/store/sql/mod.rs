@@ -2,12 +2,15 @@
 //! compiled once for each of them, against the types and the few functions of the `dialect` beside it.
 
 mod access;
+pub(super) mod audit;
 mod census;
 mod controllers;
 mod create;
 pub(super) mod events;
 mod observed;
 pub(super) mod operations;
+pub(super) mod policies;
+mod quotas;
 mod rows;
 pub(super) mod sessions;
 mod templates;
@@ -36,11 +39,18 @@ pub struct SqlStore {
     pub(super) writer: Writer,
     /// Ends with the store.
     background: Option<AbortOnDropHandle<()>>,
+    /// For users for whom nothing else was set.
+    limits: Limits,
 }
 
 impl SqlStore {
     pub(super) fn new(readers: Pool, writer: Writer, background: Option<AbortOnDropHandle<()>>) -> Self {
-        Self { readers, writer, background }
+        Self { readers, writer, background, limits: Limits::default() }
+    }
+
+    /// The same with limits for users for whom nothing else was set.
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// What the writer measures about itself.
@@ -61,9 +71,13 @@ impl Store for SqlStore {
         dialect::present(&mut *self.readers.acquire().await?).await
     }
 
-    async fn register_controller(&self, registration: Registration) -> Result<ControllerId, StoreError> {
+    async fn register_controller(
+        &self,
+        by: Actor,
+        registration: Registration,
+    ) -> Result<ControllerId, StoreError> {
         self.writer
-            .run("register_controller", move |db| Box::pin(controllers::register(db, registration)))
+            .run("register_controller", move |db| Box::pin(controllers::register(db, by, registration)))
             .await
     }
 
@@ -82,16 +96,23 @@ impl Store for SqlStore {
 
     async fn change_controller(
         &self,
+        by: Actor,
         id: &ControllerId,
         change: ControllerChange,
     ) -> Result<Option<Controller>, StoreError> {
         let id = id.clone();
-        self.writer.run("change_controller", move |db| Box::pin(controllers::change(db, id, change))).await
+        self.writer
+            .run("change_controller", move |db| Box::pin(controllers::change(db, by, id, change)))
+            .await
     }
 
-    async fn delete_controller(&self, id: &ControllerId) -> Result<ControllerDeletion, StoreError> {
+    async fn delete_controller(
+        &self,
+        by: Actor,
+        id: &ControllerId,
+    ) -> Result<ControllerDeletion, StoreError> {
         let id = id.clone();
-        self.writer.run("delete_controller", move |db| Box::pin(controllers::delete(db, id))).await
+        self.writer.run("delete_controller", move |db| Box::pin(controllers::delete(db, by, id))).await
     }
 
     async fn record_probe(&self, id: &ControllerId, probe: ProbeRecord) -> Result<(), StoreError> {
@@ -100,7 +121,8 @@ impl Store for SqlStore {
     }
 
     async fn create_session(&self, new: NewSession) -> Result<Created, StoreError> {
-        self.writer.run("create_session", move |db| Box::pin(create::create(db, new))).await
+        let limits = self.limits.clone();
+        self.writer.run("create_session", move |db| Box::pin(create::create(db, new, limits))).await
     }
 
     async fn earlier_answer(&self, key: &IdempotencyKey) -> Result<Option<Created>, StoreError> {
@@ -124,15 +146,21 @@ impl Store for SqlStore {
         sessions::owner(&mut *self.readers.acquire().await?, id).await
     }
 
-    async fn request_deletion(&self, id: &SessionId, purge_home: bool) -> Result<Deletion, StoreError> {
+    async fn request_deletion(
+        &self,
+        by: Actor,
+        id: &SessionId,
+        purge_home: bool,
+    ) -> Result<Deletion, StoreError> {
         let id = id.clone();
         self.writer
-            .run("request_deletion", move |db| Box::pin(sessions::request_deletion(db, id, purge_home)))
+            .run("request_deletion", move |db| Box::pin(sessions::request_deletion(db, by, id, purge_home)))
             .await
     }
 
     async fn wish(&self, wish: NewWish) -> Result<Wished, StoreError> {
-        self.writer.run("wish", move |db| Box::pin(wishes::wish(db, wish))).await
+        let limits = self.limits.clone();
+        self.writer.run("wish", move |db| Box::pin(wishes::wish(db, wish, limits))).await
     }
 
     async fn record_activity(&self, signs: Vec<ActivitySign>) -> Result<(), StoreError> {
@@ -231,13 +259,24 @@ impl Store for SqlStore {
         templates::page(&mut *self.readers.acquire().await?, after, limit).await
     }
 
-    async fn write_templates(&self, writes: Vec<TemplateWrite>) -> Result<Vec<TemplateWritten>, StoreError> {
-        self.writer.run("write_templates", move |db| Box::pin(templates::write_all(db, writes))).await
+    async fn write_templates(
+        &self,
+        by: Actor,
+        writes: Vec<TemplateWrite>,
+    ) -> Result<Vec<TemplateWritten>, StoreError> {
+        self.writer.run("write_templates", move |db| Box::pin(templates::write_all(db, by, writes))).await
     }
 
-    async fn delete_template(&self, name: &str, expected: Expected) -> Result<TemplateDeletion, StoreError> {
+    async fn delete_template(
+        &self,
+        by: Actor,
+        name: &str,
+        expected: Expected,
+    ) -> Result<TemplateDeletion, StoreError> {
         let name = name.to_owned();
-        self.writer.run("delete_template", move |db| Box::pin(templates::delete(db, name, expected))).await
+        self.writer
+            .run("delete_template", move |db| Box::pin(templates::delete(db, by, name, expected)))
+            .await
     }
 
     async fn token_owner(&self, token_hash: &str) -> Result<Option<TokenOwner>, StoreError> {
@@ -297,17 +336,20 @@ impl Store for SqlStore {
 
     async fn create_token(
         &self,
+        by: Actor,
         token: Token,
         token_hash: &str,
         most: u32,
     ) -> Result<TokenCreated, StoreError> {
         let token_hash = token_hash.to_owned();
-        self.writer.run("create_token", move |db| Box::pin(tokens::create(db, token, token_hash, most))).await
+        self.writer
+            .run("create_token", move |db| Box::pin(tokens::create(db, by, token, token_hash, most)))
+            .await
     }
 
-    async fn delete_token(&self, id: &str, user_id: Option<&str>) -> Result<bool, StoreError> {
+    async fn delete_token(&self, by: Actor, id: &str, user_id: Option<&str>) -> Result<bool, StoreError> {
         let (id, user_id) = (id.to_owned(), user_id.map(str::to_owned));
-        self.writer.run("delete_token", move |db| Box::pin(tokens::delete(db, id, user_id))).await
+        self.writer.run("delete_token", move |db| Box::pin(tokens::delete(db, by, id, user_id))).await
     }
 
     async fn token_used(&self, id: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
@@ -323,28 +365,31 @@ impl Store for SqlStore {
         users::page(&mut *self.readers.acquire().await?, after, limit).await
     }
 
-    async fn create_user(&self, user: User) -> Result<UserChanged, StoreError> {
-        self.writer.run("create_user", move |db| Box::pin(users::create(db, user))).await
+    async fn create_user(&self, by: Actor, user: User) -> Result<UserChanged, StoreError> {
+        self.writer.run("create_user", move |db| Box::pin(users::create(db, by, user))).await
     }
 
-    async fn change_user(&self, id: &str, change: UserChange) -> Result<UserChanged, StoreError> {
+    async fn change_user(&self, by: Actor, id: &str, change: UserChange) -> Result<UserChanged, StoreError> {
         let id = id.to_owned();
-        self.writer.run("change_user", move |db| Box::pin(users::change(db, id, change))).await
+        self.writer.run("change_user", move |db| Box::pin(users::change(db, by, id, change))).await
     }
 
-    async fn delete_user(&self, id: &str) -> Result<UserDeletion, StoreError> {
+    async fn delete_user(&self, by: Actor, id: &str) -> Result<UserDeletion, StoreError> {
         let id = id.to_owned();
-        self.writer.run("delete_user", move |db| Box::pin(users::delete(db, id))).await
+        self.writer.run("delete_user", move |db| Box::pin(users::delete(db, by, id))).await
     }
 
     async fn grant_access(
         &self,
+        by: Actor,
         token_hash: &str,
         kind: GrantKind,
         grant: AccessGrant,
     ) -> Result<(), StoreError> {
         let token_hash = token_hash.to_owned();
-        self.writer.run("grant_access", move |db| Box::pin(access::issue(db, token_hash, kind, grant))).await
+        self.writer
+            .run("grant_access", move |db| Box::pin(access::grant(db, by, token_hash, kind, grant)))
+            .await
     }
 
     async fn access_grant(
@@ -372,6 +417,62 @@ impl Store for SqlStore {
         self.writer
             .run("extend_access", move |db| Box::pin(access::extend(db, cookie_hash, expires_at)))
             .await
+    }
+
+    async fn quota(&self, user_id: &str) -> Result<QuotaState, StoreError> {
+        quotas::state(&mut *self.readers.acquire().await?, user_id, &self.limits).await
+    }
+
+    async fn quotas(&self, after: Option<&str>, limit: u32) -> Result<Vec<QuotaState>, StoreError> {
+        quotas::page(&mut *self.readers.acquire().await?, after, limit, &self.limits).await
+    }
+
+    async fn set_quota(
+        &self,
+        by: Actor,
+        user_id: &str,
+        set: QuotaOverride,
+    ) -> Result<QuotaState, StoreError> {
+        let (user_id, limits) = (user_id.to_owned(), self.limits.clone());
+        self.writer.run("set_quota", move |db| Box::pin(quotas::set(db, by, user_id, set, limits))).await
+    }
+
+    async fn remove_quota(&self, by: Actor, user_id: &str) -> Result<bool, StoreError> {
+        let user_id = user_id.to_owned();
+        self.writer.run("remove_quota", move |db| Box::pin(quotas::remove(db, by, user_id))).await
+    }
+
+    async fn policy_due(&self, limit: u32) -> Result<Vec<SessionId>, StoreError> {
+        policies::due(&mut *self.readers.acquire().await?, limit).await
+    }
+
+    async fn enforce_policies(
+        &self,
+        due: Vec<SessionId>,
+        signs: Vec<ActivitySign>,
+        grace: Duration,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        self.writer
+            .run("enforce_policies", move |db| Box::pin(policies::enforce(db, due, signs, grace)))
+            .await
+    }
+
+    async fn record_audit(&self, by: Actor, deeds: Vec<Deed>) -> Result<(), StoreError> {
+        self.writer.run("record_audit", move |db| Box::pin(audit::record_all(db, by, deeds))).await
+    }
+
+    async fn audit(
+        &self,
+        filter: &AuditFilter,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, StoreError> {
+        audit::page(&mut *self.readers.acquire().await?, filter, before, limit).await
+    }
+
+    async fn sweep_audit(&self, keep: Duration) -> Result<(), StoreError> {
+        while self.writer.run("sweep_audit", move |db| Box::pin(audit::sweep(db, keep))).await? {}
+        Ok(())
     }
 
     async fn sweep(&self) -> Result<(), StoreError> {

@@ -1,12 +1,13 @@
 //! Sessions: reading them and wishing them gone.
 
 use chrono::{DateTime, Utc};
+use serde_json::json;
 use sqlx::types::Json;
 use sqlx::{QueryBuilder, Row as _};
 
 use super::rows::{readable, record, select_sessions};
-use super::{Connection, Database, controllers, dialect, events};
-use crate::domain::{Generation, Happening, Lane, Session, SessionId};
+use super::{Connection, Database, audit, controllers, dialect, events};
+use crate::domain::{Action, Actor, Deed, Generation, Happening, Lane, Session, SessionId, due};
 use crate::store::{Deletion, Position, SessionFilter, SessionRecord, StoreError};
 
 pub(super) async fn one(db: &mut Connection, id: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
@@ -78,10 +79,11 @@ pub(in crate::store) fn page_query(
 /// be read again.
 pub(super) async fn request_deletion(
     db: &mut Connection,
+    by: Actor,
     id: SessionId,
     purge_home: bool,
 ) -> Result<Deletion, StoreError> {
-    let row = sqlx::query("SELECT deleting, purge_home, generation FROM sessions WHERE id = $1")
+    let row = sqlx::query("SELECT user_id, deleting, purge_home, generation FROM sessions WHERE id = $1")
         .bind(id.as_str())
         .fetch_optional(&mut *db)
         .await?;
@@ -94,8 +96,8 @@ pub(super) async fn request_deletion(
         let at = dialect::present(db).await?;
         let generation = Generation::from_db(row.try_get("generation")?).next();
         sqlx::query(
-            "UPDATE sessions SET deleting = TRUE, purge_home = $2, generation = $3, updated_at = $4 \
-             WHERE id = $1",
+            "UPDATE sessions SET deleting = TRUE, purge_home = $2, generation = $3, updated_at = $4, \
+             policy_due_at = NULL WHERE id = $1",
         )
         .bind(id.as_str())
         .bind(purge_home)
@@ -112,6 +114,13 @@ pub(super) async fn request_deletion(
         .bind(Lane::Remove.to_db())
         .execute(&mut *db)
         .await?;
+        let details = json!({
+            "user_id": row.try_get::<String, _>("user_id")?,
+            "purge_home": purge_home,
+            "generation": generation,
+        });
+        let deed = Deed::to_session(Action::SessionDelete, &id).with(details);
+        audit::record(db, at, &by, deed).await?;
     }
     match one(db, &id).await {
         Ok(Some(record)) => {
@@ -132,7 +141,8 @@ pub(super) async fn request_deletion(
 pub(super) async fn store_observed(db: &mut Connection, session: &Session) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE sessions SET phase = $2, node_id = $3, conditions = $4, observed_generation = $5, \
-         controller_id = $6, controller_type = $7, updated_at = $8 WHERE id = $1",
+         controller_id = $6, controller_type = $7, updated_at = $8, running_since = $9, started_at = $10, \
+         policy_due_at = $11 WHERE id = $1",
     )
     .bind(session.id.as_str())
     .bind(session.phase.as_str())
@@ -142,6 +152,9 @@ pub(super) async fn store_observed(db: &mut Connection, session: &Session) -> Re
     .bind(session.placed.as_ref().map(|(id, _)| id.as_str()))
     .bind(session.placed.as_ref().map(|(_, controller_type)| controller_type.as_str()))
     .bind(session.updated_at)
+    .bind(session.running_since)
+    .bind(session.started_at)
+    .bind(due(session))
     .execute(db)
     .await?;
     Ok(())

@@ -1,10 +1,11 @@
 //! Templates: reading, writing on a condition, removing.
 
+use serde_json::json;
 use sqlx::Row as _;
 use sqlx::types::Json;
 
-use super::{Connection, Row};
-use crate::domain::{Generation, Template, now};
+use super::{Connection, Row, audit, dialect};
+use crate::domain::{Action, Actor, Deed, Generation, Template, now};
 use crate::store::{Expected, StoreError, TemplateDeletion, TemplateWrite, TemplateWritten};
 
 pub(super) async fn one(db: &mut Connection, name: &str) -> Result<Option<Template>, StoreError> {
@@ -44,16 +45,17 @@ pub(super) async fn page(
 
 pub(super) async fn write_all(
     db: &mut Connection,
+    by: Actor,
     writes: Vec<TemplateWrite>,
 ) -> Result<Vec<TemplateWritten>, StoreError> {
     let mut all = Vec::with_capacity(writes.len());
     for one in writes {
-        all.push(write(db, one).await?);
+        all.push(write(db, &by, one).await?);
     }
     Ok(all)
 }
 
-async fn write(db: &mut Connection, write: TemplateWrite) -> Result<TemplateWritten, StoreError> {
+async fn write(db: &mut Connection, by: &Actor, write: TemplateWrite) -> Result<TemplateWritten, StoreError> {
     let found = one(db, &write.name).await?;
     if !write.expected.met(found.as_ref()) {
         return Ok(TemplateWritten::Unmet(found));
@@ -69,8 +71,9 @@ async fn write(db: &mut Connection, write: TemplateWrite) -> Result<TemplateWrit
                 .bind(Json(&replaced.body))
                 .bind(replaced.generation.to_db())
                 .bind(at)
-                .execute(db)
+                .execute(&mut *db)
                 .await?;
+            note(db, by, Action::TemplateChange, &replaced).await?;
             Ok(TemplateWritten::Replaced(replaced))
         }
         None => {
@@ -89,15 +92,29 @@ async fn write(db: &mut Connection, write: TemplateWrite) -> Result<TemplateWrit
             .bind(Json(&created.body))
             .bind(created.generation.to_db())
             .bind(at)
-            .execute(db)
+            .execute(&mut *db)
             .await?;
+            note(db, by, Action::TemplateCreate, &created).await?;
             Ok(TemplateWritten::Created(created))
         }
     }
 }
 
+async fn note(
+    db: &mut Connection,
+    by: &Actor,
+    action: Action,
+    template: &Template,
+) -> Result<(), StoreError> {
+    let at = dialect::present(db).await?;
+    let details = json!({ "generation": template.generation });
+    let deed = Deed::new(action, "template", &template.name).with(details);
+    audit::record(db, at, by, deed).await
+}
+
 pub(super) async fn delete(
     db: &mut Connection,
+    by: Actor,
     name: String,
     expected: Expected,
 ) -> Result<TemplateDeletion, StoreError> {
@@ -109,8 +126,13 @@ pub(super) async fn delete(
             Some(_) => {}
         }
     }
-    let done = sqlx::query("DELETE FROM templates WHERE name = $1").bind(name).execute(db).await?;
-    Ok(if done.rows_affected() > 0 { TemplateDeletion::Deleted } else { TemplateDeletion::NoSuchTemplate })
+    let done = sqlx::query("DELETE FROM templates WHERE name = $1").bind(&name).execute(&mut *db).await?;
+    if done.rows_affected() == 0 {
+        return Ok(TemplateDeletion::NoSuchTemplate);
+    }
+    let at = dialect::present(db).await?;
+    audit::record(db, at, &by, Deed::new(Action::TemplateDelete, "template", name)).await?;
+    Ok(TemplateDeletion::Deleted)
 }
 
 fn template(row: &Row) -> Result<Template, StoreError> {

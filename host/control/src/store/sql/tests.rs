@@ -3,7 +3,8 @@
 use super::super::fixture::Fixture;
 use super::*;
 use crate::domain::{
-    ConditionStatus, OperationKind, Wish, WishedState, condition_type, now, sha256_hex, test_session,
+    Action, ConditionStatus, OperationKind, Rule, Wish, WishedState, condition_type, now, sha256_hex,
+    test_session,
 };
 
 struct Anywhere;
@@ -25,6 +26,21 @@ pub(in crate::store) async fn open() -> Option<(Fixture, SqlStore)> {
     Some((fixture, store))
 }
 
+/// A caller.
+pub(in crate::store) fn somebody() -> Actor {
+    let token = Token {
+        id: "tok-1".into(),
+        name: "laptop".into(),
+        user_id: "somebody".into(),
+        role: Role::Operator,
+        created_by: "somebody".into(),
+        created_at: now(),
+        expires_at: None,
+        last_used_at: None,
+    };
+    Actor::caller("somebody", Role::Operator, &token, Some("request".into()))
+}
+
 pub(in crate::store) async fn register(store: &SqlStore, name: &str) -> ControllerId {
     let registration = Registration {
         controller_type: "docker".into(),
@@ -32,13 +48,19 @@ pub(in crate::store) async fn register(store: &SqlStore, name: &str) -> Controll
         endpoint: String::new(),
         labels: Default::default(),
     };
-    store.register_controller(registration).await.unwrap()
+    store.register_controller(somebody(), registration).await.unwrap()
 }
 
 pub(in crate::store) fn new_session() -> NewSession {
     let mut session = test_session(Wish::State(WishedState::Running), false, Phase::Pending);
     session.spec_hash = "h".into();
-    NewSession { session, placer: Arc::new(Anywhere), idempotency: None, render: |_| "answer".into() }
+    NewSession {
+        by: somebody(),
+        session,
+        placer: Arc::new(Anywhere),
+        idempotency: None,
+        render: |_| "answer".into(),
+    }
 }
 
 pub(in crate::store) fn key(caller: &str, body: &str) -> IdempotencyKey {
@@ -242,8 +264,13 @@ async fn a_key_gives_the_same_answer() {
     assert_ne!(one.session.id, two.session.id, "an expired key binds nothing");
     for state in [WishedState::Hibernated, WishedState::Running] {
         let idempotency = Some(IdempotencyKey { keep: Duration::ZERO, ..key("late", "wish") });
-        let wish =
-            NewWish { session_id: one.session.id.clone(), state, idempotency, render: |_| "wish".into() };
+        let wish = NewWish {
+            by: somebody(),
+            session_id: one.session.id.clone(),
+            state,
+            idempotency,
+            render: |_| "wish".into(),
+        };
         assert!(matches!(store.wish(wish).await.unwrap(), Wished::Stored(_)), "{state:?}");
     }
 }
@@ -313,7 +340,7 @@ async fn work_that_outlives_its_claim_is_not_given_away() {
     assert_eq!(store.record_step(&working[0].lease, running(&working[0])).await.unwrap(), Recorded::Stored);
 
     // What was recorded may be claimed again, though its task has not ended.
-    store.request_deletion(&id, false).await.unwrap();
+    store.request_deletion(somebody(), &id, false).await.unwrap();
     let request = ClaimRequest { in_flight: [id].into(), ..again };
     assert_eq!(store.claim_due(request).await.unwrap().work.len(), 1);
 }
@@ -364,8 +391,8 @@ async fn each_lane_of_each_queue_is_due_by_itself() {
         );
     }
     // The latest wish of all, and so the last in any one line.
-    store.request_deletion(&made[2], false).await.unwrap();
-    store.request_deletion(&made[4], false).await.unwrap();
+    store.request_deletion(somebody(), &made[2], false).await.unwrap();
+    store.request_deletion(somebody(), &made[4], false).await.unwrap();
     let mut due: Vec<_> =
         store.due().await.unwrap().lanes.into_iter().map(|due| (due.controller, due.lane.to_db())).collect();
     due.sort();
@@ -417,7 +444,7 @@ async fn a_step_never_overwrites_a_newer_wish() {
     let id = stored(&store, new_session()).await.session.id;
     let creating = store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap().work;
     let creating = &creating[0];
-    assert!(matches!(store.request_deletion(&id, false).await.unwrap(), Deletion::Wished(_)));
+    assert!(matches!(store.request_deletion(somebody(), &id, false).await.unwrap(), Deletion::Wished(_)));
     let again = claim("me", &controller, Duration::from_secs(60));
     assert!(store.claim_due(again.clone()).await.unwrap().work.is_empty(), "the creation is still under way");
 
@@ -432,7 +459,7 @@ async fn a_step_never_overwrites_a_newer_wish() {
     assert_ne!(deleting.operation.id, creating.operation.id);
 
     // Someone asks for the home to go too, while the deletion without it is under way.
-    store.request_deletion(&id, true).await.unwrap();
+    store.request_deletion(somebody(), &id, true).await.unwrap();
     let gone = StepRecord { gone: true, ..running(deleting) };
     assert_eq!(store.record_step(&deleting.lease, gone).await.unwrap(), Recorded::Stored);
     let purging = store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap().work;
@@ -502,6 +529,7 @@ async fn nothing_is_placed_for_a_wish_that_is_not_there_any_more() {
     let claimed = store.claim_due(request.clone()).await.unwrap().work.pop().unwrap();
     assert_eq!((&claimed.session.id, claimed.step), (&waiting.id, Step::Place));
     let wish = NewWish {
+        by: somebody(),
         session_id: waiting.id.clone(),
         state: WishedState::Terminated,
         idempotency: None,
@@ -560,7 +588,7 @@ async fn an_observation_that_was_overtaken_is_void() {
     assert!(noted.conditions.get(condition_type::CONTROLLER_REACHABLE).is_some());
 
     let change = ObservedChange { session_seen: noted.updated_at, ..change };
-    store.request_deletion(&id, false).await.unwrap();
+    store.request_deletion(somebody(), &id, false).await.unwrap();
     assert!(store.record_observed(vec![change]).await.unwrap().is_empty());
     assert_eq!(store.session(&id).await.unwrap().unwrap().session.phase, Phase::Running);
 }
@@ -659,7 +687,10 @@ async fn an_unreadable_row_takes_no_other_with_it() {
     assert_eq!(store.set_controller_condition(&controller, offline).await.unwrap(), [ids[0].clone()]);
 
     assert_eq!(store.session_owner(broken).await.unwrap().as_deref(), Some("u"));
-    assert!(matches!(store.request_deletion(broken, true).await.unwrap(), Deletion::WishedUnreadable));
+    assert!(matches!(
+        store.request_deletion(somebody(), broken, true).await.unwrap(),
+        Deletion::WishedUnreadable
+    ));
     let wished: (bool, bool, i64) =
         sqlx::query_as("SELECT deleting, purge_home, generation FROM sessions WHERE id = $1")
             .bind(broken.as_str())
@@ -684,4 +715,212 @@ async fn what_is_not_committed_is_not_told() {
     assert_eq!((page.upto, page.lost), (*news.borrow_and_update(), false));
     assert!(page.events.iter().all(|event| event.session_id.as_deref() == Some(session.id.as_str())));
     assert_eq!(store.event_owner(&session.id).await.unwrap().as_deref(), Some("u"));
+}
+
+async fn actions(store: &SqlStore, filter: AuditFilter) -> Vec<String> {
+    store.audit(&filter, None, 100).await.unwrap().into_iter().map(|entry| entry.action).collect()
+}
+
+#[tokio::test]
+async fn every_change_is_in_the_audit_log_and_nothing_else_is() {
+    let Some((_fixture, store)) = open().await else { return };
+    let all = AuditFilter::default;
+    store.replace_admin_token("admin.token", "hash").await.unwrap();
+    let controller = register(&store, "a").await;
+    register(&store, "a").await;
+    let record = stored(&store, NewSession { idempotency: Some(key("me", "body")), ..new_session() }).await;
+    let id = record.session.id;
+    let again = NewSession { idempotency: Some(key("me", "body")), ..new_session() };
+    assert!(matches!(store.create_session(again).await.unwrap(), Created::Replayed { .. }));
+    for _ in 0..2 {
+        let wish = NewWish {
+            by: Actor::System(Rule::IdleTimeout),
+            session_id: id.clone(),
+            state: WishedState::Hibernated,
+            idempotency: None,
+            render: |_| String::new(),
+        };
+        store.wish(wish).await.unwrap();
+        store.request_deletion(somebody(), &id, true).await.unwrap();
+    }
+    store.delete_controller(somebody(), &controller).await.unwrap();
+    let user = User {
+        id: "u".into(),
+        username: "u".into(),
+        email: None,
+        full_name: String::new(),
+        role: Role::User,
+        provider: "local".into(),
+        active: true,
+        created_at: now(),
+        updated_at: now(),
+    };
+    store.create_user(somebody(), user.clone()).await.unwrap();
+    store.create_user(somebody(), user).await.unwrap();
+    store.change_user(somebody(), "u", UserChange::default()).await.unwrap();
+    let change = UserChange { role: Some(Role::Operator), ..UserChange::default() };
+    store.change_user(somebody(), "u", change).await.unwrap();
+    let token = Token {
+        id: "tok-2".into(),
+        name: "ci".into(),
+        user_id: "u".into(),
+        role: Role::User,
+        created_by: "u".into(),
+        created_at: now(),
+        expires_at: Some(now() - chrono::Duration::seconds(1)),
+        last_used_at: None,
+    };
+    store.create_token(somebody(), token.clone(), "secret-hash", 5).await.unwrap();
+    store.sweep().await.unwrap();
+    assert!(!store.delete_token(somebody(), "tok-2", None).await.unwrap());
+    let grant = AccessGrant {
+        session_id: id.clone(),
+        user_id: "u".into(),
+        expires_at: now() + chrono::Duration::seconds(60),
+    };
+    store.grant_access(somebody(), "ticket-hash", GrantKind::Ticket, grant).await.unwrap();
+    store.redeem_ticket("ticket-hash", "cookie-hash", now()).await.unwrap();
+    let deed = Deed::new(Action::TokenExpire, "thing", "stray");
+    store.record_audit(Actor::System(Rule::Drift), vec![deed]).await.unwrap();
+    let mut found = actions(&store, all()).await;
+    found.reverse();
+    assert_eq!(
+        found,
+        [
+            "token.create",
+            "controller.register",
+            "session.create",
+            "session.hibernate",
+            "session.delete",
+            "user.create",
+            "user.change",
+            "token.create",
+            "token.expire",
+            "access.grant",
+            "token.expire",
+        ]
+    );
+
+    let to_session = AuditFilter { target: Some(id.to_string()), ..all() };
+    let entries = store.audit(&to_session, None, 2).await.unwrap();
+    assert_eq!(actions(&store, to_session.clone()).await.len(), 4);
+    let rest = store.audit(&to_session, Some(entries[1].id), 10).await.unwrap();
+    let system = &rest[0];
+    assert_eq!((system.actor_kind.as_str(), system.actor.as_str()), ("system", "idle-timeout"));
+    assert_eq!((system.role.as_deref(), system.token_id.as_deref()), (None, None));
+    let by = &rest[1];
+    assert_eq!((by.actor_kind.as_str(), by.actor.as_str()), ("user", "somebody"));
+    assert_eq!(by.role.as_deref(), Some("operator"));
+    assert_eq!((by.token_id.as_deref(), by.token_name.as_deref()), (Some("tok-1"), Some("laptop")));
+    assert_eq!(by.request_id.as_deref(), Some("request"));
+    assert_eq!(by.details["user_id"], "u");
+    let whole = format!("{:?}", store.audit(&all(), None, 100).await.unwrap());
+    assert!(!whole.contains("hash"), "{whole}");
+
+    let drift = AuditFilter { actor: Some("drift".into()), ..all() };
+    assert_eq!(actions(&store, drift).await.len(), 1);
+    let later = AuditFilter { since: Some(now() + chrono::Duration::seconds(60)), ..all() };
+    assert!(actions(&store, later.clone()).await.is_empty());
+    let earlier = AuditFilter { until: later.since, ..all() };
+    assert_eq!(actions(&store, earlier).await.len(), 11);
+    let made = AuditFilter { action: Some("session.create".into()), ..all() };
+    assert_eq!(actions(&store, made).await.len(), 1);
+
+    store.sweep_audit(Duration::from_secs(3600)).await.unwrap();
+    assert_eq!(actions(&store, all()).await.len(), 11);
+    store.sweep_audit(Duration::MAX).await.unwrap();
+    assert_eq!(actions(&store, all()).await.len(), 11);
+    store.sweep_audit(Duration::ZERO).await.unwrap();
+    assert!(actions(&store, all()).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_change_that_is_not_committed_is_not_in_the_audit_log() {
+    let Some((_fixture, store)) = open().await else { return };
+    assert!(matches!(store.create_session(new_session()).await.unwrap(), Created::Refused(_)));
+    let failed = store.writer.run("test", |db| {
+        Box::pin(async move {
+            let deed = Deed::new(Action::UserCreate, "user", "u");
+            audit::record(db, now(), &somebody(), deed).await?;
+            Err::<(), _>(StoreError::Closed)
+        })
+    });
+    assert!(failed.await.is_err());
+    assert!(actions(&store, AuditFilter::default()).await.is_empty());
+}
+
+/// A session that runs and is idle since a while.
+async fn idle(store: &SqlStore) -> SessionId {
+    let controller = store.controllers().await.unwrap()[0].id.clone();
+    let mut new = new_session();
+    new.session.spec.idle_timeout = crate::domain::GoDuration::parse("1ms").ok();
+    let id = stored(store, new).await.session.id;
+    assert!(store.policy_due(10).await.unwrap().is_empty(), "it does not run yet");
+    let work = store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap().work;
+    let own = work.iter().find(|claimed| claimed.session.id == id).unwrap();
+    store.record_step(&own.lease, running(own)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    assert_eq!(store.policy_due(10).await.unwrap(), std::slice::from_ref(&id));
+    id
+}
+
+#[tokio::test]
+async fn a_sign_that_comes_in_time_wins_and_a_limit_is_kept_once() {
+    let Some((_fixture, store)) = open().await else { return };
+    register(&store, "a").await;
+    let id = idle(&store).await;
+    let due = || vec![id.clone()];
+    // Seen by this process, and not written down.
+    let later = now() + chrono::Duration::seconds(60);
+    let sign = ActivitySign { session_id: id.clone(), at: later };
+    assert!(store.enforce_policies(due(), vec![sign], Duration::ZERO).await.unwrap().is_empty());
+    let record = store.session(&id).await.unwrap().unwrap();
+    assert_eq!((record.session.last_activity, record.session.state), (Some(later), WishedState::Running));
+    assert!(store.policy_due(10).await.unwrap().is_empty(), "it is due later");
+
+    tamper(&store, "UPDATE sessions SET last_activity = NULL").await;
+    assert!(store.enforce_policies(due(), vec![], Duration::from_secs(60)).await.unwrap().is_empty());
+    let both =
+        futures::future::join_all((0..4).map(|_| store.enforce_policies(due(), vec![], Duration::ZERO)));
+    let ended: Vec<_> = both.await.into_iter().flat_map(Result::unwrap).collect();
+    assert_eq!(ended, std::slice::from_ref(&id));
+    let record = store.session(&id).await.unwrap().unwrap();
+    assert_eq!((record.session.state, record.session.generation.get()), (WishedState::Hibernated, 2));
+    let by = AuditFilter { actor: Some("idle-timeout".into()), ..AuditFilter::default() };
+    assert_eq!(actions(&store, by).await, ["session.hibernate"]);
+    assert!(store.policy_due(10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_deletion_and_a_wish_of_the_user_come_before_a_limit() {
+    let Some((_fixture, store)) = open().await else { return };
+    register(&store, "a").await;
+    let deleted = idle(&store).await;
+    store.request_deletion(somebody(), &deleted, false).await.unwrap();
+    assert!(store.policy_due(10).await.unwrap().is_empty());
+    assert!(store.enforce_policies(vec![deleted], vec![], Duration::ZERO).await.unwrap().is_empty());
+    let stopped = idle(&store).await;
+    let wish = NewWish {
+        by: somebody(),
+        session_id: stopped.clone(),
+        state: WishedState::Terminated,
+        idempotency: None,
+        render: |_| String::new(),
+    };
+    store.wish(wish).await.unwrap();
+    assert!(store.policy_due(10).await.unwrap().is_empty());
+    assert!(store.enforce_policies(vec![stopped], vec![], Duration::ZERO).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_read_does_not_hold_up_the_limits_of_others() {
+    let Some((_fixture, store)) = open().await else { return };
+    register(&store, "a").await;
+    let broken = idle(&store).await;
+    tamper(&store, "UPDATE sessions SET phase = 'Melting'").await;
+    assert!(store.enforce_policies(vec![broken], vec![], Duration::ZERO).await.unwrap().is_empty());
+    assert!(store.policy_due(10).await.unwrap().is_empty(), "it is looked at again later");
+    let other = idle(&store).await;
+    let ended = store.enforce_policies(vec![other.clone()], vec![], Duration::ZERO).await.unwrap();
+    assert_eq!(ended, [other]);
 }

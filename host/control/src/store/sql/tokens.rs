@@ -1,10 +1,11 @@
 //! Tokens, and the removal of what has expired.
 
 use chrono::{DateTime, Utc};
+use serde_json::json;
 use sqlx::{QueryBuilder, Row as _};
 
-use super::{Connection, Database, Row, users};
-use crate::domain::{Role, Token, now};
+use super::{Connection, Database, Row, audit, dialect, users};
+use crate::domain::{Action, Actor, Deed, Role, Rule, Token, now};
 use crate::store::{Position, StoreError, TokenCreated, TokenOwner};
 
 /// Rows that one transaction removes: the whole server waits for it.
@@ -50,6 +51,7 @@ pub(super) async fn list(
 
 pub(super) async fn create(
     db: &mut Connection,
+    by: Actor,
     token: Token,
     token_hash: String,
     most: u32,
@@ -66,7 +68,18 @@ pub(super) async fn create(
         return Ok(TokenCreated::TooMany);
     }
     insert(db, &token, token_hash).await?;
+    let at = dialect::present(db).await?;
+    audit::record(db, at, &by, made(&token)).await?;
     Ok(TokenCreated::Stored(token))
+}
+
+fn made(token: &Token) -> Deed {
+    Deed::new(Action::TokenCreate, "token", &token.id).with(json!({
+        "user_id": token.user_id,
+        "name": token.name,
+        "role": token.role,
+        "expires_at": token.expires_at,
+    }))
 }
 
 async fn insert(db: &mut Connection, token: &Token, token_hash: String) -> Result<(), StoreError> {
@@ -90,15 +103,22 @@ async fn insert(db: &mut Connection, token: &Token, token_hash: String) -> Resul
 /// Removes a token, of this user if one is named; whether there was one.
 pub(super) async fn delete(
     db: &mut Connection,
+    by: Actor,
     id: String,
     user_id: Option<String>,
 ) -> Result<bool, StoreError> {
-    let done = sqlx::query("DELETE FROM api_tokens WHERE id = $1 AND ($2 IS NULL OR user_id = $2)")
-        .bind(id)
-        .bind(user_id)
-        .execute(db)
-        .await?;
-    Ok(done.rows_affected() > 0)
+    let gone: Option<(String, String)> = sqlx::query_as(
+        "DELETE FROM api_tokens WHERE id = $1 AND ($2 IS NULL OR user_id = $2) RETURNING user_id, name",
+    )
+    .bind(&id)
+    .bind(user_id)
+    .fetch_optional(&mut *db)
+    .await?;
+    let Some((user_id, name)) = gone else { return Ok(false) };
+    let at = dialect::present(db).await?;
+    let details = json!({ "user_id": user_id, "name": name });
+    audit::record(db, at, &by, Deed::new(Action::TokenDelete, "token", id).with(details)).await?;
+    Ok(true)
 }
 
 pub(super) async fn used(db: &mut Connection, id: String, at: DateTime<Utc>) -> Result<(), StoreError> {
@@ -154,7 +174,9 @@ pub(super) async fn replace_admin(
         expires_at: None,
         last_used_at: None,
     };
-    insert(db, &token, token_hash).await
+    insert(db, &token, token_hash).await?;
+    let at = dialect::present(db).await?;
+    audit::record(db, at, &Actor::System(Rule::Configuration), made(&token)).await
 }
 
 /// Removes some of what has expired; whether there may be more.
@@ -164,13 +186,26 @@ pub(super) async fn sweep(db: &mut Connection) -> Result<bool, StoreError> {
     for sweep in [
         "DELETE FROM idempotency_keys WHERE (caller, key) IN \
          (SELECT caller, key FROM idempotency_keys WHERE expires_at <= $1 LIMIT $2)",
-        "DELETE FROM api_tokens WHERE token_hash IN \
-         (SELECT token_hash FROM api_tokens WHERE expires_at <= $1 LIMIT $2)",
         "DELETE FROM tombstones WHERE session_id IN \
          (SELECT session_id FROM tombstones WHERE expires_at <= $1 LIMIT $2)",
     ] {
         let done = sqlx::query(sweep).bind(at).bind(SWEPT_AT_ONCE).execute(&mut *db).await?;
         most = most.max(done.rows_affected());
+    }
+    let expired: Vec<(String, String, String)> = sqlx::query_as(
+        "DELETE FROM api_tokens WHERE token_hash IN \
+         (SELECT token_hash FROM api_tokens WHERE expires_at <= $1 LIMIT $2) RETURNING id, user_id, name",
+    )
+    .bind(at)
+    .bind(SWEPT_AT_ONCE)
+    .fetch_all(&mut *db)
+    .await?;
+    most = most.max(expired.len() as u64);
+    let noted = dialect::present(db).await?;
+    for (id, user_id, name) in expired {
+        let deed = Deed::new(Action::TokenExpire, "token", id);
+        let details = json!({ "user_id": user_id, "name": name });
+        audit::record(db, noted, &Actor::System(Rule::Expiry), deed.with(details)).await?;
     }
     Ok(i64::try_from(most).unwrap_or(i64::MAX) >= SWEPT_AT_ONCE)
 }

@@ -1,9 +1,10 @@
 //! Users: reading, changing, removing; the last administrator stays.
 
+use serde_json::json;
 use sqlx::Row as _;
 
-use super::{Connection, Row};
-use crate::domain::{Role, User, now};
+use super::{Connection, Row, audit, dialect, quotas};
+use crate::domain::{Action, Actor, Deed, Role, User, now};
 use crate::store::{StoreError, UserChange, UserChanged, UserDeletion};
 
 pub(super) async fn one(db: &mut Connection, id: &str) -> Result<Option<User>, StoreError> {
@@ -24,7 +25,7 @@ pub(super) async fn page(
     rows.iter().map(user).collect()
 }
 
-pub(super) async fn create(db: &mut Connection, user: User) -> Result<UserChanged, StoreError> {
+pub(super) async fn create(db: &mut Connection, by: Actor, user: User) -> Result<UserChanged, StoreError> {
     let taken: bool =
         sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM users WHERE id = $1 OR username = $2)")
             .bind(&user.id)
@@ -50,17 +51,20 @@ pub(super) async fn create(db: &mut Connection, user: User) -> Result<UserChange
     .bind(user.active)
     .bind(user.created_at)
     .bind(user.updated_at)
-    .execute(db)
+    .execute(&mut *db)
     .await?;
+    note(db, &by, Action::UserCreate, &user).await?;
     Ok(UserChanged::Stored(user))
 }
 
 pub(super) async fn change(
     db: &mut Connection,
+    by: Actor,
     id: String,
     change: UserChange,
 ) -> Result<UserChanged, StoreError> {
     let Some(mut user) = one(db, &id).await? else { return Ok(UserChanged::NoSuchUser) };
+    let before = user.clone();
     user.email = change.email.unwrap_or(user.email);
     user.full_name = change.full_name.unwrap_or(user.full_name);
     user.role = change.role.unwrap_or(user.role);
@@ -81,12 +85,28 @@ pub(super) async fn change(
     .bind(user.role.as_str())
     .bind(user.active)
     .bind(user.updated_at)
-    .execute(db)
+    .execute(&mut *db)
     .await?;
+    let told = |user: &User| (user.email.clone(), user.full_name.clone(), user.role, user.active);
+    if told(&user) != told(&before) {
+        note(db, &by, Action::UserChange, &user).await?;
+    }
     Ok(UserChanged::Stored(user))
 }
 
-pub(super) async fn delete(db: &mut Connection, id: String) -> Result<UserDeletion, StoreError> {
+/// Who did what to a user, and how the user stands then.
+async fn note(db: &mut Connection, by: &Actor, action: Action, user: &User) -> Result<(), StoreError> {
+    let at = dialect::present(db).await?;
+    let details = json!({
+        "email": user.email,
+        "full_name": user.full_name,
+        "role": user.role,
+        "active": user.active,
+    });
+    audit::record(db, at, by, Deed::new(action, "user", &user.id).with(details)).await
+}
+
+pub(super) async fn delete(db: &mut Connection, by: Actor, id: String) -> Result<UserDeletion, StoreError> {
     if is_last_admin(db, &id).await? {
         return Ok(UserDeletion::LastAdmin);
     }
@@ -100,8 +120,20 @@ pub(super) async fn delete(db: &mut Connection, id: String) -> Result<UserDeleti
     // Whoever gets this id later gets nothing of the answers that were given to this user.
     sqlx::query("DELETE FROM idempotency_keys WHERE caller = $1").bind(&id).execute(&mut *db).await?;
     // The tokens go with them.
-    let done = sqlx::query("DELETE FROM users WHERE id = $1").bind(&id).execute(db).await?;
-    Ok(if done.rows_affected() > 0 { UserDeletion::Deleted } else { UserDeletion::NoSuchUser })
+    // And nothing of the limits either.
+    quotas::remove(db, by.clone(), id.clone()).await?;
+    let tokens: Vec<String> = sqlx::query_scalar("DELETE FROM api_tokens WHERE user_id = $1 RETURNING id")
+        .bind(&id)
+        .fetch_all(&mut *db)
+        .await?;
+    let done = sqlx::query("DELETE FROM users WHERE id = $1").bind(&id).execute(&mut *db).await?;
+    if done.rows_affected() == 0 {
+        return Ok(UserDeletion::NoSuchUser);
+    }
+    let at = dialect::present(db).await?;
+    let deed = Deed::new(Action::UserDelete, "user", id).with(json!({ "tokens": tokens }));
+    audit::record(db, at, &by, deed).await?;
+    Ok(UserDeletion::Deleted)
 }
 
 async fn email_taken(db: &mut Connection, user: &User) -> Result<bool, StoreError> {
