@@ -173,6 +173,7 @@ async fn insert(db: &mut Connection, session: &Session) -> Result<(), StoreError
     .bind(session.generation.to_db())
     .bind(session.phase.as_str())
     .bind(Json(&session.conditions))
+    // Nobody reads it here: it is for others who read the table, as they did before.
     .bind(session.url())
     .bind(Json(&session.spec))
     .bind(&session.spec_hash)
