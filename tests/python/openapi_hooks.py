@@ -49,6 +49,10 @@ def new_token(name: str) -> str:
     return call("POST", "/api/v1/tokens", name=name)["id"]
 
 
+def new_quota(user: str) -> str:
+    return call("PUT", f"/api/v1/admin/quotas/{user}", sessions=5)["user_id"]
+
+
 def many(make, kind: str) -> list:
     return [make(f"{kind}-{number}") for number in range(TO_DELETE)]
 
@@ -85,12 +89,14 @@ CHANGE = {
     SESSIONS: [new_session()],
     "/api/v1/templates/{name}": [new_template("template to change")],
     "/api/v1/admin/users/{id}": [new_user("user to change")],
+    "/api/v1/admin/quotas/{user_id}": [new_quota("somebody")],
     "/api/v1/admin/controllers/{id}": [SPARE],
 }
 DELETE = {
     SESSIONS: many(lambda _: new_session(), "session"),
     "/api/v1/templates/{name}": many(new_template, "template"),
     "/api/v1/admin/users/{id}": many(new_user, "user"),
+    "/api/v1/admin/quotas/{user_id}": many(new_quota, "quota"),
     "/api/v1/admin/controllers/{id}": [SPARE],
     "/api/v1/tokens/{id}": many(new_token, "own token"),
     "/api/v1/admin/tokens/{id}": many(new_token, "token"),

@@ -8,6 +8,8 @@ use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -27,7 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
 }
 
 /// A number of sessions, or `unlimited`.
-#[derive(Serialize, Deserialize, ToSchema)]
+#[derive(Serialize, Deserialize)]
 #[serde(untagged, expecting = "must be a number, or \"unlimited\"")]
 enum SessionLimit {
     /// So many.
@@ -36,8 +38,27 @@ enum SessionLimit {
     Word(NoLimit),
 }
 
+/// By hand, because a variant cannot say how large its number may be.
+impl utoipa::PartialSchema for SessionLimit {
+    fn schema() -> RefOr<Schema> {
+        let number = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .minimum(Some(0))
+            .maximum(Some(u32::MAX))
+            .description(Some("So many."));
+        let word = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .enum_values(Some([UNLIMITED]))
+            .description(Some("No limit."));
+        let either = OneOfBuilder::new().item(number).item(word);
+        either.description(Some("A number of sessions, or `unlimited`.")).into()
+    }
+}
+
+impl ToSchema for SessionLimit {}
+
 /// No limit.
-#[derive(Serialize, Deserialize, ToSchema)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum NoLimit {
     /// There may be any number.

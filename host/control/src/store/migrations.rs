@@ -109,6 +109,24 @@ async fn run<C: Migrate>(db: &mut C, files: Files, from: Option<i64>) -> Result<
     Ok(Migrated { from, to: known })
 }
 
+/// The versions up to that one.
+#[cfg(test)]
+fn until(files: Files, version: i64) -> Files {
+    &files[..files.iter().take_while(|file| file.0 <= version).count()]
+}
+
+/// Makes a database as an earlier version did.
+#[cfg(test)]
+pub(super) async fn migrate_sqlite_until(db: &mut SqliteConnection, version: i64) -> Result<(), StoreError> {
+    run(db, until(SQLITE, version), None).await.map(drop)
+}
+
+/// Makes a database as an earlier version did.
+#[cfg(test)]
+pub(super) async fn migrate_postgres_until(db: &mut PgConnection, version: i64) -> Result<(), StoreError> {
+    run(db, until(POSTGRES, version), None).await.map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

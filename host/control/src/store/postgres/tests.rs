@@ -9,13 +9,14 @@ use tokio::time::{Instant, sleep, timeout};
 use super::PostgresStore;
 use super::fixture::Fixture;
 use super::sql::tests::{
-    claim, due_queries, filters, new_session, next_due, open, register, running, stored, write_user,
+    BEFORE_LIMITS, claim, due_queries, filters, new_session, next_due, open, register, running, stored,
+    their_time_begins, write_user,
 };
 use super::sql::{audit, events, policies, sessions};
 use crate::domain::{EventCursor, Phase, Wish, WishedState, now, test_session};
 use crate::store::{
     AuditFilter, EventQuery, EventScope, Outage, Position, Recorded, SessionFilter, Store as _, StoreError,
-    lease_owner,
+    lease_owner, migrations,
 };
 
 /// Longer than anything takes that is not broken.
@@ -93,6 +94,17 @@ async fn policies_and_the_audit_log_use_indexes() {
         let plan = plan(&store, &sql).await;
         assert!(plan.contains(index) && !plan.contains("Sort"), "{index}: {plan}");
     }
+}
+
+#[tokio::test]
+async fn what_runs_at_an_upgrade_has_all_of_its_time() {
+    let Some(fixture) = Fixture::fresh().await else { return };
+    let mut db = fixture.options().connect().await.unwrap();
+    migrations::migrate_postgres_until(&mut db, 7).await.unwrap();
+    sqlx::raw_sql(BEFORE_LIMITS).execute(&mut db).await.unwrap();
+    db.close().await.unwrap();
+    let store = fixture.open().await.unwrap();
+    their_time_begins(&store, now()).await;
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use sqlx::types::Json;
 use super::{Connection, audit, controllers, dialect, events, operations, quotas, sessions};
 use crate::domain::{
     Action, Condition, ConditionStatus, ControllerId, Deed, Generation, Happening, Limits, Operation,
-    Session, SessionId, condition_type,
+    Session, SessionId, condition_type, due,
 };
 use crate::store::{
     Created, IdempotencyKey, Lease, NewSession, PlacementDecision, Placer, Recorded, SessionRecord,
@@ -160,8 +160,8 @@ async fn insert(db: &mut Connection, session: &Session) -> Result<(), StoreError
     sqlx::query(
         "INSERT INTO sessions (id, user_id, template_id, controller_id, controller_type, node_id, state, \
          generation, phase, conditions, url, spec, spec_hash, controller_config, placement, created_at, \
-         updated_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+         updated_at, running_since, started_at, policy_due_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
     )
     .bind(session.id.as_str())
     .bind(&session.user_id)
@@ -181,6 +181,9 @@ async fn insert(db: &mut Connection, session: &Session) -> Result<(), StoreError
     .bind(Json(&session.placement))
     .bind(session.created_at)
     .bind(session.updated_at)
+    .bind(session.running_since)
+    .bind(session.started_at)
+    .bind(due(session))
     .execute(db)
     .await?;
     Ok(())

@@ -980,3 +980,26 @@ async fn a_session_that_cannot_be_read_does_not_hold_up_the_limits_of_others() {
     let ended = store.enforce_policies(vec![other.clone()], vec![], Duration::ZERO).await.unwrap();
     assert_eq!(ended, [other]);
 }
+
+/// Sessions as they were stored when nothing was done about limits in time.
+pub(in crate::store) const BEFORE_LIMITS: &str = "\
+    INSERT INTO sessions (id, user_id, state, generation, phase, url, spec, spec_hash, created_at, updated_at) VALUES \
+    ('a', 'u', 'running', 1, 'Running', '', '{\"idle_timeout\": \"30m\"}', '', '2026-01-01T00:00:00+00:00', '2026-01-01T00:00:00+00:00'), \
+    ('b', 'u', 'hibernated', 1, 'Hibernated', '', '{\"max_session_duration\": \"8h\"}', '', '2026-01-01T00:00:00+00:00', '2026-01-01T00:00:00+00:00'), \
+    ('c', 'u', 'running', 1, 'Running', '', '{\"idle_timeout\": \"\"}', '', '2026-01-01T00:00:00+00:00', '2026-01-01T00:00:00+00:00'), \
+    ('d', 'u', 'terminated', 1, 'Terminated', '', '{\"idle_timeout\": \"30m\"}', '', '2026-01-01T00:00:00+00:00', '2026-01-01T00:00:00+00:00')";
+
+/// That the time of those begins now, where it matters.
+pub(in crate::store) async fn their_time_begins(store: &SqlStore, upgraded: DateTime<Utc>) {
+    type Time = Option<DateTime<Utc>>;
+    let rows: Vec<(Time, Time, Time)> =
+        sqlx::query_as("SELECT running_since, started_at, policy_due_at FROM sessions ORDER BY id")
+            .fetch_all(&store.readers)
+            .await
+            .unwrap();
+    // To the minute: the clock of the database may be another one.
+    let is_now = |time: Time| time.map(|time| (time - upgraded).num_seconds().abs() <= 60);
+    let rows: Vec<_> = rows.into_iter().map(|(one, two, three)| [one, two, three].map(is_now)).collect();
+    let (now, never) = (Some(true), None);
+    assert_eq!(rows, [[now, now, now], [never, now, now], [now, now, never], [never; 3]]);
+}

@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use sqlx::ConnectOptions as _;
+use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::SqliteStore;
+use super::fixture::Fixture;
 use super::sql::tests::{
-    claim, due_queries, filters, new_session, open, register, running, stored, write_user,
+    BEFORE_LIMITS, claim, due_queries, filters, new_session, open, register, running, stored,
+    their_time_begins, write_user,
 };
 use super::sql::{audit, events, policies, sessions};
 use crate::domain::{EventCursor, Phase, Wish, WishedState, now, test_session};
 use crate::store::{
     AuditFilter, EventQuery, EventScope, Outage, Position, Recorded, SessionFilter, Store as _, StoreError,
+    migrations,
 };
 
 async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
@@ -102,6 +105,17 @@ async fn policies_and_the_audit_log_use_indexes() {
         assert!(plan.iter().any(|step| step.contains(index)), "{index}: {plan:?}");
         assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:?}");
     }
+}
+
+#[tokio::test]
+async fn what_runs_at_an_upgrade_has_all_of_its_time() {
+    let Some(fixture) = Fixture::fresh().await else { return };
+    let mut db = super::options(&fixture.path()).connect().await.unwrap();
+    migrations::migrate_sqlite_until(&mut db, 7).await.unwrap();
+    sqlx::raw_sql(BEFORE_LIMITS).execute(&mut db).await.unwrap();
+    db.close().await.unwrap();
+    let store = fixture.open().await.unwrap();
+    their_time_begins(&store, now()).await;
 }
 
 #[tokio::test]
