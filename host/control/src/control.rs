@@ -12,7 +12,7 @@ use crate::domain::{Actor, ControllerId, MAX_ID_BYTES, Registration, Rule};
 use crate::events::Feed;
 use crate::fleet::{ControllerTransport, Fleet, ProbeLimits};
 use crate::metrics::Metrics;
-use crate::observe::Observer;
+use crate::observe::{Asked, Observer};
 use crate::plugins::PluginDirectory;
 use crate::reconcile::Reconciler;
 use crate::store::{self, Migrated, Store};
@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) changes: Arc<Changes>,
     /// Wakes the reconciler.
     pub(crate) wake: Arc<Notify>,
+    /// Controllers to be observed at once.
+    pub(crate) asked: Arc<Asked>,
     /// Requests that wait end when this is cancelled.
     pub(crate) stopping: CancellationToken,
     pub(crate) feed: Arc<Feed>,
@@ -86,6 +88,7 @@ impl Control {
             store,
             changes: Arc::new(Changes::new()),
             wake: Arc::new(Notify::new()),
+            asked: Arc::default(),
             stopping: CancellationToken::new(),
             plugins: OnceLock::new(),
         });
@@ -168,7 +171,9 @@ impl Control {
             call_timeout: shared.config.call_timeout,
             limit: shared.config.observe_limit,
             repair_pause: shared.config.repair_pause,
-            asked: Default::default(),
+            drift_grace: shared.config.drift_grace,
+            keep_tombstones: shared.config.keep_tombstones,
+            asked: Arc::clone(&shared.asked),
             noted: Default::default(),
             oddities: Default::default(),
         });

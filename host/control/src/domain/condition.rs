@@ -17,10 +17,12 @@ pub mod condition_type {
 
     /// The backend was found other than it was left, by nobody's wish; the reason says how.
     pub const DRIFTED: &str = "Drifted";
+    /// It is known what the session is made of. Said of adopted ones only, where it is not.
+    pub const SPEC_KNOWN: &str = "SpecKnown";
 
     /// Whether the API server, and not the backend, writes this type.
     pub fn is_own(name: &str) -> bool {
-        [SCHEDULED, READY, CONTROLLER_REACHABLE, OBJECT_PRESENT, DRIFTED].contains(&name)
+        [SCHEDULED, READY, CONTROLLER_REACHABLE, OBJECT_PRESENT, DRIFTED, SPEC_KNOWN].contains(&name)
     }
 }
 

@@ -105,8 +105,11 @@ impl Reconciler {
         let retry_at = now() + chrono::Duration::from_std(pause).unwrap_or(chrono::Duration::seconds(30));
         let placer: Arc<dyn Placer> = Arc::new(placer);
         let served = claimed.session.generation;
-        self.until_stored(|| self.store.place_session(&claimed.lease, served, Arc::clone(&placer), retry_at))
-            .await
+        let limit = self.config.placement_limit;
+        self.until_stored(|| {
+            self.store.place_session(&claimed.lease, served, Arc::clone(&placer), retry_at, limit)
+        })
+        .await
     }
 
     async fn record(

@@ -139,6 +139,7 @@ fn new_session(
         spec_hash,
         conditions: Conditions::default(),
         generation: Generation::FIRST,
+        forget_after: None,
         observed_generation: None,
         last_activity: None,
         created_at: at,

@@ -16,12 +16,14 @@ const SQLITE: Files = &[
     (5, "access_grants", include_str!("../../../../migrations/sqlite/0005_access_grants.sql")),
     (6, "clean_up", include_str!("../../../../migrations/sqlite/0006_clean_up.sql")),
     (7, "audit", include_str!("../../../../migrations/sqlite/0007_audit.sql")),
+    (9, "drift", include_str!("../../../../migrations/sqlite/0009_drift.sql")),
 ];
 
 const POSTGRES: Files = &[
     (5, "start", include_str!("../../../../migrations/postgres/0005_start.sql")),
     (6, "clean_up", include_str!("../../../../migrations/postgres/0006_clean_up.sql")),
     (7, "audit", include_str!("../../../../migrations/postgres/0007_audit.sql")),
+    (9, "drift", include_str!("../../../../migrations/postgres/0009_drift.sql")),
 ];
 
 /// Held while a database is brought up to date: "streammg" in ASCII.

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
 use super::rows::{record, select_sessions};
-use super::{Connection, dialect, events, sessions};
-use crate::domain::{ControllerId, Happening, Operation, Session};
+use super::{Connection, dialect, events, sessions, verbs};
+use crate::domain::{Actor, ControllerId, Happening, Operation, Rule, Session};
 use crate::store::{
     Applied, ClaimRequest, Claimed, Claims, Lease, ObservedChange, Recorded, SessionRecord, StepRecord,
     StoreError,
@@ -223,11 +223,17 @@ pub(super) async fn record_step(
 ) -> Result<Recorded, StoreError> {
     let Some(mut found) = claimed(db, &lease).await? else { return Ok(Recorded::Stale) };
     let SessionRecord { session: before, operation: claimed } = found.clone();
-    let keep_tombstone = step.keep_tombstone;
+    let (keep_tombstone, forgotten) = (step.keep_tombstone, step.forgotten);
     let at = dialect::present(db).await?;
     if found.apply(step, lease.epoch, at) == Applied::Removed {
-        sessions::remove(db, &found.session, at, keep_tombstone).await?;
-        events::tell(db, &found.session, [Happening::of_deletion(&found.session)]).await?;
+        let session = &found.session;
+        if forgotten {
+            verbs::forget_one(db, &Actor::System(Rule::Expiry), session.id.as_str(), at, keep_tombstone)
+                .await?;
+        } else {
+            sessions::remove(db, session, at, keep_tombstone).await?;
+            events::tell(db, session, [Happening::of_deletion(session)]).await?;
+        }
         return Ok(Recorded::Removed);
     }
     let SessionRecord { session, operation } = &found;
