@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::client::EXIT_CODES;
 use crate::command::completion::CompletionArgs;
 use crate::command::controller::ControllerCommand;
+use crate::command::drift::DriftCommand;
 use crate::command::migrate::MigrateArgs;
 use crate::command::plugin::PluginCommand;
 use crate::command::session::SessionCommand;
@@ -50,6 +51,10 @@ Examples:
     /// Look after controllers: where sessions run.
     #[command(subcommand)]
     Controller(ControllerCommand),
+
+    /// Look after what backends have that no session explains; for operators.
+    #[command(subcommand)]
+    Drift(DriftCommand),
 
     /// Look after plugins.
     #[command(subcommand)]

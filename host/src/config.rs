@@ -10,12 +10,14 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use figment::Figment;
 use figment::providers::{Data, Env, Format as _, Serialized, Toml};
 use serde::Deserialize;
+use streamspace_control::GoDuration;
 use streamspace_runtime::{EndpointConfig, LimitOverrides, SecretSource};
 
 use crate::cli::ServeArgs;
 
 /// Keys that the environment can set, as `STREAMSPACE_<KEY>`.
-const FROM_ENVIRONMENT: &[&str] = &["listen", "database", "plugins", "data", "log", "controller"];
+const FROM_ENVIRONMENT: &[&str] =
+    &["listen", "database", "plugins", "data", "log", "drift_grace", "placement_limit", "controller"];
 
 /// Variables with our prefix that are read elsewhere, or by tests.
 const OTHER_VARIABLES: &[&str] =
@@ -39,6 +41,12 @@ pub(crate) struct Config {
     /// Filter of the log.
     #[serde(default = "default_log")]
     pub(crate) log: String,
+    /// How long an object of an unknown session is left alone before it is removed; none = for ever.
+    #[serde(default)]
+    pub(crate) drift_grace: Option<GoDuration>,
+    /// How long a session waits for a controller that can take it.
+    #[serde(default)]
+    pub(crate) placement_limit: Option<GoDuration>,
     /// Controllers; none = those for the backends that are found.
     #[serde(default, rename = "controller")]
     pub(crate) controllers: Vec<ControllerConfig>,

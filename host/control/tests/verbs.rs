@@ -212,3 +212,77 @@ async fn what_was_forgotten_is_collected_when_its_controller_comes_back() {
     assert!(backend.calls("delete").iter().all(|call| call.session == id && !call.purge_home));
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_can_be_forgotten() {
+    let (folder, backend, server) = start().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(server.running().await);
+    }
+    // Of each another part: JSON, a word, and the whole operation.
+    let [json, word, operation] = [&ids[0], &ids[1], &ids[2]];
+    for statement in [
+        format!("UPDATE sessions SET conditions = '\"broken\"' WHERE id = '{json}'"),
+        format!("UPDATE sessions SET phase = 'Melting' WHERE id = '{word}'"),
+        format!("DELETE FROM operations WHERE session_id = '{operation}'"),
+    ] {
+        assert_eq!(common::database::sql(folder.path(), &statement).await, 1, "{statement}");
+    }
+    for id in [json, word] {
+        let answer = server.verb(id, "retry").await;
+        assert_eq!(answer.status, 409, "{}", answer.text);
+        assert!(answer.json()["type"].as_str().unwrap().ends_with(":unreadable"), "{}", answer.text);
+    }
+    // Without force it is remembered that it is to go, and no more can be done.
+    for id in [json, operation] {
+        let answer = server.delete(&format!("/api/v1/sessions/{id}")).await;
+        assert_eq!(
+            (answer.status.as_u16(), &answer.json()["deleting"]),
+            (202, &json!(true)),
+            "{}",
+            answer.text
+        );
+    }
+    assert_eq!(server.verb(json, "forget").await.status, 204);
+    assert_eq!(server.delete(&format!("/api/v1/sessions/{word}?force=true")).await.status, 204);
+    assert_eq!(server.verb(operation, "forget").await.status, 204);
+    for id in &ids {
+        eventually("collected", async || backend.phase_of(id).is_none()).await;
+        assert_eq!(server.verb(id, "forget").await.status, 404);
+    }
+    let controllers = server.get("/api/v1/admin/controllers").await.json();
+    assert_eq!(controllers[0]["sessions"], 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_ended_a_waiting_is_in_the_audit_log() {
+    let (folder, backend, server) = start().await;
+    let operator = server.user("olga", "operator").await;
+    let call =
+        async |method: &str, path: String| server.call(&operator, method, &path, None).await.status.as_u16();
+    backend.script("create", [Act::Fail(Status::invalid_argument("no such image"))]);
+    let (failed, _) = (server.create().await, ());
+    server.phase(&failed, "Failed").await;
+    server.settled(&failed).await;
+    assert_eq!(call("POST", format!("/api/v1/sessions/{failed}/retry?wait=30s")).await, 200);
+    assert_eq!(call("POST", format!("/api/v1/sessions/{failed}/retry")).await, 200);
+    assert_eq!(call("POST", format!("/api/v1/sessions/{failed}/forget")).await, 204);
+    let other = server.running().await;
+    let controller = server.session(&other).await["controller_id"].as_str().unwrap().to_owned();
+    assert_eq!(call("DELETE", format!("/api/v1/admin/controllers/{controller}?force=true")).await, 200);
+    // One entry each: what changed nothing is none.
+    for (action, target) in [
+        ("session.retry", &failed),
+        ("session.forget", &failed),
+        ("session.forget", &other),
+        ("controller.delete", &controller),
+    ] {
+        let count = format!(
+            "UPDATE audit SET action = action WHERE action = '{action}' AND target = '{target}' AND actor = 'olga'"
+        );
+        assert_eq!(common::database::sql(folder.path(), &count).await, 1, "{action} {target}");
+    }
+    server.stop().await;
+}

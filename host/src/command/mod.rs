@@ -2,6 +2,7 @@
 
 pub(crate) mod completion;
 pub(crate) mod controller;
+pub(crate) mod drift;
 pub(crate) mod migrate;
 pub(crate) mod plugin;
 pub(crate) mod session;

@@ -52,11 +52,6 @@ pub(super) async fn retry(
             tracing::info!(session = %id, "a session is tried again");
             shared.changes.changed(&id);
             shared.wake.notify_one();
-            if let Some(controller) = record.session.controller_id() {
-                // What is in doubt is looked at as well.
-                shared.fleet.probe_now(controller);
-                shared.asked.put(controller.clone());
-            }
             (*record, None)
         }
         Retried::NothingToDo(record) => (*record, None),
@@ -74,6 +69,11 @@ pub(super) async fn retry(
         }
         Retried::NoSuchSession => return Err(VisibleSession::unknown()),
     };
+    if let Some(controller) = record.session.controller_id() {
+        // What is in doubt is looked at as well.
+        shared.fleet.probe_now(controller);
+        shared.asked.put(controller.clone());
+    }
     let Some(wait) = wait else {
         return Ok(body.map_or_else(|| answer(&record), |body| json(StatusCode::ACCEPTED, body)));
     };
