@@ -109,6 +109,10 @@ async fn what_no_session_explains_is_listed_adopted_and_removed_and_nothing_else
     }
     stage.make(&unknown(8), None).await;
     stage.make(&unknown(9), Some("ctrl-of-somebody")).await;
+    let mut made = Vec::new();
+    for number in [3, 8, 9] {
+        made.push((number, stage.simulated.effects_on(&format!("ss-{}", unknown(number))).await));
+    }
     let torn = json!({"verb": "box.list", "fault": "torn_body"});
     stage.listed(&api, id, torn, 3).await;
     assert_eq!(list(&api).await["items"], json!([]));
@@ -155,8 +159,9 @@ async fn what_no_session_explains_is_listed_adopted_and_removed_and_nothing_else
     api.wait_for_phase(&adopted, "Running").await;
 
     // Nothing but what was to be touched was.
-    for number in [3, 8, 9] {
-        assert_eq!(stage.simulated.effects_on(&format!("ss-{}", unknown(number))).await.len(), 1, "{number}");
+    for (number, effects) in made {
+        let name = format!("ss-{}", unknown(number));
+        assert_eq!(stage.simulated.effects_on(&name).await, effects, "{number}");
     }
     for session in [id, &adopted] {
         api.delete(&format!("/api/v1/sessions/{session}?wait=60s")).await;
@@ -192,16 +197,8 @@ async fn a_listing_that_shrinks_has_nothing_made_or_removed() {
     assert_eq!(stage.boxes().await.len(), 7);
     for id in &ids {
         assert_eq!(api.get(&format!("/api/v1/sessions/{id}")).await.body["phase"], "Running");
-        assert_eq!(
-            stage
-                .simulated
-                .effects_on(&format!("ss-{id}"))
-                .await
-                .iter()
-                .filter(|kind| *kind == "box_made")
-                .count(),
-            1
-        );
+        let effects = stage.simulated.effects_on(&format!("ss-{id}")).await;
+        assert_eq!(effects.iter().filter(|kind| *kind == "box.made").count(), 1, "{effects:?}");
     }
     // In order again: what was forgotten is collected, and nothing else.
     stage.simulated.rules(json!([])).await;
