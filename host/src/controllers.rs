@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use streamspace_control::{Control, ControlError, ControllerId, Registration};
 use streamspace_runtime::{
-    BackendConfig, BindError, CallError, EndpointConfig, LimitOverrides, Plugin, Runtime, Seat,
+    BackendConfig, BindError, CallError, EndpointConfig, LimitOverrides, Limits, Plugin, Runtime, Seat,
 };
 use streamspace_shell::{Shell, Slot};
 
@@ -163,6 +163,8 @@ pub(crate) async fn start(
     };
     let seat = Seat::new(runtime, config)?;
     let slot = Slot::new(seat.bind(plugin.clone()).await?);
+    // More would only wait for each other.
+    control.limit_calls(&id, Limits::granted(&controller.limits).calls);
     control.attach_controller(&id, Shell::over(Arc::clone(&slot)).into_transport()).await?;
     tracing::info!(controller = %id, name = controller.name, plugin = plugin.name(), "controller serves");
     Ok(Running { name: controller.name.clone(), id, seat, slot })

@@ -10,6 +10,7 @@ mod config;
 mod controllers;
 mod dropin;
 mod executor;
+mod listener;
 mod output;
 mod plugins;
 mod print;

@@ -1,6 +1,5 @@
 //! `streamspace serve`.
 
-use std::future::IntoFuture as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::ServeArgs;
 use crate::config::{self, Config};
 use crate::dropin::DropIn;
-use crate::{executor, telemetry};
+use crate::{executor, listener, telemetry};
 
 /// How long requests under way may take to end once the server is told to stop.
 const REQUEST_DRAIN: Duration = Duration::from_secs(10);
@@ -75,16 +74,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         %address, data = %config.data.display(), plugins = %plugin_dir.display(),
         token_file = %config.data.join("admin.token").display(), "serving on http://{address}"
     );
-    let serving = axum::serve(listener, control.router())
-        .with_graceful_shutdown(stop.clone().cancelled_owned())
-        .into_future();
+    let serving = listener::serve(listener, control.router(), stop.clone());
     // A client that never finishes its request must not keep the server from stopping.
     let too_long = async {
         stop.cancelled().await;
         tokio::time::sleep(REQUEST_DRAIN).await;
     };
     tokio::select! {
-        served = serving => served.context("serving failed")?,
+        () = serving => {}
         () = too_long => tracing::warn!("requests under way are given up"),
     }
     // Also when serving ended by itself.

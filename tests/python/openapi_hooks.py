@@ -142,6 +142,15 @@ def before_call(ctx, case, kwargs):
         query["follow"] = "false"
 
 
+@schemathesis.hook
+def after_call(ctx, case, response):
+    # A session that was deleted is there until its backend is done with it; the next request must not find it.
+    if case.operation.definition.raw.get("operationId") == "delete_session" and response.status_code < 300:
+        deadline = time.monotonic() + PATIENCE
+        while API.get(response.request.url.split("?")[0], timeout=PATIENCE).ok and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
 def fits(case) -> bool:
     """Whether a body is as it is described."""
     content = case.operation.definition.raw.get("requestBody", {}).get("content", {})

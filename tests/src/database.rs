@@ -24,13 +24,21 @@ impl Database {
             Ok(other) => panic!("{WHERE}={other}"),
             Err(_) => return None,
         }
-        let url = std::env::var("STREAMSPACE_TEST_POSTGRES").unwrap();
+        Some(Self::at(std::env::var("STREAMSPACE_TEST_POSTGRES").unwrap()))
+    }
+
+    /// A fresh one on the server, if there is one.
+    pub fn on_server() -> Option<Self> {
+        crate::provided("STREAMSPACE_TEST_POSTGRES").map(Self::at)
+    }
+
+    fn at(url: String) -> Self {
         let server = PgConnectOptions::from_str(&url).unwrap();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let name = format!("ss_test_{}_{:x}", std::process::id(), now.as_nanos());
         execute(server.clone(), format!("CREATE DATABASE {name}"));
         let (place, _) = url.rsplit_once('/').unwrap();
-        Some(Self { server, url: format!("{place}/{name}"), name })
+        Self { server, url: format!("{place}/{name}"), name }
     }
 }
 

@@ -70,6 +70,17 @@ impl Installation {
         self
     }
 
+    /// Another database; none = a file.
+    pub fn database(mut self, database: Option<Database>) -> Self {
+        self.database = database;
+        self
+    }
+
+    /// How to reach the database, if it is on a server.
+    pub fn database_url(&self) -> Option<&str> {
+        self.database.as_ref().map(|database| database.url.as_str())
+    }
+
     /// Another value for a variable of its environment.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.retain(|(other, _)| other != name);

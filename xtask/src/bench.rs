@@ -5,11 +5,11 @@ use crate::dist::{self, Profile, knowing};
 use crate::docker_engine::{self, Engine};
 use crate::images::{self, TEST};
 use crate::paths::Paths;
-use crate::{command, plugins, progress, signals};
+use crate::{command, plugins, postgres, progress, signals};
 use anyhow::Result;
 use std::process::Command;
 
-/// Print medians and ratios: plugin calls, memory, and what a session costs over the bare engine
+/// Print medians and ratios: plugin calls, memory, the control plane, and what a session costs over the bare engine
 ///
 /// Nothing passes or fails. A busy machine gives other figures: the load stands above them.
 #[derive(clap::Args)]
@@ -43,6 +43,18 @@ pub fn bench(paths: &Paths, arguments: &Arguments) -> Result<()> {
         .env("STREAMSPACE_TEST_SIMULATED", paths.target.join("release/streamspace-simulated"))
         .env("STREAMSPACE_TEST_SIMULATED_PLUGIN", simulated)
         .args(&arguments.measure);
+    // Ends with this value.
+    let postgres = match postgres::start(paths, !arguments.no_install) {
+        Ok(postgres) => Some(postgres),
+        Err(error) => {
+            signals::check()?;
+            eprintln!("warning: measuring without PostgreSQL: {error:#}");
+            None
+        }
+    };
+    if let Some(postgres) = &postgres {
+        measure.env("STREAMSPACE_TEST_POSTGRES", &postgres.url);
+    }
     match docker_engine::ensure(paths, !arguments.no_install) {
         Ok(ready) => {
             let measured = with_docker(paths, &ready.engine, &mut measure);

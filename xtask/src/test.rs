@@ -24,8 +24,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const CONTROLLER_LABEL: &str = "streamspace.controller";
 /// Plugins that only tests load.
 const TEST_PLUGINS: [&str; 2] = [HOSTILE_PACKAGE, HTTP_PROBE_PACKAGE];
-/// How long the server is killed again and again; `cargo xtask crash` does it for longer.
-const KILLING_MINUTES: &str = "4";
+/// How long the server is killed again and again, twice that if points are missing until then; `cargo xtask crash` does
+/// it for longer.
+const KILLING_MINUTES: &str = "2";
 /// What the programs under test are compiled with.
 pub const FEATURES: [&str; 2] = ["--features", "streamspace/failpoints"];
 

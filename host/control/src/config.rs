@@ -26,7 +26,8 @@ pub struct ControlConfig {
     pub longest_look_pause: Duration,
     /// How long the creation (or waking, or hibernation) of a session may take over all its retries.
     pub operation_limit: Duration,
-    /// Calls in flight at once for one controller.
+    /// Calls in flight at once for one controller, unless [`Control::limit_calls`](crate::Control::limit_calls) says
+    /// otherwise.
     pub calls_per_controller: u32,
     /// How long a call under way may take to end after the cancellation.
     pub drain_limit: Duration,
@@ -84,7 +85,6 @@ impl ControlConfig {
     /// The defaults, with everything kept in one folder.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         let data_dir = data_dir.into();
-        let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get());
         Self {
             database: DatabaseUrl::sqlite(data_dir.join("streamspace.db")),
             data_dir,
@@ -93,7 +93,8 @@ impl ControlConfig {
             lease: Duration::from_secs(90),
             longest_look_pause: Duration::from_secs(3),
             operation_limit: Duration::from_secs(600),
-            calls_per_controller: u32::try_from(cores * 2).unwrap_or(u32::MAX),
+            // A backend is waited for, not computed: this has nothing to do with the number of processors.
+            calls_per_controller: 16,
             drain_limit: Duration::from_secs(10),
             observe_interval: Duration::from_secs(30),
             observe_limit: Duration::from_secs(60),

@@ -139,6 +139,11 @@ impl Control {
         Ok(())
     }
 
+    /// Grants a controller so many calls at once instead of [`ControlConfig::calls_per_controller`].
+    pub fn limit_calls(&self, id: &ControllerId, calls: u32) {
+        self.shared.fleet.limit_calls(id.clone(), calls);
+    }
+
     /// Probes an attached controller at once instead of at its next time: for those who know that something has
     /// changed behind it.
     pub fn probe_controller(&self, id: &ControllerId) {
@@ -176,6 +181,7 @@ impl Control {
             asked: Arc::clone(&shared.asked),
             noted: Default::default(),
             oddities: Default::default(),
+            seconds: shared.metrics.observation_seconds.clone(),
         });
         let requests = async {
             stop.cancelled().await;

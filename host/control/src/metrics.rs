@@ -56,6 +56,8 @@ pub(crate) struct Metrics {
     event_listeners: Gauge,
     log_followers: Gauge,
     gateway_connections: Gauge,
+    /// How long it took to compare all sessions of a controller with its backend.
+    pub(crate) observation_seconds: Histogram,
     /// When the database was last counted. Held while it is, so that the answers of one moment are not mixed.
     pub(crate) counted: Mutex<Option<Instant>>,
 }
@@ -79,6 +81,7 @@ impl Metrics {
             event_listeners: Gauge::default(),
             log_followers: Gauge::default(),
             gateway_connections: Gauge::default(),
+            observation_seconds: seconds(),
             counted: Mutex::default(),
             registry: Registry::default(),
         };
@@ -127,6 +130,11 @@ impl Metrics {
             "gateway_connections",
             "Upgraded connections to sessions",
             metrics.gateway_connections.clone(),
+        );
+        registry.register(
+            "observation_duration_seconds",
+            "Complete comparisons of a controller's sessions with its backend",
+            metrics.observation_seconds.clone(),
         );
         registry.register("store_batch_jobs", "Jobs that shared a transaction", writer.batch.clone());
         registry.register(

@@ -453,16 +453,18 @@ async fn events_that_tell_of_many_losses_are_not_believed_either() {
         backend.touch(id);
     }
     eventually("listed", async || backend.with(|state| state.lists > lists)).await;
-    eventually("doubted", async || {
+    // The listing that follows may come before the first of them is believed.
+    eventually("each was doubted or believed", async || {
         let mut doubted = 0;
         for id in &ids {
             let session = server.session(id).await;
             doubted += u32::from(condition(&session, "ObjectPresent")["reason"] == "NotListed");
         }
-        doubted == 7
+        doubted + backend.with(|state| state.made) == 12 + 12
     })
     .await;
-    eventually("a few were believed", async || backend.with(|state| state.made) == 12 + 5).await;
+    let believed = backend.with(|state| state.made) - 12;
+    assert!(believed <= 5, "{believed} were believed");
     server.stop().await;
 }
 

@@ -1,5 +1,6 @@
 //! Prints medians and ratios; passes and fails nothing. `cargo xtask bench` provides what it needs.
 
+mod control;
 mod drift;
 mod listing;
 mod overhead;
@@ -24,6 +25,8 @@ struct Arguments {
     /// Rounds of the shorter measurements
     #[arg(long, default_value_t = 20)]
     rounds: usize,
+    #[command(flatten)]
+    sizes: control::Sizes,
     /// Only measurements with this in their name
     filter: Option<String>,
     /// Also write the raw figures there, as JSON
@@ -51,6 +54,7 @@ async fn main() -> Result<()> {
     if wanted("listing") {
         listing::measure(&mut report, arguments.rounds).await?;
     }
+    control::measure(&mut report, arguments.sizes, wanted).await?;
     report.print();
     match arguments.json {
         Some(file) => report.write(&file),

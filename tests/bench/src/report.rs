@@ -34,10 +34,19 @@ impl Report {
         );
     }
 
-    /// One figure, with the aim it is held against.
+    /// One figure, with the aim that it should not exceed.
     pub fn figure(&mut self, name: &str, value: f64, unit: &str, aim: Option<f64>) {
+        self.against(name, value, unit, aim, aim.is_none_or(|aim| value <= aim));
+    }
+
+    /// One figure that should not be less than its aim.
+    pub fn at_least(&mut self, name: &str, value: f64, unit: &str, aim: f64) {
+        self.against(name, value, unit, Some(aim), value >= aim);
+    }
+
+    fn against(&mut self, name: &str, value: f64, unit: &str, aim: Option<f64>, met: bool) {
         let verdict = match aim {
-            Some(aim) if value <= aim => format!("   (aim: {aim} {unit})"),
+            Some(aim) if met => format!("   (aim: {aim} {unit})"),
             Some(aim) => format!("   (aim: {aim} {unit}; missed)"),
             None => String::new(),
         };

@@ -12,6 +12,11 @@ impl Samples {
         self.0.push(took.as_secs_f64() * 1e3);
     }
 
+    /// Adds all of others.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     /// All, in the order in which they were taken.
     pub fn raw(&self) -> &[f64] {
         &self.0

@@ -36,7 +36,7 @@ struct Arguments {
     /// Ends after so many kills
     #[arg(long, default_value_t = 3000)]
     kills: u32,
-    /// Ends after so many minutes, even if there were fewer kills
+    /// Ends after so many minutes, even if there were fewer kills; after twice as many, if points are missing until then
     #[arg(long, default_value_t = 60)]
     minutes: u64,
     /// Sessions that are being worked on at any time
@@ -79,11 +79,15 @@ async fn main() -> Result<ExitCode> {
 
     let limit = Duration::from_secs(arguments.minutes * 60);
     let mut report = Report::new(arguments.seed, arguments.sessions);
-    while report.kills < arguments.kills && began.elapsed() < limit {
+    let time_is_up = |points: &Points| {
+        let missing = !points.below(arguments.each).is_empty();
+        began.elapsed() >= if missing { limit * 2 } else { limit }
+    };
+    while report.kills < arguments.kills && !time_is_up(&points) {
         // Every other round the infrastructure misbehaves as well.
         stage.weather(random.random(), report.kills / KILLS_A_ROUND % 2 == 1).await;
         for _ in 0..KILLS_A_ROUND {
-            if began.elapsed() >= limit {
+            if time_is_up(&points) {
                 break;
             }
             let moment = points.next(&mut random);

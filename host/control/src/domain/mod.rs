@@ -9,6 +9,7 @@ mod draft;
 mod drift;
 mod event;
 mod ids;
+mod lane;
 mod lifecycle;
 mod operation;
 mod session;
@@ -28,6 +29,7 @@ pub use drift::{
 };
 pub use event::{Event, EventCursor, Happening};
 pub use ids::{ControllerId, Epoch, Generation, InvalidId, MAX_ID_BYTES, OperationId, SessionId};
+pub use lane::{Lane, Room};
 pub use lifecycle::{Step, decide};
 pub use operation::{Operation, OperationKind};
 pub use session::{Phase, PlacementRequest, Requirement, Session, Wish, WishedState};

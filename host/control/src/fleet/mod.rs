@@ -39,6 +39,8 @@ struct Attached {
 /// All attached controllers.
 pub(crate) struct Fleet {
     attached: RwLock<HashMap<ControllerId, Attached>>,
+    /// Calls at once that somebody granted, whether the controller is attached or not.
+    calls_at_once: RwLock<HashMap<ControllerId, u32>>,
     limits: ProbeLimits,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -53,7 +55,8 @@ impl Fleet {
         events: tokio::sync::mpsc::UnboundedSender<ControllerId>,
         metrics: CallMetrics,
     ) -> Self {
-        Self { attached: RwLock::default(), limits, tasks: TaskTracker::new(), stop, events, metrics }
+        let (attached, calls_at_once) = Default::default();
+        Self { attached, calls_at_once, limits, tasks: TaskTracker::new(), stop, events, metrics }
     }
 
     /// Makes a controller callable and starts to probe it. One that is attached already is replaced.
@@ -91,9 +94,20 @@ impl Fleet {
 
     /// Forgets a controller and stops probing it.
     pub(crate) fn detach(&self, id: &ControllerId) {
+        self.calls_at_once.write().unwrap_or_else(PoisonError::into_inner).remove(id);
         if let Some(gone) = self.write().remove(id) {
             gone.stop.cancel();
         }
+    }
+
+    /// Grants a controller so many calls at once.
+    pub(crate) fn limit_calls(&self, id: ControllerId, calls: u32) {
+        self.calls_at_once.write().unwrap_or_else(PoisonError::into_inner).insert(id, calls);
+    }
+
+    /// How many calls at once a controller was granted, if anybody said.
+    pub(crate) fn calls_at_once(&self, id: &ControllerId) -> Option<u32> {
+        self.calls_at_once.read().unwrap_or_else(PoisonError::into_inner).get(id).copied()
     }
 
     /// The client of an attached controller.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use futures::stream;
+use prometheus_client::metrics::histogram::Histogram;
 use streamspace_proto::controller::v1 as proto;
 use tokio::sync::Notify;
 use tokio::task::{Id, JoinSet};
@@ -61,6 +62,8 @@ pub(crate) struct Observer {
     pub(crate) noted: Noted,
     /// What is strange about controllers.
     pub(crate) oddities: Mutex<HashMap<ControllerId, Oddities>>,
+    /// How long complete passes took.
+    pub(crate) seconds: Histogram,
 }
 
 /// Asks for observations out of turn.
@@ -121,9 +124,12 @@ impl Passes {
 pub(crate) struct Oddities {
     /// Passes in a row that missed far too many sessions.
     losses: u32,
-    /// Sessions that were placed there at the last pass, and those that were believed to be gone since then.
+    /// Sessions that were placed there at the last pass.
     placed: usize,
+    /// Those that were believed to be gone one by one since the last pass began.
     gone_since: usize,
+    /// The last pass missed so many that none is believed to be gone.
+    in_doubt: bool,
     /// Objects that no session explains, and those of them that were removed unasked since the last pass began.
     strays: usize,
     removed_since: usize,
@@ -207,9 +213,14 @@ impl Observer {
     #[tracing::instrument(name = "observe", skip_all, fields(controller = %id))]
     async fn observe(self: Arc<Self>, id: ControllerId, in_turn: bool) {
         let Some(client) = self.fleet.client(&id) else { return };
+        let began = Instant::now();
         match self.observe_inner(&id, &client, in_turn).await {
-            Ok(0) => {}
-            Ok(changed) => tracing::info!(changed, "sessions were not as they were known"),
+            Ok(changed) => {
+                self.seconds.observe(began.elapsed().as_secs_f64());
+                if changed > 0 {
+                    tracing::info!(changed, "sessions were not as they were known");
+                }
+            }
             Err(error) => tracing::warn!(%error, "not observed; nothing is changed"),
         }
     }
@@ -222,6 +233,7 @@ impl Observer {
     ) -> Result<usize, Unobserved> {
         // What settled after this moment may be missing from the listing.
         let begun = self.store.present().await?;
+        let gone_before = self.oddities().get(id).map_or(0, |oddities| oddities.gone_since);
         let known = self.store.settled_sessions(id, begun).await?;
         let listed = tokio::time::timeout(self.limit, self.list(client)).await;
         let mut seen = match listed.unwrap_or(Err(Unobserved::TimeUp)) {
@@ -233,6 +245,13 @@ impl Observer {
         };
         let placed = usize::try_from(self.store.placed_sessions(id).await?).unwrap_or(usize::MAX);
         let (doubtful, lost) = self.doubt(id, client, &known, &mut seen, placed, in_turn).await;
+        {
+            let mut oddities = self.oddities();
+            let oddities = oddities.entry(id.clone()).or_default();
+            oddities.in_doubt = doubtful;
+            // The listing says nothing of those that went while it was made.
+            oddities.gone_since = oddities.gone_since.saturating_sub(gone_before);
+        }
         let sights = known.iter().map(|record| match seen.of(&record.session) {
             Sight::Missing if doubtful => (record, Sight::Doubtful),
             sight => (record, sight),
@@ -243,8 +262,8 @@ impl Observer {
     }
 
     /// Asks by name for every session that should be there and is not: a listing alone makes nothing gone. Whether
-    /// too many are missing even to ask, and how many the listing misses. A backend that lost all it had looks like one that was started on the wrong
-    /// disk: nothing is made again until several passes agree as well.
+    /// too many are missing even to ask, and how many the listing misses. A backend that lost all it had looks like one
+    /// that was started on the wrong disk: nothing is made again until several passes agree as well.
     async fn doubt(
         &self,
         id: &ControllerId,
@@ -262,7 +281,7 @@ impl Observer {
         let passes = {
             let mut oddities = self.oddities();
             let oddities = oddities.entry(id.clone()).or_default();
-            (oddities.placed, oddities.gone_since) = (placed, 0);
+            oddities.placed = placed;
             oddities.losses = match too_many {
                 // Passes out of turn may follow one another within moments: a backend has had no time to come back.
                 true => oddities.losses.saturating_add(u32::from(in_turn)),
@@ -340,8 +359,8 @@ impl Observer {
     /// Whether one more session may be believed to be gone before everything is listed again.
     fn may_be_gone(&self, id: &ControllerId) -> bool {
         let mut oddities = self.oddities();
-        let Oddities { placed, gone_since, .. } = oddities.entry(id.clone()).or_default();
-        let may = *gone_since < most_at_once(*placed);
+        let Oddities { placed, gone_since, in_doubt, .. } = oddities.entry(id.clone()).or_default();
+        let may = !*in_doubt && *gone_since < most_at_once(*placed);
         *gone_since += usize::from(may);
         may
     }

@@ -1,25 +1,26 @@
 //! Drives every session to its wish: claim, call, record.
 
 mod backoff;
+mod in_flight;
 #[cfg(test)]
 mod model;
 mod outcome;
 mod step;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
-use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::ControlConfig;
 use crate::changes::Changes;
-use crate::domain::{ControllerId, SessionId, now};
+use crate::domain::{ControllerId, Lane, now};
 use crate::fleet::Fleet;
-use crate::store::{ClaimRequest, Claimed, Claims, Store, StoreError};
+use crate::store::{ClaimRequest, Claims, Due, Queue, Store, StoreError};
+use in_flight::InFlight;
 
 /// Even if nothing wakes it the reconciler looks so often: a lease may have run out.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -29,6 +30,8 @@ const DATABASE_RETRY: Duration = Duration::from_secs(1);
 const LEASE_MARGIN: Duration = Duration::from_secs(20);
 /// Sessions without a controller that are placed at once.
 pub(crate) const PLACEMENTS: u32 = 32;
+/// Steps that are claimed in one transaction.
+const CLAIMED_AT_ONCE: usize = 128;
 
 /// The loop's view of the rest of the server.
 pub(crate) struct Reconciler {
@@ -41,60 +44,15 @@ pub(crate) struct Reconciler {
     pub(crate) owner: String,
 }
 
-/// Calls under way, by controller.
-#[derive(Default)]
-struct InFlight {
-    tasks: JoinSet<()>,
-    work_of: HashMap<Id, (SessionId, Option<ControllerId>)>,
-    counts: HashMap<Option<ControllerId>, u32>,
-}
-
-impl InFlight {
-    fn start(&mut self, reconciler: &Arc<Reconciler>, claimed: Claimed) {
-        let queue = claimed.session.controller_id().cloned();
-        let session = claimed.session.id.clone();
-        let reconciler = Arc::clone(reconciler);
-        let handle = self.tasks.spawn(async move { reconciler.step(claimed).await });
-        *self.counts.entry(queue.clone()).or_default() += 1;
-        self.work_of.insert(handle.id(), (session, queue));
-    }
-
-    /// Returns when a call has ended; never, if there is none.
-    async fn ended(&mut self) {
-        let ended = match self.tasks.join_next_with_id().await {
-            Some(Ok((id, ()))) => id,
-            Some(Err(error)) => {
-                // Its lease runs out, and the step is made again.
-                tracing::error!(%error, "a step ended without recording anything");
-                error.id()
-            }
-            None => return std::future::pending().await,
-        };
-        if let Some((_, queue)) = self.work_of.remove(&ended)
-            && let Some(count) = self.counts.get_mut(&queue)
-        {
-            *count = count.saturating_sub(1);
-        }
-    }
-
-    fn sessions(&self) -> HashSet<SessionId> {
-        self.work_of.values().map(|(session, _)| session.clone()).collect()
-    }
-
-    fn room(&self, queue: &Option<ControllerId>, limit: u32) -> u32 {
-        limit.saturating_sub(self.counts.get(queue).copied().unwrap_or(0))
-    }
-}
-
 impl Reconciler {
     /// Works until it is stopped, then lets the calls under way end and be recorded.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut in_flight = InFlight::default();
-        loop {
+        for turn in 0.. {
             let sleep = if stop.is_cancelled() {
                 break;
             } else {
-                match self.round(&mut in_flight).await {
+                match self.round(&mut in_flight, turn).await {
                     Ok(sleep) => sleep,
                     Err(error) => {
                         tracing::error!(%error, "the reconciler cannot use the database");
@@ -110,7 +68,7 @@ impl Reconciler {
             }
         }
         let drained = async {
-            while !in_flight.tasks.is_empty() {
+            while !in_flight.is_idle() {
                 in_flight.ended().await;
             }
         };
@@ -119,21 +77,33 @@ impl Reconciler {
         }
     }
 
-    /// Claims what is due and starts it; how long nothing else will be.
-    async fn round(self: &Arc<Self>, in_flight: &mut InFlight) -> Result<Duration, StoreError> {
-        let mut queues: Vec<(Option<ControllerId>, u32)> = vec![(None, PLACEMENTS)];
-        for controller in self.store.controllers().await? {
-            queues.push((Some(controller.id), self.config.calls_per_controller));
+    /// Claims what is due and starts it; how long nothing else will be. Who comes first changes with every `turn`.
+    async fn round(self: &Arc<Self>, in_flight: &mut InFlight, turn: usize) -> Result<Duration, StoreError> {
+        let Due { lanes, claim_ends } = self.store.due().await?;
+        let present = now();
+        let is_due = |at: DateTime<Utc>| at <= present;
+        let times = lanes.iter().map(|lane| lane.at).chain(claim_ends);
+        let sleep = times.filter(|at| !is_due(*at)).min().map_or(LONGEST_SLEEP, until);
+
+        let mut due: BTreeMap<Option<ControllerId>, Vec<Lane>> = BTreeMap::new();
+        for one in lanes.into_iter().filter(|one| is_due(one.at)) {
+            due.entry(one.controller).or_default().push(one.lane);
         }
-        for (queue, room) in &mut queues {
-            *room = in_flight.room(queue, *room);
+        let mut queues: Vec<Queue> = due
+            .into_iter()
+            .filter_map(|(controller, lanes)| {
+                let room = in_flight.room(&controller, self.steps_at_once(controller.as_ref()));
+                // What is due and has no room waits for the end of a step, which begins another round.
+                let lanes = Lane::ALL.into_iter().filter(|lane| lanes.contains(lane) && room.free(*lane) > 0);
+                let lanes: Vec<Lane> = lanes.collect();
+                (!lanes.is_empty()).then_some(Queue { controller, lanes, room })
+            })
+            .collect();
+        if queues.is_empty() && !claim_ends.is_some_and(is_due) {
+            return Ok(sleep);
         }
-        queues.retain(|(_, room)| *room > 0);
-        let due: Vec<_> = queues.iter().map(|(queue, _)| queue.clone()).collect();
-        let Some(next) = self.store.next_due(&due).await? else { return Ok(LONGEST_SLEEP) };
-        if next > now() {
-            return Ok(until(next));
-        }
+        let first = turn.checked_rem(queues.len()).unwrap_or_default();
+        queues.rotate_left(first);
 
         let request = ClaimRequest {
             owner: self.owner.clone(),
@@ -141,6 +111,7 @@ impl Reconciler {
             lease: self.config.lease.max(self.config.call_timeout + LEASE_MARGIN),
             in_flight: in_flight.sessions(),
             queues,
+            most: CLAIMED_AT_ONCE,
             operation_limit: self.config.operation_limit,
         };
         let Claims { work, rested } = self.store.claim_due(request).await?;
@@ -153,6 +124,14 @@ impl Reconciler {
         }
         // Another round follows at once: there may be more, and if not, it tells how long to sleep.
         Ok(Duration::ZERO)
+    }
+
+    /// How many steps of a controller, or of those that have none, may be under way at once.
+    fn steps_at_once(&self, controller: Option<&ControllerId>) -> u32 {
+        match controller {
+            Some(id) => self.fleet.calls_at_once(id).unwrap_or(self.config.calls_per_controller).max(1),
+            None => PLACEMENTS,
+        }
     }
 }
 

@@ -89,8 +89,8 @@ impl Reconciler {
             Ok(Recorded::Stale) => tracing::warn!("the claim ran out before the step ended"),
             Err(error) => tracing::error!(%error, "the outcome of a step was not stored"),
         }
+        // The end of this step begins another round: what it made due is seen then.
         self.changes.changed(&claimed.session.id);
-        self.wake.notify_one();
     }
 
     async fn place(&self, claimed: &Claimed) -> Result<Recorded, StoreError> {

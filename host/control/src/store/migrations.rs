@@ -17,6 +17,7 @@ const SQLITE: Files = &[
     (6, "clean_up", include_str!("../../../../migrations/sqlite/0006_clean_up.sql")),
     (7, "audit", include_str!("../../../../migrations/sqlite/0007_audit.sql")),
     (9, "drift", include_str!("../../../../migrations/sqlite/0009_drift.sql")),
+    (12, "lanes", include_str!("../../../../migrations/sqlite/0012_lanes.sql")),
 ];
 
 const POSTGRES: Files = &[
@@ -24,6 +25,7 @@ const POSTGRES: Files = &[
     (6, "clean_up", include_str!("../../../../migrations/postgres/0006_clean_up.sql")),
     (7, "audit", include_str!("../../../../migrations/postgres/0007_audit.sql")),
     (9, "drift", include_str!("../../../../migrations/postgres/0009_drift.sql")),
+    (12, "lanes", include_str!("../../../../migrations/postgres/0012_lanes.sql")),
 ];
 
 /// Held while a database is brought up to date: "streammg" in ASCII.

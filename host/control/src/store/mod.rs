@@ -28,8 +28,8 @@ use uuid::Uuid;
 use crate::config::{DatabasePlace, DatabaseUrl};
 use crate::domain::{
     Actor, AuditEntry, Capabilities, Condition, Controller, ControllerId, ControllerStatus, Deed, Drift,
-    DriftId, Epoch, EventCursor, Generation, Operation, Phase, Registration, Role, Session, SessionId, Step,
-    Template, Token, User, WishedState,
+    DriftId, Epoch, EventCursor, Generation, Lane, Operation, Phase, Registration, Role, Room, Session,
+    SessionId, Step, Template, Token, User, WishedState,
 };
 
 pub use account::{TokenCreated, UserChange, UserChanged, UserDeletion};
@@ -335,6 +335,37 @@ pub struct Position {
     pub id: String,
 }
 
+/// What there is to do, and from when on, by this process's own clock.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Due {
+    /// Whatever waits and is not claimed.
+    pub lanes: Vec<DueLane>,
+    /// When the next claim runs out: it has to be seen to.
+    pub claim_ends: Option<DateTime<Utc>>,
+}
+
+/// Steps of one controller and one lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueLane {
+    /// Whose; `None` = of sessions without a controller.
+    pub controller: Option<ControllerId>,
+    /// Which.
+    pub lane: Lane,
+    /// When the first of them is due.
+    pub at: DateTime<Utc>,
+}
+
+/// Where a claim looks for work.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    /// A controller; `None` = sessions without one.
+    pub controller: Option<ControllerId>,
+    /// The lanes that have something.
+    pub lanes: Vec<Lane>,
+    /// How much may begin.
+    pub room: Room,
+}
+
 /// A request for work.
 #[derive(Debug, Clone)]
 pub struct ClaimRequest {
@@ -344,8 +375,10 @@ pub struct ClaimRequest {
     pub lease: Duration,
     /// What the same owner is still working on: its claims are renewed and not given away.
     pub in_flight: HashSet<SessionId>,
-    /// Controllers with room for calls, and for how many; `None` = sessions without a controller.
-    pub queues: Vec<(Option<ControllerId>, u32)>,
+    /// Where to look, one after the other.
+    pub queues: Vec<Queue>,
+    /// Not many more than so many are claimed at once: nobody else can write meanwhile.
+    pub most: usize,
     /// How long an operation with a deadline may take.
     pub operation_limit: Duration,
 }
@@ -562,8 +595,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Claims what is due.
     async fn claim_due(&self, request: ClaimRequest) -> Result<Claims, StoreError>;
-    /// When the next unclaimed step of these queues is due, by this process's own clock.
-    async fn next_due(&self, queues: &[Option<ControllerId>]) -> Result<Option<DateTime<Utc>>, StoreError>;
+    /// What there is to do.
+    async fn due(&self) -> Result<Due, StoreError>;
     /// Stores the outcome of a step, if its claim still holds.
     async fn record_step(&self, lease: &Lease, record: StepRecord) -> Result<Recorded, StoreError>;
     /// Places a claimed session, or puts it off until `retry_at`, and gives it up when that has gone on for `limit`.

@@ -118,6 +118,7 @@ impl SessionRecord {
             return Applied::Removed;
         }
         let Self { session, operation } = self;
+        let before = session.clone();
         if let Some(phase) = step.phase {
             session.phase = phase;
         }
@@ -133,7 +134,9 @@ impl SessionRecord {
         if step.wish_answered {
             session.observed_generation = Some(step.served);
         }
-        session.updated_at = at;
+        if *session != before {
+            session.updated_at = at;
+        }
         *operation = step.operation;
         operation.epoch = epoch;
         operation.updated_at = at;

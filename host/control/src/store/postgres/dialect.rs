@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{ConnectOptions as _, PgConnection, PgPool, Postgres};
 
-use crate::domain::{EventCursor, now};
+use crate::domain::EventCursor;
 use crate::store::{Outage, StoreError};
 
 pub(super) type Connection = PgConnection;
@@ -31,6 +31,9 @@ macro_rules! latest_event {
         "SELECT greatest((SELECT max(id) FROM events), (SELECT max(last_id) FROM swept_events), 0) AS latest"
     };
 }
+
+/// Before a column for whose sake no index should be chosen: the planner knows better, from its statistics.
+pub(super) const NOT_BY_INDEX: &str = "";
 
 /// Opens the writing connection.
 pub(super) async fn connect(options: &Options) -> Result<Connection, sqlx::Error> {
@@ -65,6 +68,12 @@ pub(super) async fn begin(db: &mut Connection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
+/// Rolls back. Without a transaction that is only warned of.
+pub(super) async fn roll_back(db: &mut Connection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql("ROLLBACK").execute(db).await?;
+    Ok(())
+}
+
 /// The last thing that is done before a commit: how far the events go with this transaction, and the word to all
 /// servers if that is further than was known. It goes out with the commit.
 pub(super) async fn announce(db: &mut Connection, known: EventCursor) -> Result<EventCursor, sqlx::Error> {
@@ -81,15 +90,6 @@ pub(super) async fn announce(db: &mut Connection, known: EventCursor) -> Result<
 /// The last event that was ever stored.
 pub(super) async fn latest_event(db: &mut Connection) -> Result<EventCursor, sqlx::Error> {
     Ok(EventCursor::from_db(sqlx::query_scalar(latest_event!()).fetch_one(db).await?))
-}
-
-/// A time of the database, by the clock of this process.
-pub(super) async fn by_own_clock(
-    db: &mut Connection,
-    time: DateTime<Utc>,
-) -> Result<DateTime<Utc>, StoreError> {
-    let ahead = present(db).await? - now();
-    Ok(time - ahead)
 }
 
 /// The present, as all who use the database see it: the servers' own clocks may differ.

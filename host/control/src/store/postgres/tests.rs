@@ -8,7 +8,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::PostgresStore;
 use super::fixture::Fixture;
-use super::sql::tests::{claim, new_session, open, register, running, stored, write_user};
+use super::sql::tests::{
+    claim, due_queries, filters, new_session, next_due, open, register, running, stored, write_user,
+};
 use super::sql::{events, sessions};
 use crate::domain::{EventCursor, Phase, Wish, WishedState, now, test_session};
 use crate::store::{
@@ -21,12 +23,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The plan of a statement, whatever its parameters are.
 async fn plan(store: &PostgresStore, sql: &str) -> String {
     let parameters = sql.matches('$').count();
-    let none = vec!["NULL"; parameters].join(", ");
+    let none = match parameters {
+        0 => String::new(),
+        _ => format!("({})", vec!["NULL"; parameters].join(", ")),
+    };
     let mut db = store.readers.acquire().await.unwrap();
     // With empty tables the planner would rather read all of them.
     let statements = format!(
         "SET enable_seqscan = off; SET enable_bitmapscan = off; SET plan_cache_mode = force_generic_plan; \
-         PREPARE asked AS {sql}; EXPLAIN EXECUTE asked({none})"
+         PREPARE asked AS {sql}; EXPLAIN EXECUTE asked{none}"
     );
     let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(statements)).fetch_all(&mut *db).await.unwrap();
     sqlx::raw_sql("DEALLOCATE asked").execute(&mut *db).await.unwrap();
@@ -37,15 +42,20 @@ async fn plan(store: &PostgresStore, sql: &str) -> String {
 async fn lists_use_the_indices() {
     let Some((_fixture, store)) = open().await else { return };
     let after = Position { created_at: now(), id: "x".into() };
-    let all = SessionFilter::default();
-    for (filter, index) in [
-        (SessionFilter { user_id: Some("u".into()), ..all.clone() }, "idx_sessions_user"),
-        (SessionFilter { template_id: Some("t".into()), ..all.clone() }, "idx_sessions_template"),
-        (all, "idx_sessions_created"),
-    ] {
+    for (filter, index) in filters() {
         let query = sessions::page_query(&filter, Some(&after), 10, 0);
         let plan = plan(&store, query.sql().as_str()).await;
         assert!(plan.contains(index) && !plan.contains("Sort"), "{index}: {plan}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_due_is_found_by_indexes() {
+    let Some((_fixture, store)) = open().await else { return };
+    for (sql, index) in due_queries() {
+        let plan = plan(&store, sql).await;
+        assert!(plan.contains(index), "{index}: {plan}");
+        assert!(!plan.contains("Sort") && !plan.contains("Seq Scan"), "{plan}");
     }
 }
 
@@ -212,8 +222,7 @@ async fn claims_go_by_the_time_of_the_database() {
     assert!(near(ahead.present().await.unwrap(), now() + two_hours));
 
     let id = stored(&ahead, new_session()).await.session.id;
-    let queue = [Some(controller.clone())];
-    let due = ahead.next_due(&queue).await.unwrap().unwrap();
+    let due = next_due(&ahead).await.unwrap();
     assert!(near(due, now()), "when to look is said by the clock of who looks: {due}");
     let claimed = ahead.claim_due(claim("me", &controller, PATIENCE)).await.unwrap().work;
     assert_eq!(claimed.len(), 1);
@@ -223,7 +232,7 @@ async fn claims_go_by_the_time_of_the_database() {
         .await
         .unwrap();
     assert!(near(until, now() + two_hours), "{until}");
-    let due = ahead.next_due(&queue).await.unwrap().unwrap();
+    let due = next_due(&ahead).await.unwrap();
     assert!(near(due, now()));
     assert!(ahead.claim_due(claim("other", &controller, PATIENCE)).await.unwrap().work.is_empty());
 }

@@ -17,10 +17,12 @@ pub(super) async fn take(db: &mut Connection) -> Result<Census, StoreError> {
     let drift: Vec<(String, i64)> =
         sqlx::query_as("SELECT state, count(*) FROM drift GROUP BY state").fetch_all(&mut *db).await?;
     let alarms: i64 = sqlx::query_scalar("SELECT count(*) FROM drift_alarms").fetch_one(&mut *db).await?;
-    let unsettled: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM operations WHERE next_attempt_at IS NOT NULL")
-            .fetch_one(&mut *db)
-            .await?;
+    let unsettled: i64 = sqlx::query_scalar(
+        "SELECT (SELECT count(*) FROM operations WHERE next_attempt_at IS NOT NULL AND lease_owner IS NULL) \
+         + (SELECT count(*) FROM operations WHERE lease_owner IS NOT NULL)",
+    )
+    .fetch_one(&mut *db)
+    .await?;
     let at = now();
     let (due, oldest): (i64, Option<DateTime<Utc>>) = sqlx::query_as(
         "SELECT count(*), min(next_attempt_at) FROM operations WHERE next_attempt_at IS NOT NULL \

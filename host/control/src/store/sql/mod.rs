@@ -199,8 +199,8 @@ impl Store for SqlStore {
         self.writer.run("claim_due", move |db| Box::pin(operations::claim_due(db, request))).await
     }
 
-    async fn next_due(&self, queues: &[Option<ControllerId>]) -> Result<Option<DateTime<Utc>>, StoreError> {
-        operations::next_due(&mut *self.readers.acquire().await?, queues).await
+    async fn due(&self) -> Result<Due, StoreError> {
+        operations::due(&mut *self.readers.acquire().await?).await
     }
 
     async fn record_step(&self, lease: &Lease, record: StepRecord) -> Result<Recorded, StoreError> {
@@ -319,17 +319,19 @@ impl Store for SqlStore {
         controller: &ControllerId,
         condition: Condition,
     ) -> Result<Vec<SessionId>, StoreError> {
-        let (mut changed, mut after) = (Vec::new(), Some(String::new()));
-        while let Some(last) = after {
+        let (mut changed, mut after) = (Vec::new(), None);
+        loop {
             let (controller, condition) = (controller.clone(), condition.clone());
             let set = self.writer.run("set_controller_condition", move |db| {
-                Box::pin(observed::set_condition(db, controller, condition, last))
+                Box::pin(observed::set_condition(db, controller, condition, after))
             });
-            let (some, next) = set.await?;
+            let (some, last) = set.await?;
             changed.extend(some);
-            after = next;
+            if last.is_none() {
+                return Ok(changed);
+            }
+            after = last;
         }
-        Ok(changed)
     }
 
     async fn template(&self, name: &str) -> Result<Option<Template>, StoreError> {

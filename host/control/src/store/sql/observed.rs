@@ -1,12 +1,12 @@
 //! What was observed at the backends.
 
 use chrono::{DateTime, Utc};
-use sqlx::Row as _;
+use sqlx::{QueryBuilder, Row as _};
 
 use super::rows::{readable, select_sessions};
-use super::{Connection, dialect, events, operations, sessions};
+use super::{Connection, Database, Row, dialect, events, operations, sessions};
 use crate::domain::{Condition, ConditionStatus, ControllerId, Happening, SessionId};
-use crate::store::{ObservedChange, SessionRecord, StoreError};
+use crate::store::{ObservedChange, Position, SessionRecord, StoreError};
 
 /// Sessions that one transaction sets a condition on: the whole server waits for it.
 const SET_AT_ONCE: i64 = 256;
@@ -32,12 +32,13 @@ pub(super) async fn record(
     changes: Vec<ObservedChange>,
 ) -> Result<Vec<SessionId>, StoreError> {
     let mut changed = Vec::new();
+    let at = dialect::present(db).await?;
     for change in changes {
         let found = operations::untouched(db, &change).await?;
         let Some(mut record) = found else { continue };
         let before = record.session.clone();
         let repaired = change.repair.is_some();
-        record.observe(change, dialect::present(db).await?);
+        record.observe(change, at);
         let SessionRecord { session, operation } = record;
         sessions::store_observed(db, &session).await?;
         events::tell(db, &session, Happening::of_change(&before, &session)).await?;
@@ -49,23 +50,20 @@ pub(super) async fn record(
     Ok(changed)
 }
 
-/// Sets it on some of the sessions behind that one, in the order of their ids; the last one looked at, if there may be
-/// more.
+/// Sets it on some of the sessions behind that place, oldest first; the last one looked at, if there may be more.
 pub(super) async fn set_condition(
     db: &mut Connection,
     controller: ControllerId,
     condition: Condition,
-    after: String,
-) -> Result<(Vec<SessionId>, Option<String>), StoreError> {
-    let rows =
-        sqlx::query(select_sessions!("WHERE s.controller_id = $1 AND s.id > $2 ORDER BY s.id LIMIT $3"))
-            .bind(controller.as_str())
-            .bind(after)
-            .bind(SET_AT_ONCE)
-            .fetch_all(&mut *db)
-            .await?;
+    after: Option<Position>,
+) -> Result<(Vec<SessionId>, Option<Position>), StoreError> {
+    let rows = behind(&controller, after.as_ref()).build().fetch_all(&mut *db).await?;
     let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= SET_AT_ONCE;
-    let last = rows.last().filter(|_| full).map(|row| row.try_get("id")).transpose()?;
+    let position = |row: &Row| -> Result<Position, StoreError> {
+        Ok(Position { created_at: row.try_get("created_at")?, id: row.try_get("id")? })
+    };
+    let last = rows.last().filter(|_| full).map(position).transpose()?;
+    let at = dialect::present(db).await?;
     let mut changed = Vec::new();
     for SessionRecord { mut session, .. } in readable(&rows) {
         let known = session.conditions.get(&condition.kind);
@@ -82,10 +80,22 @@ pub(super) async fn set_condition(
         }
         let before = session.clone();
         session.conditions.set(condition.clone());
-        session.updated_at = dialect::present(db).await?;
+        session.updated_at = at;
         sessions::store_observed(db, &session).await?;
         events::tell(db, &session, Happening::of_change(&before, &session)).await?;
         changed.push(session.id);
     }
     Ok((changed, last))
+}
+
+/// The next sessions of a controller, in the order in which they were made.
+fn behind(controller: &ControllerId, after: Option<&Position>) -> QueryBuilder<Database> {
+    let mut query = QueryBuilder::new(select_sessions!("WHERE s.controller_id = "));
+    query.push_bind(controller.as_str().to_owned());
+    if let Some(Position { created_at, id }) = after {
+        query.push(" AND (s.created_at, s.id) > (").push_bind(*created_at);
+        query.push(", ").push_bind(id.clone()).push(")");
+    }
+    query.push(" ORDER BY s.created_at, s.id LIMIT ").push_bind(SET_AT_ONCE);
+    query
 }

@@ -7,7 +7,7 @@ use sqlx::{QueryBuilder, Row as _};
 
 use super::rows::{readable, record, select_sessions};
 use super::{Connection, Database, audit, controllers, dialect, events};
-use crate::domain::{Action, Actor, Deed, Generation, Happening, Session, SessionId};
+use crate::domain::{Action, Actor, Deed, Generation, Happening, Lane, Session, SessionId};
 use crate::store::{Deletion, NewDeletion, Position, SessionFilter, SessionRecord, StoreError};
 
 pub(super) async fn one(db: &mut Connection, id: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
@@ -49,16 +49,20 @@ pub(in crate::store) fn page_query(
     offset: usize,
 ) -> QueryBuilder<Database> {
     let mut query = QueryBuilder::new(select_sessions!("WHERE TRUE"));
-    for (column, value) in [
+    // The first one chooses the index: what few sessions have in common comes before what many have.
+    let conditions = [
         ("s.user_id", filter.user_id.as_deref()),
-        ("s.state", filter.state.map(|state| state.as_str())),
-        ("s.phase", filter.phase.map(|phase| phase.as_str())),
         ("s.template_id", filter.template_id.as_deref()),
         ("s.controller_id", filter.controller_id.as_deref()),
+        ("s.phase", filter.phase.map(|phase| phase.as_str())),
+        ("s.state", filter.state.map(|state| state.as_str())),
         ("s.controller_type", filter.controller_type.as_deref()),
-    ] {
+    ];
+    let mut mark = "";
+    for (column, value) in conditions {
         if let Some(value) = value {
-            query.push(" AND ").push(column).push(" = ").push_bind(value.to_owned());
+            query.push(" AND ").push(mark).push(column).push(" = ").push_bind(value.to_owned());
+            mark = dialect::NOT_BY_INDEX;
         }
     }
     if let Some(Position { created_at, id }) = after {
@@ -103,11 +107,14 @@ pub(super) async fn request_deletion(
         .execute(&mut *db)
         .await?;
         // A step under way keeps its lease; the next one begins when it has been recorded.
-        sqlx::query("UPDATE operations SET next_attempt_at = $2, updated_at = $2 WHERE session_id = $1")
-            .bind(id.as_str())
-            .bind(at)
-            .execute(&mut *db)
-            .await?;
+        sqlx::query(
+            "UPDATE operations SET next_attempt_at = $2, updated_at = $2, lane = $3 WHERE session_id = $1",
+        )
+        .bind(id.as_str())
+        .bind(at)
+        .bind(Lane::Remove.to_db())
+        .execute(&mut *db)
+        .await?;
         let details = json!({
             "user_id": row.try_get::<String, _>("user_id")?,
             "purge_home": purge_home,

@@ -88,9 +88,46 @@ pub(in crate::store) fn claim(owner: &str, controller: &ControllerId, lease: Dur
         owner: owner.into(),
         lease,
         in_flight: Default::default(),
-        queues: vec![(Some(controller.clone()), 10)],
+        queues: vec![anything(Some(controller))],
+        most: 100,
         operation_limit: Duration::from_secs(600),
     }
+}
+
+/// Lists by one thing each, and the index that gives their pages in order.
+pub(in crate::store) fn filters() -> Vec<(SessionFilter, &'static str)> {
+    let all = SessionFilter::default();
+    let some = |text: &str| Some(text.to_owned());
+    vec![
+        (SessionFilter { user_id: some("u"), ..all.clone() }, "idx_sessions_user"),
+        (SessionFilter { template_id: some("t"), ..all.clone() }, "idx_sessions_template"),
+        (SessionFilter { controller_id: some("c"), ..all.clone() }, "idx_sessions_controller"),
+        (SessionFilter { controller_type: some("d"), ..all.clone() }, "idx_sessions_controller_type"),
+        (SessionFilter { state: Some(WishedState::Running), ..all.clone() }, "idx_sessions_state"),
+        (SessionFilter { phase: Some(Phase::Failed), ..all.clone() }, "idx_sessions_phase"),
+        (all, "idx_sessions_created"),
+    ]
+}
+
+/// What is asked for again and again while nothing happens, and its index.
+pub(in crate::store) fn due_queries() -> [(&'static str, &'static str); 4] {
+    [
+        (operations::DUE, "idx_operations_due"),
+        (operations::DUE, "idx_operations_leased"),
+        (operations::CLAIMABLE, "idx_operations_due"),
+        (operations::ENDED, "idx_operations_leased"),
+    ]
+}
+
+/// All lanes of a queue, and room for ten steps of each.
+pub(in crate::store) fn anything(controller: Option<&ControllerId>) -> Queue {
+    Queue { controller: controller.cloned(), lanes: Lane::ALL.to_vec(), room: Room::for_steps(12) }
+}
+
+/// When anything is to be done.
+pub(in crate::store) async fn next_due(store: &SqlStore) -> Option<DateTime<Utc>> {
+    let Due { lanes, claim_ends } = store.due().await.unwrap();
+    lanes.into_iter().map(|lane| lane.at).chain(claim_ends).min()
 }
 
 pub(in crate::store) fn running(claimed: &Claimed) -> StepRecord {
@@ -187,6 +224,22 @@ async fn a_panicking_job_does_not_end_the_writer() {
     let result: Result<(), _> = store.writer.run("test", |_| Box::pin(async { panic!("on purpose") })).await;
     assert!(matches!(result, Err(StoreError::NotCommitted(_))));
     write_user(&store, "after".into(), false).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_job_that_ends_the_transaction_spoils_nothing_but_that() {
+    let Some((_fixture, store)) = open().await else { return };
+    for end in ["ROLLBACK", "ROLLBACK; BEGIN"] {
+        let spoil = store.writer.run("test", move |db| {
+            Box::pin(async move {
+                sqlx::raw_sql(end).execute(db).await?;
+                Ok(())
+            })
+        });
+        assert!(spoil.await.is_err(), "{end}");
+        write_user(&store, format!("after {end}"), false).await.unwrap();
+        assert!(store.user(&format!("after {end}")).await.unwrap().is_some());
+    }
 }
 
 #[tokio::test]
@@ -287,7 +340,7 @@ async fn work_that_outlives_its_claim_is_not_given_away() {
     let again = claim("me", &controller, Duration::from_secs(60));
     let request = ClaimRequest { in_flight: [id.clone()].into(), ..again.clone() };
     assert!(store.claim_due(request).await.unwrap().work.is_empty());
-    let due = store.next_due(&[Some(controller.clone())]).await.unwrap().unwrap();
+    let due = next_due(&store).await.unwrap();
     assert!(due > now() + chrono::Duration::seconds(30), "nothing to be done until then");
     assert_eq!(store.record_step(&working[0].lease, running(&working[0])).await.unwrap(), Recorded::Stored);
 
@@ -298,6 +351,86 @@ async fn work_that_outlives_its_claim_is_not_given_away() {
 }
 
 #[tokio::test]
+async fn a_claim_that_ran_out_is_free_again_and_what_nobody_could_do_is_excused() {
+    let Some((_fixture, store)) = open().await else { return };
+    let controller = register(&store, "a").await;
+    stored(&store, new_session()).await;
+    let first =
+        store.claim_due(claim("gone", &controller, Duration::ZERO)).await.unwrap().work.pop().unwrap();
+    let Due { lanes, claim_ends } = store.due().await.unwrap();
+    assert!(lanes.is_empty() && claim_ends.is_some_and(|end| end <= now()));
+    // There is no room for it, but it is nobody's any more.
+    let none = ClaimRequest { queues: Vec::new(), ..claim("me", &controller, Duration::from_secs(60)) };
+    assert!(store.claim_due(none).await.unwrap().work.is_empty());
+    let Due { lanes, claim_ends } = store.due().await.unwrap();
+    let waiting: Vec<_> = lanes.iter().map(|due| (due.controller.as_ref(), due.lane)).collect();
+    assert_eq!((waiting, claim_ends), (vec![(Some(&controller), Lane::Change)], None));
+    assert_eq!(store.record_step(&first.lease, running(&first)).await.unwrap(), Recorded::Stale);
+    let second = store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap().work;
+    assert!(
+        second[0].lease.epoch > first.lease.epoch && second[0].operation.deadline >= first.operation.deadline
+    );
+}
+
+#[tokio::test]
+async fn each_lane_of_each_queue_is_due_by_itself() {
+    let Some((_fixture, store)) = open().await else { return };
+    struct To(usize);
+    impl Placer for To {
+        fn place(&self, controllers: &[Controller]) -> PlacementDecision {
+            match controllers.get(self.0) {
+                Some(one) => PlacementDecision::On(one.id.clone(), "docker".into()),
+                None => PlacementDecision::Later("full".into()),
+            }
+        }
+    }
+    for name in ["a", "b"] {
+        register(&store, name).await;
+    }
+    let ids: Vec<_> = store.controllers().await.unwrap().into_iter().map(|one| one.id).collect();
+    assert_eq!(store.due().await.unwrap(), Due::default());
+    let mut made = Vec::new();
+    for place in [0, 0, 0, 1, 9] {
+        made.push(
+            stored(&store, NewSession { placer: Arc::new(To(place)), ..new_session() }).await.session.id,
+        );
+    }
+    // The latest wish of all, and so the last in any one line.
+    store.request_deletion(somebody(), &made[2], NewDeletion::default()).await.unwrap();
+    store.request_deletion(somebody(), &made[4], NewDeletion::default()).await.unwrap();
+    let mut due: Vec<_> =
+        store.due().await.unwrap().lanes.into_iter().map(|due| (due.controller, due.lane.to_db())).collect();
+    due.sort();
+    let (first, second) = (Some(ids[0].clone()), Some(ids[1].clone()));
+    let mut expected = vec![
+        (None, Lane::Remove),
+        (first.clone(), Lane::Change),
+        (first, Lane::Remove),
+        (second, Lane::Change),
+    ]
+    .into_iter()
+    .map(|(controller, lane)| (controller, lane.to_db()))
+    .collect::<Vec<_>>();
+    expected.sort();
+    assert_eq!(due, expected);
+
+    // With three places each lane has one.
+    let mut request = claim("me", &ids[0], Duration::from_secs(60));
+    request.queues[0].room = Room::for_steps(3);
+    let work = store.claim_due(request.clone()).await.unwrap().work;
+    let steps: Vec<_> = work.iter().map(|claimed| (&claimed.session.id, claimed.step)).collect();
+    let (delete, create) = (Step::Call(OperationKind::Delete), Step::Call(OperationKind::Create));
+    assert_eq!(steps, [(&made[2], delete), (&made[0], create)]);
+    // No more than was asked for at once, whoever has room.
+    let one = ClaimRequest {
+        most: 1,
+        queues: ids.iter().map(|id| anything(Some(id))).collect(),
+        ..claim("me", &ids[0], Duration::from_secs(60))
+    };
+    assert_eq!(store.claim_due(one).await.unwrap().work.len(), 1);
+}
+
+#[tokio::test]
 async fn an_unreadable_row_is_not_due_all_the_time() {
     let Some((_fixture, store)) = open().await else { return };
     let controller = register(&store, "a").await;
@@ -305,7 +438,7 @@ async fn an_unreadable_row_is_not_due_all_the_time() {
     store.claim_due(claim("old", &controller, Duration::ZERO)).await.unwrap();
     tamper(&store, "UPDATE sessions SET phase = 'Melting'").await;
     assert!(store.claim_due(claim("new", &controller, Duration::ZERO)).await.unwrap().work.is_empty());
-    let due = store.next_due(&[Some(controller)]).await.unwrap().unwrap();
+    let due = next_due(&store).await.unwrap();
     assert!(due > now() + chrono::Duration::seconds(30));
 }
 
@@ -399,7 +532,7 @@ async fn nothing_is_placed_for_a_wish_that_is_not_there_any_more() {
     let all = store.sessions(&SessionFilter::default(), None, 10).await.unwrap();
     let waiting = &all.iter().find(|record| record.session.placed.is_none()).unwrap().session;
     let mut request = claim("me", &controller, Duration::from_secs(60));
-    request.queues = vec![(None, 10)];
+    request.queues = vec![anything(None)];
     retime(&store, now() - chrono::Duration::seconds(1), None).await;
     let claimed = store.claim_due(request.clone()).await.unwrap().work.pop().unwrap();
     assert_eq!((&claimed.session.id, claimed.step), (&waiting.id, Step::Place));

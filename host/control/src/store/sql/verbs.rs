@@ -123,7 +123,7 @@ pub(super) async fn forget_some_of(
         .execute(&mut *db)
         .await?;
     let ids: Vec<String> =
-        sqlx::query_scalar("SELECT id FROM sessions WHERE controller_id = $1 ORDER BY id LIMIT $2")
+        sqlx::query_scalar("SELECT id FROM sessions WHERE controller_id = $1 ORDER BY created_at LIMIT $2")
             .bind(controller.as_str())
             .bind(i64::from(most))
             .fetch_all(&mut *db)

@@ -68,11 +68,14 @@ pub(super) async fn store(
     if !claimed && record.rest_if_fulfilled(at) {
         operations::store(db, &record.session, &record.operation, None).await?;
     } else {
-        sqlx::query("UPDATE operations SET next_attempt_at = $2, updated_at = $2 WHERE session_id = $1")
-            .bind(record.session.id.as_str())
-            .bind(at)
-            .execute(&mut *db)
-            .await?;
+        sqlx::query(
+            "UPDATE operations SET next_attempt_at = $2, updated_at = $2, lane = $3 WHERE session_id = $1",
+        )
+        .bind(record.session.id.as_str())
+        .bind(at)
+        .bind(operations::lane(&record.session, &record.operation).to_db())
+        .execute(&mut *db)
+        .await?;
     }
     let session = &record.session;
     sqlx::query(

@@ -314,13 +314,7 @@ impl Task {
         };
         let latest = match within(dialect::TRANSACTION_LIMIT, work).await {
             Ok(latest) => latest,
-            Err(failure) => {
-                if !failure.lost {
-                    // The database may have done so already; then this has nothing to do.
-                    let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *db).await;
-                }
-                return Err(failure);
-            }
+            Err(failure) => return Err(rolled_back(db, failure).await),
         };
         for job in batch.iter() {
             streamspace_failpoint::hit_on("store.written", job.name());
@@ -336,10 +330,7 @@ impl Task {
             Err(failure) if failure.outage == Some(Outage::Unreachable) => {
                 Err(Failure { outage: Some(dialect::COMMIT_LOST), ..failure })
             }
-            Err(failure) => {
-                let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *db).await;
-                Err(failure)
-            }
+            Err(failure) => Err(rolled_back(db, failure).await),
         }
     }
 
@@ -409,14 +400,26 @@ async fn begin_or_reconnect(options: &Options, db: &mut Connection) -> Result<()
 }
 
 async fn begin(db: &mut Connection) -> Result<(), Failure> {
-    let begun = within(dialect::TRANSACTION_LIMIT, dialect::begin(db)).await;
-    if let Err(failure) = &begun
-        && !failure.lost
-    {
+    match within(dialect::TRANSACTION_LIMIT, dialect::begin(db)).await {
+        Ok(()) => Ok(()),
         // On some databases a transaction that could not get its lock has to be ended.
-        let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *db).await;
+        Err(failure) => Err(rolled_back(db, failure).await),
     }
-    begun
+}
+
+/// Ends what is left of a transaction that failed. A connection on which that cannot be done is of no more use: the next
+/// transaction would begin within the remains of this one.
+async fn rolled_back(db: &mut Connection, failure: Failure) -> Failure {
+    if failure.lost {
+        return failure;
+    }
+    match within(dialect::TRANSACTION_LIMIT, dialect::roll_back(db)).await {
+        Ok(()) => failure,
+        Err(error) => {
+            tracing::warn!(error = error.message, "a transaction could not be rolled back");
+            Failure { lost: true, ..failure }
+        }
+    }
 }
 
 async fn connect(options: &Options, limit: Duration) -> Result<Connection, Failure> {

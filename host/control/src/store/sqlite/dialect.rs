@@ -20,6 +20,9 @@ pub(super) const TRANSACTION_LIMIT: Option<Duration> = None;
 /// What a commit that failed because the file could not be used has come to: it was rolled back.
 pub(super) const COMMIT_LOST: Outage = Outage::Unreachable;
 
+/// Before a column: no index is chosen for its sake. SQLite knows nothing of how many rows a value has.
+pub(super) const NOT_BY_INDEX: &str = "+";
+
 /// Opens the writing connection.
 pub(super) async fn connect(options: &Options) -> Result<Connection, sqlx::Error> {
     options.connect().await
@@ -29,6 +32,14 @@ pub(super) async fn connect(options: &Options) -> Result<Connection, sqlx::Error
 pub(super) async fn begin(db: &mut Connection) -> Result<(), sqlx::Error> {
     sqlx::raw_sql("BEGIN IMMEDIATE; SAVEPOINT job").execute(db).await?;
     Ok(())
+}
+
+/// Rolls back, unless the database has done so already: it does, if the disk is full for example.
+pub(super) async fn roll_back(db: &mut Connection) -> Result<(), sqlx::Error> {
+    match sqlx::raw_sql("ROLLBACK").execute(db).await {
+        Err(sqlx::Error::Database(error)) if error.message().contains("no transaction is active") => Ok(()),
+        done => done.map(drop),
+    }
 }
 
 /// The last thing that is done before a commit: how far the events go with this transaction. One process uses the
@@ -43,14 +54,6 @@ pub(super) async fn latest_event(db: &mut Connection) -> Result<EventCursor, sql
         .fetch_optional(db)
         .await?;
     Ok(EventCursor::from_db(id.unwrap_or(0)))
-}
-
-/// A time of the database, by the clock of this process: it is the same one.
-pub(super) async fn by_own_clock(
-    _db: &mut Connection,
-    time: DateTime<Utc>,
-) -> Result<DateTime<Utc>, StoreError> {
-    Ok(time)
 }
 
 /// The present, as all who use the database see it: there is one process, and it has a clock.

@@ -4,29 +4,43 @@ use std::time::Duration;
 
 use sqlx::ConnectOptions as _;
 
-use super::sql::tests::{claim, new_session, open, register, running, stored, write_user};
+use super::SqliteStore;
+use super::sql::tests::{
+    claim, due_queries, filters, new_session, open, register, running, stored, write_user,
+};
 use super::sql::{events, sessions};
 use crate::domain::{EventCursor, Phase, Wish, WishedState, now, test_session};
-use crate::store::{
-    EventQuery, EventScope, Outage, Position, Recorded, SessionFilter, Store as _, StoreError,
-};
+use crate::store::{EventQuery, EventScope, Outage, Position, Recorded, Store as _, StoreError};
+
+async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
+    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+    let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(explain).fetch_all(&store.readers).await.unwrap();
+    plan.into_iter().map(|(.., step)| step).collect()
+}
 
 #[tokio::test]
 async fn lists_use_the_indices() {
     let Some((_fixture, store)) = open().await else { return };
     let after = Position { created_at: now(), id: "x".into() };
-    let all = SessionFilter::default();
-    for (filter, index) in [
-        (SessionFilter { user_id: Some("u".into()), ..all.clone() }, "idx_sessions_user"),
-        (SessionFilter { controller_id: Some("c".into()), ..all.clone() }, "idx_sessions_controller"),
-        (all, "idx_sessions_created"),
-    ] {
+    for (filter, index) in filters() {
         let query = sessions::page_query(&filter, Some(&after), 10, 0);
-        let explain = format!("EXPLAIN QUERY PLAN {}", query.sql().as_str());
-        let plan: Vec<(i64, i64, i64, String)> =
-            sqlx::query_as(sqlx::AssertSqlSafe(explain)).fetch_all(&store.readers).await.unwrap();
-        let plan: Vec<_> = plan.into_iter().map(|(.., step)| step).collect();
+        let plan = plan(&store, query.sql().as_str()).await;
         assert!(plan.iter().any(|step| step.contains(index)), "{index}: {plan:?}");
+        assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{index}: {plan:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_due_is_found_by_indexes() {
+    let Some((_fixture, store)) = open().await else { return };
+    for (sql, index) in due_queries() {
+        let plan = plan(&store, sql).await;
+        assert!(plan.iter().any(|step| step.contains(index)), "{index}: {plan:?}");
+        let slow = |step: &String| {
+            step.contains("TEMP B-TREE")
+                || (step.contains("SCAN o") && !step.contains("INDEX idx_operations"))
+        };
+        assert!(!plan.iter().any(slow), "{plan:?}");
     }
 }
 
@@ -42,10 +56,7 @@ async fn pages_of_events_use_indexes() {
     ] {
         let query = EventQuery { scope, after: EventCursor::from_db(7), limit: 10 };
         let query = events::page_query(&query, EventCursor::from_db(99));
-        let explain = format!("EXPLAIN QUERY PLAN {}", query.sql().as_str());
-        let plan: Vec<(i64, i64, i64, String)> =
-            sqlx::query_as(sqlx::AssertSqlSafe(explain)).fetch_all(&store.readers).await.unwrap();
-        let plan: Vec<_> = plan.into_iter().map(|(.., step)| step).collect();
+        let plan = plan(&store, query.sql().as_str()).await;
         assert!(plan.iter().any(|step| step.contains(index)), "{index}: {plan:?}");
         assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:?}");
     }
