@@ -7,11 +7,13 @@ use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::client::EXIT_CODES;
+use crate::command::audit::AuditCommand;
 use crate::command::completion::CompletionArgs;
 use crate::command::controller::ControllerCommand;
 use crate::command::drift::DriftCommand;
 use crate::command::migrate::MigrateArgs;
 use crate::command::plugin::PluginCommand;
+use crate::command::quota::QuotaCommand;
 use crate::command::session::SessionCommand;
 use crate::command::template::TemplateCommand;
 use crate::command::token::TokenCommand;
@@ -67,6 +69,14 @@ Examples:
     /// Look after the tokens that programs and people call with.
     #[command(subcommand)]
     Token(TokenCommand),
+
+    /// Look after what the sessions of users may take.
+    #[command(subcommand)]
+    Quota(QuotaCommand),
+
+    /// See who changed what; for operators.
+    #[command(subcommand)]
+    Audit(AuditCommand),
 
     /// Say who the server takes you for.
     #[command(after_help = "\

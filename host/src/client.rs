@@ -99,6 +99,16 @@ impl Client {
         path: &[&str],
         query: &[(&str, String)],
     ) -> Result<Vec<Value>, ClientError> {
+        self.first(path, query, usize::MAX).await
+    }
+
+    /// The first so many items of a list.
+    pub(crate) async fn first(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+        most: usize,
+    ) -> Result<Vec<Value>, ClientError> {
         let mut items = Vec::new();
         let mut cursor = None;
         loop {
@@ -107,7 +117,8 @@ impl Client {
             let page: Page = self.typed(&call.query(next.as_slice()).send().await?.body)?;
             items.extend(page.items);
             cursor = page.next_cursor;
-            if cursor.is_none() {
+            if cursor.is_none() || items.len() >= most {
+                items.truncate(most);
                 return Ok(items);
             }
         }

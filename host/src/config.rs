@@ -10,14 +10,24 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use figment::Figment;
 use figment::providers::{Data, Env, Format as _, Serialized, Toml};
 use serde::Deserialize;
-use streamspace_control::GoDuration;
+use streamspace_control::{GoDuration, Quota};
 use streamspace_runtime::{EndpointConfig, LimitOverrides, SecretSource};
 
 use crate::cli::ServeArgs;
 
 /// Keys that the environment can set, as `STREAMSPACE_<KEY>`.
-const FROM_ENVIRONMENT: &[&str] =
-    &["listen", "database", "plugins", "data", "log", "drift_grace", "placement_limit", "controller"];
+const FROM_ENVIRONMENT: &[&str] = &[
+    "listen",
+    "database",
+    "plugins",
+    "data",
+    "log",
+    "audit",
+    "quota",
+    "drift_grace",
+    "placement_limit",
+    "controller",
+];
 
 /// Variables with our prefix that are read elsewhere, or by tests.
 const OTHER_VARIABLES: &[&str] =
@@ -41,6 +51,12 @@ pub(crate) struct Config {
     /// Filter of the log.
     #[serde(default = "default_log")]
     pub(crate) log: String,
+    /// What is kept of who changed what.
+    #[serde(default)]
+    pub(crate) audit: AuditConfig,
+    /// What the sessions of one user may take, unless something else is set for them; none = anything.
+    #[serde(default)]
+    pub(crate) quota: Quota,
     /// How long an object of an unknown session is left alone before it is removed; none = for ever.
     #[serde(default)]
     pub(crate) drift_grace: Option<GoDuration>,
@@ -50,6 +66,14 @@ pub(crate) struct Config {
     /// Controllers; none = those for the backends that are found.
     #[serde(default, rename = "controller")]
     pub(crate) controllers: Vec<ControllerConfig>,
+}
+
+/// What is kept of who changed what.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AuditConfig {
+    /// How long; none = a year.
+    pub(crate) keep: Option<GoDuration>,
 }
 
 /// One controller.
@@ -207,6 +231,16 @@ mod tests {
     }
 
     #[test]
+    fn limits_are_read() {
+        let config = load("[audit]\nkeep = \"720h\"\n[quota]\nsessions = 3\nmemory = \"16Gi\"\n").unwrap();
+        assert_eq!(config.audit.keep.unwrap().length().as_secs(), 720 * 3600);
+        assert_eq!((config.quota.sessions, config.quota.cpu), (Some(3), None));
+        assert_eq!(config.quota.memory.unwrap().bytes(), 16 << 30);
+        let nothing = load("").unwrap();
+        assert!(nothing.audit.keep.is_none() && nothing.quota == Quota::default());
+    }
+
+    #[test]
     fn data_is_where_the_user_keeps_data() {
         let dir =
             |is_root: bool, xdg: &str, home: &str| data_dir(is_root, Some(xdg.into()), Some(home.into()));
@@ -267,6 +301,10 @@ mod tests {
         for (toml, word) in [
             ("lisen = \"127.0.0.1:1\"", "lisen"),
             ("listen = \"nowhere\"", "listen"),
+            ("audit = { keep = \"a year\" }", "audit.keep"),
+            ("quota = { cpus = 4 }", "cpus"),
+            ("quota = { memory = \"lots\" }", "quota.memory"),
+            ("quota = { sessions = -1 }", "quota.sessions"),
             ("[[controller]]\nname = \"a\"", "plugin"),
             (
                 "[[controller]]\nname = \"a\"\nplugin = \"b\"\n[[controller]]\nname = \"a\"\nplugin = \"b\"",

@@ -53,6 +53,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Plugin(command) => command::plugin::run(command),
         Command::User(command) => command::user::run(command),
         Command::Token(command) => command::token::run(command),
+        Command::Quota(command) => command::quota::run(command),
+        Command::Audit(command) => command::audit::run(command),
         Command::Whoami(args) => command::whoami::run(&args),
         Command::Migrate(args) => command::migrate::run(args),
         Command::Completion(args) => command::completion::run(&args),

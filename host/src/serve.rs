@@ -43,6 +43,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     if let Some(url) = &config.database {
         control_config.database = url.parse()?;
     }
+    control_config.quota = config.quota.clone();
+    if let Some(keep) = &config.audit.keep {
+        control_config.keep_audit = keep.length();
+    }
     control_config.drift_grace = config.drift_grace.as_ref().map(GoDuration::length);
     if let Some(limit) = &config.placement_limit {
         control_config.placement_limit = limit.length();

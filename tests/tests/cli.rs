@@ -364,6 +364,51 @@ async fn users_call_with_tokens_of_their_own() {
     stage.server.kill();
 }
 
+#[tokio::test]
+async fn quotas_are_set_and_the_audit_log_says_by_whom() {
+    let Some(installation) = Installation::new() else { return };
+    let stage = Stage::start(
+        installation.config("[audit]\nkeep = \"1h\"\n[quota]\nsessions = 3\nmemory = \"4Gi\"\n"),
+    );
+    let own = stage.run(&["quota", "get"]).done();
+    assert!(own.contains("0 of 3") && own.contains("0 of 4Gi") && own.contains("0 of unlimited"), "{own}");
+    stage.run(&["quota", "set", "alice", "--sessions", "5", "--cpu", "1500m"]).done();
+    // What is not named stays as it is.
+    let set = stage.run(&["quota", "set", "alice", "--memory", "unlimited", "-o", "json"]).json();
+    assert_eq!(set["limits"], json!({"sessions": 5, "cpu": "1500m", "memory": null, "storage": null}));
+    let set = stage.run(&["quota", "set", "alice", "--sessions", "default", "-o", "json"]).json();
+    assert_eq!(set["limits"]["sessions"], 3);
+    stage.run(&["quota", "set", "alice", "--cpu", "many"]).failed(1, "cpu");
+    stage.run(&["quota", "set", "alice"]).failed(2, "--sessions");
+    let listed = stage.run(&["quota", "ls"]).done();
+    assert!(listed.lines().any(|line| line.starts_with("alice") && line.contains("0 of 1500m")), "{listed}");
+
+    stage.run(&["user", "create", "alice"]).done();
+    let secret = stage.run(&["token", "create", "laptop", "--user", "alice", "--quiet"]).done();
+    let secret = secret.trim();
+    assert!(stage.run_as(secret, &["quota", "get"]).done().contains("0 of 1500m"));
+    stage.run_as(secret, &["quota", "ls"]).failed(4, "Forbidden");
+    stage.run_as(secret, &["audit", "ls"]).failed(4, "Forbidden");
+    stage.run_as(secret, &["token", "create", "second"]).done();
+    stage.run(&["quota", "rm", "alice"]).done();
+    stage.run(&["quota", "rm", "alice"]).failed(3, "nothing is set");
+
+    let log = stage.run(&["audit", "ls"]).done();
+    let line = log.lines().find(|line| line.contains(" alice ") && line.contains("token.create")).unwrap();
+    assert!(line.contains("laptop") && line.contains("name=second"), "{log}");
+    assert!(log.contains("system:configuration"), "{log}");
+    let log = stage.run(&["audit", "ls", "--action", "quota.set", "--target", "alice", "-o", "json"]).json();
+    assert_eq!(log["items"].as_array().unwrap().len(), 3, "{log}");
+    assert_eq!(log["items"][2]["details"]["limits"], json!({"sessions": "5", "cpu": "1500m"}));
+    let newest = stage.run(&["audit", "ls", "--limit", "1", "-o", "json"]).json();
+    assert_eq!(newest["items"][0]["action"], "quota.remove");
+    assert!(newest["items"].as_array().unwrap().len() == 1 && newest["next_cursor"].is_null());
+    let later = stage.run(&["audit", "ls", "--since", "2999-01-01T00:00:00Z", "-o", "json"]).json();
+    assert_eq!(later["items"], json!([]));
+    stage.run(&["audit", "ls", "--since", "yesterday"]).failed(2, "--since");
+    stage.server.kill();
+}
+
 #[test]
 fn exit_codes_tell_errors_apart() {
     let Some(wrong) = alone(&["session", "frobnicate"]) else { return };

@@ -5,6 +5,7 @@ mod database;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::domain::Quota;
 pub(crate) use database::DatabasePlace;
 pub use database::DatabaseUrl;
 
@@ -54,6 +55,11 @@ pub struct ControlConfig {
     /// How long a request waits for the first probe of a controller.
     pub first_probe_wait: Duration,
 
+    /// What the sessions of one user may take together, unless something else was set for them.
+    pub quota: Quota,
+    /// How often sessions are looked for that have reached their idle timeout or their longest duration.
+    pub policy_interval: Duration,
+
     /// The largest request body, in bytes.
     pub body_limit: usize,
     /// The longest time that a request may ask to wait.
@@ -63,6 +69,8 @@ pub struct ControlConfig {
     /// How long the id of a deleted session is remembered.
     pub keep_tombstones: Duration,
 
+    /// How long entries of the audit log are kept.
+    pub keep_audit: Duration,
     /// How long events are kept.
     pub keep_events: Duration,
     /// So many events of one session are kept at most.
@@ -106,10 +114,13 @@ impl ControlConfig {
             probe_timeout: Duration::from_secs(5),
             offline_after: 2,
             first_probe_wait: Duration::from_secs(6),
+            quota: Quota::default(),
+            policy_interval: Duration::from_secs(5),
             body_limit: 1 << 20,
             wait_limit: Duration::from_secs(300),
             keep_idempotency_keys: Duration::from_secs(24 * 3600),
             keep_tombstones: Duration::from_secs(30 * 24 * 3600),
+            keep_audit: Duration::from_secs(365 * 24 * 3600),
             keep_events: Duration::from_secs(7 * 24 * 3600),
             events_per_session: 1000,
             event_backlog: 1024,

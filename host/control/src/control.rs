@@ -11,12 +11,13 @@ use crate::data_dir::DataDir;
 use crate::domain::{Actor, ControllerId, MAX_ID_BYTES, Registration, Rule};
 use crate::events::Feed;
 use crate::fleet::{ControllerTransport, Fleet, ProbeLimits};
+use crate::gateway::Activity;
 use crate::metrics::Metrics;
 use crate::observe::{Asked, Observer};
 use crate::plugins::PluginDirectory;
 use crate::reconcile::Reconciler;
 use crate::store::{self, Migrated, Store};
-use crate::{ControlConfig, ControlError, admin_token, gateway, rest};
+use crate::{ControlConfig, ControlError, admin_token, gateway, policies, rest};
 
 /// How often expired rows are removed.
 const SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(600);
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// What requests keep between each other.
     pub(crate) kept: rest::Kept,
+    /// Who uses sessions.
+    pub(crate) activity: Activity,
     /// Connections that outlive their request.
     pub(crate) connections: TaskTracker,
     /// Where the plugins of controllers in this process come from; nothing without any.
@@ -67,7 +70,8 @@ impl Control {
     pub async fn open(config: ControlConfig) -> Result<Self, ControlError> {
         let data_dir = DataDir::claim(&config)?;
         let (store, writer_metrics) =
-            store::open(&config.database, config.database_wait, data_dir.instance()).await?;
+            store::open(&config.database, config.database_wait, data_dir.instance(), config.quota.limits())
+                .await?;
         let (metrics, call_metrics) = Metrics::new(&writer_metrics);
         admin_token::ensure(store.as_ref(), &config.data_dir).await?;
 
@@ -78,12 +82,14 @@ impl Control {
             timeout: config.probe_timeout,
             offline_after: config.offline_after.max(1),
         };
+        let connections = TaskTracker::new();
         let shared = Arc::new(Shared {
             fleet: Arc::new(Fleet::new(limits, stop.clone(), events, call_metrics)),
             feed: Arc::new(Feed::new(Arc::clone(&store), config.event_backlog)),
             metrics,
             kept: rest::Kept::new(&config),
-            connections: TaskTracker::new(),
+            activity: Activity::new(Arc::clone(&store), connections.clone(), config.activity_interval),
+            connections,
             config: Arc::new(config),
             store,
             changes: Arc::new(Changes::new()),
@@ -209,10 +215,14 @@ impl Control {
                 if let Err(error) = swept.await {
                     tracing::warn!(%error, "old events were not removed");
                 }
+                if let Err(error) = self.shared.store.sweep_audit(config.keep_audit).await {
+                    tracing::warn!(%error, "old entries of the audit log were not removed");
+                }
                 tokio::time::sleep(SWEEP_INTERVAL).await;
             }
         };
-        tokio::join!(health, Arc::clone(&observer).run(self.shared.config.observe_interval), sweep);
+        let observed = Arc::clone(&observer).run(self.shared.config.observe_interval);
+        tokio::join!(health, observed, sweep, policies::run(&self.shared));
     }
 
     /// Stops the probes, finishes what is being written, closes the store and releases the lock on the data. To

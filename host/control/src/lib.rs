@@ -37,6 +37,7 @@ mod metrics;
 mod observe;
 mod placement;
 mod plugins;
+mod policies;
 mod reconcile;
 mod rest;
 mod slots;
@@ -44,7 +45,7 @@ mod store;
 
 pub use config::{ControlConfig, DatabaseUrl};
 pub use control::{Control, migrate};
-pub use domain::{ControllerId, GoDuration, InvalidDuration, InvalidId, Registration, SessionId};
+pub use domain::{ControllerId, GoDuration, InvalidDuration, InvalidId, Quota, Registration, SessionId};
 pub use error::ControlError;
 pub use fleet::ControllerTransport;
 pub use plugins::{

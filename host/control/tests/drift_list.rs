@@ -151,7 +151,7 @@ async fn what_is_ignored_stays_and_what_somebody_else_made_is_not_removed() {
     let server =
         Server::start_with(ControlConfig { drift_grace: grace, ..config(folder.path()) }, Some(&backend))
             .await;
-    backend.with(|state| drop(state.adoptable.insert(unknown(2))));
+    backend.with(|state| state.adoptable.extend([unknown(2)]));
     for number in [1, 2, 3] {
         backend.by_hand(&unknown(number), Some("Running"));
     }

@@ -1,10 +1,12 @@
 //! The commands, one module a group. Most are a call or two of the REST API and a table.
 
+pub(crate) mod audit;
 pub(crate) mod completion;
 pub(crate) mod controller;
 pub(crate) mod drift;
 pub(crate) mod migrate;
 pub(crate) mod plugin;
+pub(crate) mod quota;
 pub(crate) mod session;
 pub(crate) mod template;
 pub(crate) mod token;

@@ -114,6 +114,10 @@ pub enum Action {
     UserDelete,
     /// A controller was registered, or registered otherwise than before.
     ControllerRegister,
+    /// Limits were set for a user.
+    QuotaSet,
+    /// What was set for a user was removed.
+    QuotaRemove,
     /// An operator changed a controller.
     ControllerChange,
     /// A controller was removed.
@@ -145,6 +149,8 @@ impl Action {
             Self::UserChange => "user.change",
             Self::UserDelete => "user.delete",
             Self::ControllerRegister => "controller.register",
+            Self::QuotaSet => "quota.set",
+            Self::QuotaRemove => "quota.remove",
             Self::ControllerChange => "controller.change",
             Self::ControllerDelete => "controller.delete",
         }

@@ -128,6 +128,8 @@ pub(crate) mod tests {
             forget_after: None,
             observed_generation: None,
             last_activity: None,
+            running_since: None,
+            started_at: None,
             created_at: now(),
             updated_at: now(),
         }

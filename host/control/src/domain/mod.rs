@@ -12,6 +12,8 @@ mod ids;
 mod lane;
 mod lifecycle;
 mod operation;
+mod policy;
+mod quota;
 mod session;
 mod span;
 mod spec;
@@ -32,6 +34,8 @@ pub use ids::{ControllerId, Epoch, Generation, InvalidId, MAX_ID_BYTES, Operatio
 pub use lane::{Lane, Room};
 pub use lifecycle::{Step, decide};
 pub use operation::{Operation, OperationKind};
+pub use policy::{Limit, Verdict, due, verdict};
+pub use quota::{Limits, Quota, QuotaExcess, QuotaKind, QuotaOverride, UNLIMITED, Usage};
 pub use session::{Phase, PlacementRequest, Requirement, Session, Wish, WishedState};
 pub use span::{GoDuration, InvalidDuration};
 pub use spec::{EnvVar, Port, PortProtocol, Resources, SessionSpec, Vnc, VncProtocol, VolumeMount, WebApp};

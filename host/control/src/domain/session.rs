@@ -183,6 +183,10 @@ pub struct Session {
     pub observed_generation: Option<Generation>,
     /// The last sign of a user that anybody reported.
     pub last_activity: Option<DateTime<Utc>>,
+    /// When it last began to run; absent while it does not.
+    pub running_since: Option<DateTime<Utc>>,
+    /// When its present life began: it first ran since it was made, or since it was terminated.
+    pub started_at: Option<DateTime<Utc>>,
     /// When it was asked for.
     pub created_at: DateTime<Utc>,
     /// When its row last changed.
@@ -193,6 +197,20 @@ impl Session {
     /// Whether it is being deleted.
     pub fn is_deleting(&self) -> bool {
         matches!(self.wish, Wish::Gone { .. })
+    }
+
+    /// Notes what was observed, and what that says about its time.
+    pub fn observe_phase(&mut self, phase: Phase, at: DateTime<Utc>) {
+        self.running_since = match phase {
+            Phase::Running => self.running_since.or(Some(at)),
+            Phase::Pending | Phase::Hibernated | Phase::Failed | Phase::Terminated => None,
+        };
+        self.started_at = match phase {
+            Phase::Running => self.started_at.or(Some(at)),
+            Phase::Pending | Phase::Hibernated | Phase::Failed => self.started_at,
+            Phase::Terminated => None,
+        };
+        self.phase = phase;
     }
 
     /// Where browsers reach it: always through this server.

@@ -63,7 +63,7 @@ async fn try_forward(gateway: &Arc<Gateway>, request: Request) -> Result<Respons
     if address.path == "/" && service.start != "/" && request.method() == Method::GET {
         return Ok(Redirect::temporary(&format!("{}{}", address.prefix(), service.start)).into_response());
     }
-    gateway.activity.used(&session.id);
+    gateway.shared.activity.used(&session.id);
     let secure = authorize::is_secure(request.headers());
     let mut response = match service.speech {
         Speech::Http => send(gateway, &session, &service, &address, &visitor, request).await?,
@@ -282,7 +282,7 @@ impl Gateway {
             }
             tokio::select! {
                 () = listener.changed(id) => {}
-                _ = sign.tick() => self.activity.used(id),
+                _ = sign.tick() => self.shared.activity.used(id),
                 () = self.shared.stopping.cancelled() => return,
             }
         }

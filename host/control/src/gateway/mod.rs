@@ -28,7 +28,7 @@ use crate::control::Shared;
 use crate::rest::auth::authenticate;
 use crate::rest::extract::Serves;
 use crate::rest::openapi::behind_a_token;
-use activity::Activity;
+pub(crate) use activity::Activity;
 use connect::Connector;
 use pool::Pool;
 
@@ -37,7 +37,6 @@ pub(crate) struct Gateway {
     shared: Arc<Shared>,
     connector: Arc<Connector>,
     pool: Pool,
-    activity: Activity,
 }
 
 impl Serves for Arc<Gateway> {
@@ -52,9 +51,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> OpenApiRouter {
     let connector = Arc::new(Connector::new(Arc::clone(&shared)));
     let pool = Pool::new(Arc::clone(&connector));
     let authenticated = axum::middleware::from_fn_with_state(Arc::clone(&shared), authenticate);
-    let activity =
-        Activity::new(Arc::clone(&shared.store), shared.connections.clone(), shared.config.activity_interval);
-    let gateway = Arc::new(Gateway { shared, connector, pool, activity });
+    let gateway = Arc::new(Gateway { shared, connector, pool });
     let mut tickets = OpenApiRouter::default().routes(routes!(ticket::issue)).route_layer(authenticated);
     behind_a_token(tickets.get_openapi_mut());
     OpenApiRouter::default()

@@ -80,11 +80,11 @@ pub(super) async fn api(
     let protocol = session.spec.vnc.as_ref().map(|vnc| vnc.protocol);
     match (service.speech, protocol) {
         (Speech::Rfb, _) => {
-            gateway.activity.used(&session.id);
+            gateway.shared.activity.used(&session.id);
             over_websocket(&gateway, &session, &service, &visitor, request).await
         }
         (Speech::Http, Some(VncProtocol::Websocket)) => {
-            gateway.activity.used(&session.id);
+            gateway.shared.activity.used(&session.id);
             to_websocket(&gateway, &session, &service, &visitor, request).await
         }
         (Speech::Http, _) => Err(Problem::conflict(

@@ -58,7 +58,7 @@ pub(super) fn adoption(adoptee: Adoptee<'_>) -> Result<Adoption, Problem> {
     operation.settle();
     // What is there is not removed because something fails later.
     (operation.accepted, operation.established) = (true, true);
-    let mut conditions = conditions(controller, &seen, known);
+    let mut conditions = conditions(controller, &seen, &spec, known);
     if let Some(reported) = seen.conditions {
         conditions.replace_reported(spec.scrub_conditions(reported));
     }
@@ -83,6 +83,9 @@ pub(super) fn adoption(adoptee: Adoptee<'_>) -> Result<Adoption, Problem> {
         forget_after: None,
         observed_generation: Some(Generation::FIRST),
         last_activity: seen.last_activity,
+        // How long it has been there nobody knows: limits in time begin now.
+        running_since: (seen.phase == Phase::Running).then_some(at),
+        started_at: Some(at),
         created_at: at,
         updated_at: at,
     };
@@ -100,7 +103,7 @@ fn wished(kept: &str, phase: Phase) -> Result<WishedState, Problem> {
     }
 }
 
-fn conditions(controller: &Controller, seen: &Observation, known: bool) -> Conditions {
+fn conditions(controller: &Controller, seen: &Observation, spec: &SessionSpec, known: bool) -> Conditions {
     let at = now();
     let condition = |kind: &str, status, reason: &str, message: String| Condition {
         kind: kind.to_owned(),
@@ -113,7 +116,7 @@ fn conditions(controller: &Controller, seen: &Observation, known: bool) -> Condi
     let message = format!("it was there already, on {}", controller.id);
     all.set(condition(condition_type::SCHEDULED, ConditionStatus::True, "Adopted", message));
     let Readiness { status, reason, message } = seen.readiness();
-    all.set(condition(condition_type::READY, status, &reason, message));
+    all.set(condition(condition_type::READY, status, &spec.scrub(&reason), spec.scrub(&message)));
     if !known {
         let message = "its backend does not say what it is made of: it cannot be made again if it is lost";
         let no = ConditionStatus::False;

@@ -104,6 +104,7 @@ pub(super) async fn create(
             "idempotency-key",
             "this Idempotency-Key was used for a request with another body",
         )),
+        Created::OverQuota(excess) => Err(Problem::over_quota(excess)),
         Created::Refused(decision) => {
             let named =
                 if caller.sees_all() { named_reasons(&shared, &placer).await? } else { String::new() };
@@ -142,6 +143,8 @@ fn new_session(
         forget_after: None,
         observed_generation: None,
         last_activity: None,
+        running_since: None,
+        started_at: None,
         created_at: at,
         updated_at: at,
     };

@@ -37,6 +37,17 @@ pub(super) fn read_name_cursor(text: &str) -> Result<String, String> {
     read().ok_or_else(|| "not a cursor of an earlier answer".to_owned())
 }
 
+/// A cursor of a list that is ordered by number.
+pub(super) fn write_number_cursor(number: i64) -> String {
+    hex::encode(number.to_string())
+}
+
+/// Reads a cursor of a list that is ordered by number.
+pub(super) fn read_number_cursor(text: &str) -> Result<i64, String> {
+    let number = read_name_cursor(text).ok().and_then(|number| number.parse().ok());
+    number.ok_or_else(|| "not a cursor of an earlier answer".to_owned())
+}
+
 /// A name as a segment of a path.
 pub(super) fn encoded_segment(name: &str) -> impl Display {
     utf8_percent_encode(name, SEGMENT)
@@ -53,6 +64,10 @@ mod tests {
         assert_eq!(read_cursor(&write_cursor(&position)), Ok(position));
         for bad in ["", "zz", "00", &hex::encode("12"), &hex::encode("x y"), &hex::encode([0xff, 0x20])] {
             assert!(read_cursor(bad).is_err(), "{bad}");
+        }
+        assert_eq!(read_number_cursor(&write_number_cursor(42)), Ok(42));
+        for bad in ["", "zz", &hex::encode("x")] {
+            assert!(read_number_cursor(bad).is_err(), "{bad}");
         }
     }
 }

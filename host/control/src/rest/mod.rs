@@ -3,6 +3,7 @@
 mod access;
 mod accounts;
 mod adopt;
+mod audit;
 pub(crate) mod auth;
 mod authenticator;
 mod backend;
@@ -23,6 +24,7 @@ pub(crate) mod openapi;
 mod plugins;
 pub(crate) mod problem;
 mod prometheus;
+mod quotas;
 pub(crate) mod sessions;
 mod templates;
 mod tickets;
@@ -79,11 +81,13 @@ pub(crate) fn router(shared: Arc<Shared>, beside: OpenApiRouter) -> Router {
         .routes(routes!(drift::ignore))
         .routes(routes!(controllers::list))
         .routes(routes!(controllers::get, controllers::patch, controllers::delete))
+        .routes(routes!(audit::list))
         .routes(routes!(plugins::list))
         .routes(routes!(plugins::get))
         .routes(routes!(ws::ticket))
         .routes(routes!(prometheus::get))
         .merge(accounts::routes())
+        .merge(quotas::routes())
         .merge(templates::routes())
         .route_layer(from_fn_with_state(Arc::clone(&shared), auth::authenticate));
     openapi::behind_a_token(authenticated.get_openapi_mut());

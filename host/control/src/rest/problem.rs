@@ -5,6 +5,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
+use crate::domain::QuotaExcess;
 use crate::store::{Outage, StoreError};
 
 /// A field that is at fault, and why.
@@ -39,8 +40,11 @@ pub(crate) struct Problem {
     /// The fields at fault, all of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
+    /// The quotas that would be exceeded, all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    exceeded: Vec<QuotaExcess>,
     #[serde(skip)]
-    header: Option<(&'static str, &'static str)>,
+    header: Option<&'static (&'static str, &'static str)>,
 }
 
 fn urn<S: Serializer>(kind: &&'static str, out: S) -> Result<S::Ok, S::Error> {
@@ -49,7 +53,15 @@ fn urn<S: Serializer>(kind: &&'static str, out: S) -> Result<S::Ok, S::Error> {
 
 impl Problem {
     fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { kind, title, status: status.as_u16(), detail: detail.into(), errors: Vec::new(), header: None }
+        Self {
+            kind,
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+            errors: Vec::new(),
+            exceeded: Vec::new(),
+            header: None,
+        }
     }
 
     pub(crate) fn not_found(detail: &str) -> Self {
@@ -62,9 +74,8 @@ impl Problem {
     }
 
     pub(crate) fn unauthorized(detail: &str) -> Self {
-        let challenge = "Bearer realm=\"streamspace\"";
         Self {
-            header: Some(("www-authenticate", challenge)),
+            header: Some(&("www-authenticate", "Bearer realm=\"streamspace\"")),
             ..Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Authentication required", detail)
         }
     }
@@ -115,6 +126,25 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, kind, "Conflict", detail)
     }
 
+    /// The user would have more than they may; nothing was stored.
+    pub(super) fn over_quota(exceeded: Vec<QuotaExcess>) -> Self {
+        let told = exceeded.iter().map(|one| {
+            let QuotaExcess { quota, limit, used, requested } = one;
+            let quota = quota.as_str();
+            match requested {
+                Some(requested) => {
+                    format!("quota of {quota}: limit {limit}, used {used}, asked for {requested} more")
+                }
+                None => format!(
+                    "quota of {quota}: limit {limit}, and the session does not say in spec.resources.{quota} how much it takes"
+                ),
+            }
+        });
+        let detail = told.collect::<Vec<_>>().join("; ");
+        let status = StatusCode::CONFLICT;
+        Self { exceeded, ..Self::new(status, "quota-exceeded", "More than the user may have", detail) }
+    }
+
     /// The session's backend cannot do it at all.
     pub(super) fn unsupported(detail: &str) -> Self {
         Self::new(StatusCode::CONFLICT, "unsupported", "Not supported", detail)
@@ -128,7 +158,7 @@ impl Problem {
     /// The caller, or all of them, do too much at once.
     pub(crate) fn too_many(detail: &str) -> Self {
         Self {
-            header: Some(("retry-after", "5")),
+            header: Some(&("retry-after", "5")),
             ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many at once", detail)
         }
     }
@@ -141,7 +171,7 @@ impl Problem {
     /// Nothing can be done now; later it may.
     pub(crate) fn unavailable(kind: &'static str, detail: impl Into<String>) -> Self {
         Self {
-            header: Some(("retry-after", "5")),
+            header: Some(&("retry-after", "5")),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, "Not available", detail)
         }
     }
@@ -154,7 +184,7 @@ impl Problem {
     /// This is served over another protocol only.
     pub(crate) fn upgrade_required(detail: &str) -> Self {
         Self {
-            header: Some(("upgrade", "websocket")),
+            header: Some(&("upgrade", "websocket")),
             ..Self::new(StatusCode::UPGRADE_REQUIRED, "upgrade-required", "Not over plain HTTP", detail)
         }
     }
@@ -204,7 +234,7 @@ impl IntoResponse for Problem {
         let mut response =
             (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         if let Some((name, value)) = self.header {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
+            response.headers_mut().insert(*name, HeaderValue::from_static(value));
         }
         response
     }

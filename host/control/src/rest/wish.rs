@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use chrono::{DateTime, Utc};
 use http::{Method, StatusCode, header};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -22,7 +23,7 @@ use crate::domain::{Actor, SessionId, WishedState, now};
 use crate::store::{ActivitySign, IdempotencyKey, NewWish, SessionRecord, Wished};
 
 /// Signs of a user that follow each other sooner than that are one.
-const ACTIVITY_GRAIN: chrono::Duration = chrono::Duration::seconds(5);
+const ACTIVITY_GRAIN: Duration = Duration::from_secs(5);
 
 /// A merge patch (RFC 7396) of what callers may change.
 #[derive(Deserialize, ToSchema)]
@@ -164,8 +165,12 @@ pub(super) async fn heartbeat(
 ) -> Result<StatusCode, Problem> {
     let SessionRecord { session, .. } = record;
     let at = now();
+    // It counts at once on this server, even if it is not written down.
+    shared.activity.noted(&session.id, at);
     // What is known is recent enough: no write for every beat.
-    if session.last_activity.is_none_or(|known| at - known >= ACTIVITY_GRAIN) {
+    let grain = ACTIVITY_GRAIN.min(shared.config.activity_interval);
+    let recent = |known: DateTime<Utc>| (at - known).to_std().is_ok_and(|age| age < grain);
+    if !session.last_activity.is_some_and(recent) {
         shared.store.record_activity(vec![ActivitySign { session_id: session.id, at }]).await?;
     }
     Ok(StatusCode::NO_CONTENT)
@@ -201,6 +206,7 @@ async fn wish(shared: &Shared, id: SessionId, wanted: Wanted) -> Result<Response
             let detail = "this Idempotency-Key was used for another request";
             return Err(Problem::conflict("idempotency-key", detail));
         }
+        Wished::OverQuota(excess) => return Err(Problem::over_quota(excess)),
         Wished::Deleting => return Err(Problem::conflict("deleting", "the session is being deleted")),
         Wished::Unsupported => {
             let detail = "the session's controller cannot hibernate sessions";

@@ -16,6 +16,7 @@ const SQLITE: Files = &[
     (5, "access_grants", include_str!("../../../../migrations/sqlite/0005_access_grants.sql")),
     (6, "clean_up", include_str!("../../../../migrations/sqlite/0006_clean_up.sql")),
     (7, "audit", include_str!("../../../../migrations/sqlite/0007_audit.sql")),
+    (8, "policies", include_str!("../../../../migrations/sqlite/0008_policies.sql")),
     (9, "drift", include_str!("../../../../migrations/sqlite/0009_drift.sql")),
     (12, "lanes", include_str!("../../../../migrations/sqlite/0012_lanes.sql")),
 ];
@@ -24,6 +25,7 @@ const POSTGRES: Files = &[
     (5, "start", include_str!("../../../../migrations/postgres/0005_start.sql")),
     (6, "clean_up", include_str!("../../../../migrations/postgres/0006_clean_up.sql")),
     (7, "audit", include_str!("../../../../migrations/postgres/0007_audit.sql")),
+    (8, "policies", include_str!("../../../../migrations/postgres/0008_policies.sql")),
     (9, "drift", include_str!("../../../../migrations/postgres/0009_drift.sql")),
     (12, "lanes", include_str!("../../../../migrations/postgres/0012_lanes.sql")),
 ];

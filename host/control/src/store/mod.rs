@@ -10,6 +10,7 @@ mod metrics;
 mod migrations;
 mod outage;
 mod postgres;
+mod quota;
 #[cfg(test)]
 mod schema;
 mod sqlite;
@@ -28,8 +29,8 @@ use uuid::Uuid;
 use crate::config::{DatabasePlace, DatabaseUrl};
 use crate::domain::{
     Actor, AuditEntry, Capabilities, Condition, Controller, ControllerId, ControllerStatus, Deed, Drift,
-    DriftId, Epoch, EventCursor, Generation, Lane, Operation, Phase, Registration, Role, Room, Session,
-    SessionId, Step, Template, Token, User, WishedState,
+    DriftId, Epoch, EventCursor, Generation, Lane, Limits, Operation, Phase, QuotaExcess, QuotaOverride,
+    Registration, Role, Room, Session, SessionId, Step, Template, Token, User, WishedState,
 };
 
 pub use account::{TokenCreated, UserChange, UserChanged, UserDeletion};
@@ -43,6 +44,7 @@ pub use events::{EventPage, EventQuery, EventScope};
 pub use metrics::WriterMetrics;
 pub use migrations::Migrated;
 pub use outage::Outage;
+pub use quota::QuotaState;
 pub use template::{Expected, TemplateDeletion, TemplateWrite, TemplateWritten};
 pub(crate) use transition::Applied;
 
@@ -52,20 +54,22 @@ pub(crate) fn lease_owner(instance: &str) -> String {
 }
 
 /// Opens the database that is named, once it is there and up to date, and makes void what earlier processes of this
-/// instance have claimed.
+/// instance have claimed. `limits` are those of users for whom nothing else was set.
 pub(crate) async fn open(
     database: &DatabaseUrl,
     patience: Duration,
     instance: &str,
+    limits: Limits,
 ) -> Result<(Arc<dyn Store>, WriterMetrics), StoreError> {
     match database.place() {
         DatabasePlace::Sqlite(path) => {
-            let store = sqlite::SqliteStore::open(path).await?;
+            let store = sqlite::SqliteStore::open(path).await?.with_limits(limits);
             let metrics = store.writer_metrics().clone();
             Ok((Arc::new(store), metrics))
         }
         DatabasePlace::Postgres(options) => {
             let store = postgres::PostgresStore::open(options.as_ref().clone(), patience, instance).await?;
+            let store = store.with_limits(limits);
             let metrics = store.writer_metrics().clone();
             Ok((Arc::new(store), metrics))
         }
@@ -166,6 +170,8 @@ pub enum Created {
     },
     /// The key belongs to another request.
     KeyMismatch,
+    /// The user would have more than they may; nothing was stored.
+    OverQuota(Vec<QuotaExcess>),
     /// There is no place; nothing was stored.
     Refused(PlacementDecision),
 }
@@ -221,6 +227,8 @@ pub enum Wished {
     KeyMismatch,
     /// The session is being deleted; nothing was stored.
     Deleting,
+    /// The user would have more than they may; nothing was stored.
+    OverQuota(Vec<QuotaExcess>),
     /// The session's controller cannot do that; nothing was stored.
     Unsupported,
     /// There is no such session.
@@ -758,6 +766,27 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Option<AccessGrant>, StoreError>;
     /// Lets a cookie live longer.
     async fn extend_access(&self, cookie_hash: &str, expires_at: DateTime<Utc>) -> Result<(), StoreError>;
+
+    /// How a user stands with their quota.
+    async fn quota(&self, user_id: &str) -> Result<QuotaState, StoreError>;
+    /// A page of the users for whom something else applies than is configured, by id.
+    async fn quotas(&self, after: Option<&str>, limit: u32) -> Result<Vec<QuotaState>, StoreError>;
+    /// Sets what applies to one user alone.
+    async fn set_quota(&self, by: Actor, user_id: &str, set: QuotaOverride)
+    -> Result<QuotaState, StoreError>;
+    /// Lets what is configured apply to a user again; whether something else did.
+    async fn remove_quota(&self, by: Actor, user_id: &str) -> Result<bool, StoreError>;
+
+    /// Some of the sessions that may have reached their idle timeout or their longest duration.
+    async fn policy_due(&self, limit: u32) -> Result<Vec<SessionId>, StoreError>;
+    /// Notes these signs of users, and then wishes those of the sessions hibernated or terminated that have reached a
+    /// limit in time even so; they are returned. Signs may be stored later than they come by `grace`.
+    async fn enforce_policies(
+        &self,
+        due: Vec<SessionId>,
+        signs: Vec<ActivitySign>,
+        grace: Duration,
+    ) -> Result<Vec<SessionId>, StoreError>;
 
     /// Says who did what, where there is no change in the database to say it with.
     async fn record_audit(&self, by: Actor, deeds: Vec<Deed>) -> Result<(), StoreError>;

@@ -5,7 +5,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{ObservedChange, SessionRecord, StepRecord};
-use crate::domain::{Epoch, Phase, Step, Wish, WishedState, decide};
+use crate::domain::{
+    Condition, ConditionStatus, Epoch, Phase, Step, Wish, WishedState, condition_type, decide,
+};
 
 /// What becomes of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,21 @@ impl SessionRecord {
             session.phase == Phase::Failed && session.observed_generation == Some(session.generation);
         if session.state == state && !failed {
             return false;
+        }
+        if session.state == WishedState::Terminated || failed {
+            // A new life begins.
+            session.started_at = (session.phase == Phase::Running).then_some(at);
+        }
+        // Whoever wants it to run means to use it.
+        session.running_since = (session.phase == Phase::Running).then_some(at);
+        if session.conditions.holds(condition_type::POLICY_APPLIED) {
+            session.conditions.set(Condition {
+                kind: condition_type::POLICY_APPLIED.to_owned(),
+                status: ConditionStatus::False,
+                reason: "WishedAnew".to_owned(),
+                message: String::new(),
+                since: at,
+            });
         }
         session.wish = Wish::State(state);
         session.state = state;
@@ -62,7 +79,7 @@ impl SessionRecord {
         }
         // What never had a controller has nothing at any backend.
         if session.placed.is_none() && session.wish == Wish::State(WishedState::Terminated) {
-            session.phase = Phase::Terminated;
+            session.observe_phase(Phase::Terminated, at);
         }
         session.observed_generation = Some(session.generation);
         session.updated_at = at;
@@ -99,7 +116,7 @@ impl SessionRecord {
     /// Takes over what was observed of it while it was settled.
     pub(crate) fn observe(&mut self, change: ObservedChange, at: DateTime<Utc>) {
         let Self { session, operation } = self;
-        session.phase = change.phase;
+        session.observe_phase(change.phase, at);
         session.conditions = change.conditions;
         if let Some(node_id) = change.node_id {
             session.node_id = node_id;
@@ -120,7 +137,7 @@ impl SessionRecord {
         let Self { session, operation } = self;
         let before = session.clone();
         if let Some(phase) = step.phase {
-            session.phase = phase;
+            session.observe_phase(phase, at);
         }
         if let Some(node_id) = step.node_id {
             session.node_id = node_id;

@@ -106,6 +106,8 @@ pub struct State {
     pub progress: Vec<Condition>,
     pub poll_after: Option<Duration>,
     pub no_hibernation: bool,
+    /// Homes can outlive their session.
+    pub persistent: bool,
     /// What is told to stop is lost.
     pub loses: bool,
     /// Watching is offered among the capabilities …
@@ -487,13 +489,14 @@ impl ControllerService for Backend {
     ) -> Result<Response<CapabilitiesResponse>, Status> {
         let (max_sessions, hibernation, watch) =
             self.with(|state| (state.max_sessions, !state.no_hibernation, state.watchable));
-        let kind = self.with(|state| state.controller_type);
+        let (kind, persistent) = self.with(|state| (state.controller_type, state.persistent));
         Ok(Response::new(CapabilitiesResponse {
             controller_type: kind.unwrap_or("docker").into(),
             version: "1".into(),
             supports_networking: true,
             supports_hibernation: hibernation,
             supports_watch: watch,
+            supports_persistent_storage: persistent,
             capacity: Some(ResourceCapacity { max_sessions, ..Default::default() }),
             ..Default::default()
         }))

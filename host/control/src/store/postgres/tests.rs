@@ -11,10 +11,11 @@ use super::fixture::Fixture;
 use super::sql::tests::{
     claim, due_queries, filters, new_session, next_due, open, register, running, stored, write_user,
 };
-use super::sql::{events, sessions};
+use super::sql::{audit, events, policies, sessions};
 use crate::domain::{EventCursor, Phase, Wish, WishedState, now, test_session};
 use crate::store::{
-    EventQuery, EventScope, Outage, Position, Recorded, SessionFilter, Store as _, StoreError, lease_owner,
+    AuditFilter, EventQuery, EventScope, Outage, Position, Recorded, SessionFilter, Store as _, StoreError,
+    lease_owner,
 };
 
 /// Longer than anything takes that is not broken.
@@ -74,6 +75,45 @@ async fn pages_of_events_use_indexes() {
         let plan = plan(&store, query.sql().as_str()).await;
         assert!(plan.contains(index) && !plan.contains("Sort"), "{index}: {plan}");
     }
+}
+
+#[tokio::test]
+async fn policies_and_the_audit_log_use_indexes() {
+    let Some((_fixture, store)) = open().await else { return };
+    let all = AuditFilter::default;
+    let filters = [
+        (AuditFilter { actor: Some("u".into()), ..all() }, "idx_audit_actor"),
+        (AuditFilter { action: Some("a".into()), ..all() }, "idx_audit_action"),
+        (AuditFilter { target: Some("t".into()), ..all() }, "idx_audit_target"),
+        (all(), "audit_pkey"),
+    ];
+    let pages = filters
+        .map(|(filter, index)| (audit::page_query(&filter, Some(7), 10).sql().as_str().to_owned(), index));
+    for (sql, index) in pages.into_iter().chain([(policies::DUE.to_owned(), "idx_sessions_policy_due")]) {
+        let plan = plan(&store, &sql).await;
+        assert!(plan.contains(index) && !plan.contains("Sort"), "{index}: {plan}");
+    }
+}
+
+#[tokio::test]
+async fn two_servers_keep_a_limit_once_between_them() {
+    let Some((fixture, one)) = open().await else { return };
+    let other = fixture.open().await.unwrap();
+    register(&one, "a").await;
+    let mut new = new_session();
+    new.session.spec.idle_timeout = crate::domain::GoDuration::parse("1ms").ok();
+    let id = stored(&one, new).await.session.id;
+    let controller = one.controllers().await.unwrap()[0].id.clone();
+    let work = one.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap().work;
+    one.record_step(&work[0].lease, running(&work[0])).await.unwrap();
+    sleep(Duration::from_millis(5)).await;
+    let looks = (0..10).map(|n| {
+        let store = if n % 2 == 0 { &one } else { &other };
+        store.enforce_policies(vec![id.clone()], vec![], Duration::ZERO)
+    });
+    let ended: Vec<_> = futures::future::join_all(looks).await.into_iter().flat_map(Result::unwrap).collect();
+    assert_eq!(ended, std::slice::from_ref(&id));
+    assert_eq!(one.session(&id).await.unwrap().unwrap().session.generation.get(), 2);
 }
 
 #[tokio::test]

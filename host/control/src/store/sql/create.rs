@@ -8,10 +8,10 @@ use serde_json::json;
 use sqlx::Row as _;
 use sqlx::types::Json;
 
-use super::{Connection, audit, controllers, dialect, events, operations, sessions};
+use super::{Connection, audit, controllers, dialect, events, operations, quotas, sessions};
 use crate::domain::{
-    Action, Condition, ConditionStatus, ControllerId, Deed, Generation, Happening, Operation, Phase, Session,
-    SessionId, condition_type,
+    Action, Condition, ConditionStatus, ControllerId, Deed, Generation, Happening, Limits, Operation, Phase,
+    Session, SessionId, condition_type,
 };
 use crate::store::{
     Created, IdempotencyKey, Lease, NewSession, PlacementDecision, Placer, Recorded, SessionRecord,
@@ -21,13 +21,22 @@ use crate::store::{
 /// How long a session that found no room waits for its next try, if nothing wakes it before.
 const FIRST_RETRY: chrono::Duration = chrono::Duration::seconds(1);
 
-pub(super) async fn create(db: &mut Connection, new: NewSession) -> Result<Created, StoreError> {
+pub(super) async fn create(
+    db: &mut Connection,
+    new: NewSession,
+    limits: Limits,
+) -> Result<Created, StoreError> {
     let NewSession { by, mut session, placer, idempotency, render } = new;
     let at = dialect::present(db).await?;
     if let Some(key) = &idempotency
         && let Some(answer) = earlier_answer(db, key, at).await?
     {
         return Ok(answer);
+    }
+
+    let exceeded = quotas::exceeded_by_new(db, &session.user_id, &limits, &session.spec).await?;
+    if !exceeded.is_empty() {
+        return Ok(Created::OverQuota(exceeded));
     }
 
     let mut operation = Operation::first(session.id.clone(), at);

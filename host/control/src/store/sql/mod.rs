@@ -10,6 +10,8 @@ mod drift;
 pub(super) mod events;
 mod observed;
 pub(super) mod operations;
+pub(super) mod policies;
+mod quotas;
 mod rows;
 pub(super) mod sessions;
 mod templates;
@@ -42,11 +44,18 @@ pub struct SqlStore {
     pub(super) writer: Writer,
     /// Ends with the store.
     background: Option<AbortOnDropHandle<()>>,
+    /// For users for whom nothing else was set.
+    limits: Limits,
 }
 
 impl SqlStore {
     pub(super) fn new(readers: Pool, writer: Writer, background: Option<AbortOnDropHandle<()>>) -> Self {
-        Self { readers, writer, background }
+        Self { readers, writer, background, limits: Limits::default() }
+    }
+
+    /// The same with limits for users for whom nothing else was set.
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// What the writer measures about itself.
@@ -117,7 +126,8 @@ impl Store for SqlStore {
     }
 
     async fn create_session(&self, new: NewSession) -> Result<Created, StoreError> {
-        self.writer.run("create_session", move |db| Box::pin(create::create(db, new))).await
+        let limits = self.limits.clone();
+        self.writer.run("create_session", move |db| Box::pin(create::create(db, new, limits))).await
     }
 
     async fn earlier_answer(&self, key: &IdempotencyKey) -> Result<Option<Created>, StoreError> {
@@ -188,7 +198,8 @@ impl Store for SqlStore {
     }
 
     async fn wish(&self, wish: NewWish) -> Result<Wished, StoreError> {
-        self.writer.run("wish", move |db| Box::pin(wishes::wish(db, wish))).await
+        let limits = self.limits.clone();
+        self.writer.run("wish", move |db| Box::pin(wishes::wish(db, wish, limits))).await
     }
 
     async fn record_activity(&self, signs: Vec<ActivitySign>) -> Result<(), StoreError> {
@@ -499,6 +510,44 @@ impl Store for SqlStore {
         let cookie_hash = cookie_hash.to_owned();
         self.writer
             .run("extend_access", move |db| Box::pin(access::extend(db, cookie_hash, expires_at)))
+            .await
+    }
+
+    async fn quota(&self, user_id: &str) -> Result<QuotaState, StoreError> {
+        quotas::state(&mut *self.readers.acquire().await?, user_id, &self.limits).await
+    }
+
+    async fn quotas(&self, after: Option<&str>, limit: u32) -> Result<Vec<QuotaState>, StoreError> {
+        quotas::page(&mut *self.readers.acquire().await?, after, limit, &self.limits).await
+    }
+
+    async fn set_quota(
+        &self,
+        by: Actor,
+        user_id: &str,
+        set: QuotaOverride,
+    ) -> Result<QuotaState, StoreError> {
+        let (user_id, limits) = (user_id.to_owned(), self.limits.clone());
+        self.writer.run("set_quota", move |db| Box::pin(quotas::set(db, by, user_id, set, limits))).await
+    }
+
+    async fn remove_quota(&self, by: Actor, user_id: &str) -> Result<bool, StoreError> {
+        let user_id = user_id.to_owned();
+        self.writer.run("remove_quota", move |db| Box::pin(quotas::remove(db, by, user_id))).await
+    }
+
+    async fn policy_due(&self, limit: u32) -> Result<Vec<SessionId>, StoreError> {
+        policies::due(&mut *self.readers.acquire().await?, limit).await
+    }
+
+    async fn enforce_policies(
+        &self,
+        due: Vec<SessionId>,
+        signs: Vec<ActivitySign>,
+        grace: Duration,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        self.writer
+            .run("enforce_policies", move |db| Box::pin(policies::enforce(db, due, signs, grace)))
             .await
     }
 

@@ -7,7 +7,7 @@ use sqlx::{QueryBuilder, Row as _};
 
 use super::rows::{readable, record, select_sessions};
 use super::{Connection, Database, audit, controllers, dialect, events};
-use crate::domain::{Action, Actor, Deed, Generation, Happening, Lane, Session, SessionId};
+use crate::domain::{Action, Actor, Deed, Generation, Happening, Lane, Session, SessionId, due};
 use crate::store::{Deletion, NewDeletion, Position, SessionFilter, SessionRecord, StoreError};
 
 pub(super) async fn one(db: &mut Connection, id: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
@@ -97,8 +97,8 @@ pub(super) async fn request_deletion(
         let at = dialect::present(db).await?;
         let generation = Generation::from_db(row.try_get("generation")?).next();
         sqlx::query(
-            "UPDATE sessions SET deleting = TRUE, purge_home = $2, generation = $3, updated_at = $4 \
-             WHERE id = $1",
+            "UPDATE sessions SET deleting = TRUE, purge_home = $2, generation = $3, updated_at = $4, \
+             policy_due_at = NULL WHERE id = $1",
         )
         .bind(id.as_str())
         .bind(purge_home)
@@ -174,7 +174,8 @@ async fn force(db: &mut Connection, id: &SessionId, limit: std::time::Duration) 
 pub(super) async fn store_observed(db: &mut Connection, session: &Session) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE sessions SET phase = $2, node_id = $3, conditions = $4, observed_generation = $5, \
-         controller_id = $6, controller_type = $7, updated_at = $8 WHERE id = $1",
+         controller_id = $6, controller_type = $7, updated_at = $8, running_since = $9, started_at = $10, \
+         policy_due_at = $11 WHERE id = $1",
     )
     .bind(session.id.as_str())
     .bind(session.phase.as_str())
@@ -184,6 +185,9 @@ pub(super) async fn store_observed(db: &mut Connection, session: &Session) -> Re
     .bind(session.placed.as_ref().map(|(id, _)| id.as_str()))
     .bind(session.placed.as_ref().map(|(_, controller_type)| controller_type.as_str()))
     .bind(session.updated_at)
+    .bind(session.running_since)
+    .bind(session.started_at)
+    .bind(due(session))
     .execute(db)
     .await?;
     Ok(())

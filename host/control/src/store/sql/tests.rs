@@ -895,3 +895,79 @@ async fn a_tombstone_stays_while_its_object_is_seen_and_while_nobody_can_look() 
     assert_eq!(remembered(&store, &controller, &ids).await, [true, false]);
     store.close().await;
 }
+
+/// A session that runs and is idle since a while.
+async fn idle(store: &SqlStore) -> SessionId {
+    let controller = store.controllers().await.unwrap()[0].id.clone();
+    let mut new = new_session();
+    new.session.spec.idle_timeout = crate::domain::GoDuration::parse("1ms").ok();
+    let id = stored(store, new).await.session.id;
+    assert!(store.policy_due(10).await.unwrap().is_empty(), "it does not run yet");
+    let work = store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap().work;
+    let own = work.iter().find(|claimed| claimed.session.id == id).unwrap();
+    store.record_step(&own.lease, running(own)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    assert_eq!(store.policy_due(10).await.unwrap(), std::slice::from_ref(&id));
+    id
+}
+
+#[tokio::test]
+async fn a_sign_that_comes_in_time_wins_and_a_limit_is_kept_once() {
+    let Some((_fixture, store)) = open().await else { return };
+    register(&store, "a").await;
+    let id = idle(&store).await;
+    let due = || vec![id.clone()];
+    // Seen by this process, and not written down.
+    let later = now() + chrono::Duration::seconds(60);
+    let sign = ActivitySign { session_id: id.clone(), at: later };
+    assert!(store.enforce_policies(due(), vec![sign], Duration::ZERO).await.unwrap().is_empty());
+    let record = store.session(&id).await.unwrap().unwrap();
+    assert_eq!((record.session.last_activity, record.session.state), (Some(later), WishedState::Running));
+    assert!(store.policy_due(10).await.unwrap().is_empty(), "it is due later");
+
+    tamper(&store, "UPDATE sessions SET last_activity = NULL").await;
+    assert!(store.enforce_policies(due(), vec![], Duration::from_secs(60)).await.unwrap().is_empty());
+    let both =
+        futures::future::join_all((0..4).map(|_| store.enforce_policies(due(), vec![], Duration::ZERO)));
+    let ended: Vec<_> = both.await.into_iter().flat_map(Result::unwrap).collect();
+    assert_eq!(ended, std::slice::from_ref(&id));
+    let record = store.session(&id).await.unwrap().unwrap();
+    assert_eq!((record.session.state, record.session.generation.get()), (WishedState::Hibernated, 2));
+    let by = AuditFilter { actor: Some("idle-timeout".into()), ..AuditFilter::default() };
+    assert_eq!(actions(&store, by).await, ["session.hibernate"]);
+    assert!(store.policy_due(10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_deletion_and_a_wish_of_the_user_come_before_a_limit() {
+    let Some((_fixture, store)) = open().await else { return };
+    register(&store, "a").await;
+    let deleted = idle(&store).await;
+    store.request_deletion(somebody(), &deleted, NewDeletion::default()).await.unwrap();
+    assert!(store.policy_due(10).await.unwrap().is_empty());
+    assert!(store.enforce_policies(vec![deleted], vec![], Duration::ZERO).await.unwrap().is_empty());
+    let stopped = idle(&store).await;
+    let wish = NewWish {
+        by: somebody(),
+        session_id: stopped.clone(),
+        state: WishedState::Terminated,
+        idempotency: None,
+        render: |_| String::new(),
+    };
+    store.wish(wish).await.unwrap();
+    assert!(store.policy_due(10).await.unwrap().is_empty());
+    assert!(store.enforce_policies(vec![stopped], vec![], Duration::ZERO).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_read_does_not_hold_up_the_limits_of_others() {
+    let Some((_fixture, store)) = open().await else { return };
+    register(&store, "a").await;
+    let broken = idle(&store).await;
+    tamper(&store, "UPDATE sessions SET phase = 'Melting'").await;
+    assert!(store.enforce_policies(vec![broken], vec![], Duration::ZERO).await.unwrap().is_empty());
+    assert!(store.policy_due(10).await.unwrap().is_empty(), "it is looked at again later");
+    let other = idle(&store).await;
+    let ended = store.enforce_policies(vec![other.clone()], vec![], Duration::ZERO).await.unwrap();
+    assert_eq!(ended, [other]);
+}

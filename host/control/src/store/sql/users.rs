@@ -3,7 +3,7 @@
 use serde_json::json;
 use sqlx::Row as _;
 
-use super::{Connection, Row, audit, dialect};
+use super::{Connection, Row, audit, dialect, quotas};
 use crate::domain::{Action, Actor, Deed, Role, User, now};
 use crate::store::{StoreError, UserChange, UserChanged, UserDeletion};
 
@@ -120,6 +120,8 @@ pub(super) async fn delete(db: &mut Connection, by: Actor, id: String) -> Result
     // Whoever gets this id later gets nothing of the answers that were given to this user.
     sqlx::query("DELETE FROM idempotency_keys WHERE caller = $1").bind(&id).execute(&mut *db).await?;
     // The tokens go with them.
+    // And nothing of the limits either.
+    quotas::remove(db, by.clone(), id.clone()).await?;
     let tokens: Vec<String> = sqlx::query_scalar("DELETE FROM api_tokens WHERE user_id = $1 RETURNING id")
         .bind(&id)
         .fetch_all(&mut *db)

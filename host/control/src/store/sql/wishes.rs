@@ -4,11 +4,13 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::types::Json;
 
-use super::{Connection, audit, controllers, create, dialect, events, operations, sessions};
-use crate::domain::{Action, Deed, Happening, Requirement, SessionId, WishedState};
+use super::{Connection, audit, controllers, create, dialect, events, operations, quotas, sessions};
+use crate::domain::{
+    Action, Actor, Deed, Happening, Limits, Requirement, Session, SessionId, WishedState, due,
+};
 use crate::store::{ActivitySign, Created, NewWish, StoreError, Wished};
 
-pub(super) async fn wish(db: &mut Connection, new: NewWish) -> Result<Wished, StoreError> {
+pub(super) async fn wish(db: &mut Connection, new: NewWish, limits: Limits) -> Result<Wished, StoreError> {
     let NewWish { by, session_id, state, idempotency, render } = new;
     let at = dialect::present(db).await?;
     if let Some(key) = &idempotency {
@@ -28,17 +30,14 @@ pub(super) async fn wish(db: &mut Connection, new: NewWish) -> Result<Wished, St
         if state == WishedState::Hibernated && !can_hibernate(db, &record.session).await? {
             return Ok(Wished::Unsupported);
         }
-        store(db, &mut record, at).await?;
-        // The wish, and what fulfilling it without a step made of the session.
-        events::tell(db, &record.session, Happening::of_change(&before, &record.session)).await?;
-        let session = &record.session;
-        let details = json!({
-            "user_id": session.user_id,
-            "previous": before.state,
-            "generation": session.generation,
-        });
-        let deed = Deed::to_session(Action::of_wish(state), &session_id).with(details);
-        audit::record(db, at, &by, deed).await?;
+        // What was wanted to run before is counted already.
+        if state == WishedState::Running && before.state != WishedState::Running {
+            let exceeded = quotas::exceeded_by_run(db, &before.user_id, &limits, &before.spec).await?;
+            if !exceeded.is_empty() {
+                return Ok(Wished::OverQuota(exceeded));
+            }
+        }
+        keep(db, &by, &before, &mut record, at).await?;
     }
     if let Some(key) = idempotency {
         create::store_answer(db, &key, &session_id, render(&record), at).await?;
@@ -46,8 +45,29 @@ pub(super) async fn wish(db: &mut Connection, new: NewWish) -> Result<Wished, St
     Ok(if changed { Wished::Stored(Box::new(record)) } else { Wished::Unchanged(Box::new(record)) })
 }
 
+/// Stores a wish that was taken, and says whose it is.
+pub(super) async fn keep(
+    db: &mut Connection,
+    by: &Actor,
+    before: &Session,
+    record: &mut crate::store::SessionRecord,
+    at: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    store(db, record, at).await?;
+    let session = &record.session;
+    // The wish, and what fulfilling it without a step made of the session.
+    events::tell(db, session, Happening::of_change(before, session)).await?;
+    let details = json!({
+        "user_id": session.user_id,
+        "previous": before.state,
+        "generation": session.generation,
+    });
+    let deed = Deed::to_session(Action::of_wish(session.state), &session.id).with(details);
+    audit::record(db, at, by, deed).await
+}
+
 /// One that has not said what it can do yet is given the benefit of the doubt.
-async fn can_hibernate(db: &mut Connection, session: &crate::domain::Session) -> Result<bool, StoreError> {
+pub(super) async fn can_hibernate(db: &mut Connection, session: &Session) -> Result<bool, StoreError> {
     let Some(id) = session.controller_id() else { return Ok(true) };
     let controller = controllers::one(db, id).await?;
     Ok(controller
@@ -80,7 +100,8 @@ pub(super) async fn store(
     let session = &record.session;
     sqlx::query(
         "UPDATE sessions SET state = $2, generation = $3, observed_generation = $4, phase = $5, \
-         conditions = $6, updated_at = $7 WHERE id = $1",
+         conditions = $6, updated_at = $7, running_since = $8, started_at = $9, policy_due_at = $10 \
+         WHERE id = $1",
     )
     .bind(session.id.as_str())
     .bind(session.state.as_str())
@@ -89,6 +110,9 @@ pub(super) async fn store(
     .bind(session.phase.as_str())
     .bind(Json(&session.conditions))
     .bind(session.updated_at)
+    .bind(session.running_since)
+    .bind(session.started_at)
+    .bind(due(session))
     .execute(db)
     .await?;
     Ok(())

@@ -8,9 +8,9 @@ use super::SqliteStore;
 use super::sql::tests::{
     claim, due_queries, filters, new_session, open, register, running, stored, write_user,
 };
-use super::sql::{events, sessions};
+use super::sql::{audit, events, policies, sessions};
 use crate::domain::{EventCursor, Phase, Wish, WishedState, now, test_session};
-use crate::store::{EventQuery, EventScope, Outage, Position, Recorded, Store as _, StoreError};
+use crate::store::{AuditFilter, EventQuery, EventScope, Outage, Position, Recorded, Store as _, StoreError};
 
 async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
     let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
@@ -57,6 +57,25 @@ async fn pages_of_events_use_indexes() {
         let query = EventQuery { scope, after: EventCursor::from_db(7), limit: 10 };
         let query = events::page_query(&query, EventCursor::from_db(99));
         let plan = plan(&store, query.sql().as_str()).await;
+        assert!(plan.iter().any(|step| step.contains(index)), "{index}: {plan:?}");
+        assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:?}");
+    }
+}
+
+#[tokio::test]
+async fn policies_and_the_audit_log_use_indexes() {
+    let Some((_fixture, store)) = open().await else { return };
+    let all = AuditFilter::default;
+    let filters = [
+        (AuditFilter { actor: Some("u".into()), ..all() }, "idx_audit_actor"),
+        (AuditFilter { action: Some("a".into()), ..all() }, "idx_audit_action"),
+        (AuditFilter { target: Some("t".into()), ..all() }, "idx_audit_target"),
+        (all(), "INTEGER PRIMARY KEY"),
+    ];
+    let pages = filters
+        .map(|(filter, index)| (audit::page_query(&filter, Some(7), 10).sql().as_str().to_owned(), index));
+    for (sql, index) in pages.into_iter().chain([(policies::DUE.to_owned(), "idx_sessions_policy_due")]) {
+        let plan = plan(&store, &sql).await;
         assert!(plan.iter().any(|step| step.contains(index)), "{index}: {plan:?}");
         assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:?}");
     }

@@ -55,9 +55,13 @@ pub(super) struct RequestArgs {
     #[arg(long)]
     home: bool,
 
-    /// How long it may be unused, like 30m: kept with the session, not acted on yet
+    /// Hibernate it when nobody has used it for so long, like 30m
     #[arg(long, value_name = "DURATION")]
     idle_timeout: Option<String>,
+
+    /// Terminate it so long after it began, like 8h; the home is kept
+    #[arg(long, value_name = "DURATION")]
+    max_duration: Option<String>,
 
     /// A label of the session
     #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = pair)]
@@ -184,6 +188,7 @@ impl RequestArgs {
         let spec = object(&mut body, "spec")?;
         set(spec, "base_image", self.image.as_deref());
         set(spec, "idle_timeout", self.idle_timeout.as_deref());
+        set(spec, "max_session_duration", self.max_duration.as_deref());
         if self.home {
             spec.insert("persistent_home".to_owned(), true.into());
         }
@@ -318,6 +323,8 @@ mod tests {
             env: vec![("B".into(), "three".into())],
             secrets: vec![Secret { name: "KEY".into(), file: Some(key) }],
             home: true,
+            idle_timeout: Some("30m".into()),
+            max_duration: Some("8h".into()),
             labels: vec![("a".into(), "b".into())],
             controller_labels: vec![("region".into(), "lab".into())],
             require: vec!["gpu".into()],
@@ -334,6 +341,8 @@ mod tests {
                     "base_image": "new:2",
                     "resources": {"memory": "2Gi", "cpu": 1},
                     "persistent_home": true,
+                    "idle_timeout": "30m",
+                    "max_session_duration": "8h",
                     "webapp": {"enabled": true, "port": 3000},
                     "labels": {"x": "y", "a": "b"},
                     "ports": [{"name": "web", "container_port": 3000}],

@@ -1,0 +1,24 @@
+-- Limits that were set for one user: {"cpu": "4", "memory": "unlimited", …}; what is absent is as configured. No
+-- reference: sessions may belong to users who are not known here.
+CREATE TABLE quotas (
+    user_id     TEXT PRIMARY KEY,
+    limits      TEXT NOT NULL,
+    updated_at  TEXT NOT NULL
+);
+
+-- When it last began to run, after whatever; and when its present life began: it was made, or terminated and made anew.
+ALTER TABLE sessions ADD COLUMN running_since TEXT;
+ALTER TABLE sessions ADD COLUMN started_at TEXT;
+-- When its idle timeout or its longest duration may be reached. A sign of a user does not move it: that it is too early
+-- is seen then.
+ALTER TABLE sessions ADD COLUMN policy_due_at TEXT;
+
+CREATE INDEX idx_sessions_policy_due ON sessions(policy_due_at) WHERE policy_due_at IS NOT NULL;
+
+-- Until now nothing was done about these limits: for what runs already the time begins now.
+UPDATE sessions SET running_since = strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now') WHERE phase = 'Running';
+UPDATE sessions SET started_at = strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now')
+ WHERE phase IN ('Running', 'Hibernated', 'Failed');
+UPDATE sessions SET policy_due_at = started_at
+ WHERE started_at IS NOT NULL AND state <> 'terminated' AND NOT deleting
+   AND (coalesce(spec ->> 'idle_timeout', '') <> '' OR coalesce(spec ->> 'max_session_duration', '') <> '');
