@@ -76,7 +76,7 @@ impl Observer {
             let mut oddities = self.oddities();
             let oddities = oddities.entry(controller.clone()).or_default();
             oddities.removed_since = unasked;
-            let told = std::mem::replace(&mut oddities.alarm, Some(report.alarm));
+            let told = oddities.alarm.replace(report.alarm);
             (std::mem::replace(&mut oddities.strays, count), told)
         };
         if count != before {

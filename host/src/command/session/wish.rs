@@ -90,7 +90,7 @@ pub(super) async fn run(args: WishArgs, verb: Verb) -> anyhow::Result<ExitCode> 
 
 pub(super) async fn remove(args: RmArgs) -> anyhow::Result<ExitCode> {
     let flags = [("purge_home", args.purge_home), ("force", args.force)];
-    let query = flags.into_iter().filter_map(|(name, set)| set.then(|| (name, "true".to_owned())));
+    let query = flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| (name, "true".to_owned()));
     let (query, goal) = (query.collect(), Some(Goal::Gone));
     each(&args.wish, Request { method: Method::DELETE, path: None, query, goal }).await
 }
