@@ -10,6 +10,7 @@ use crate::client::EXIT_CODES;
 use crate::command::audit::AuditCommand;
 use crate::command::completion::CompletionArgs;
 use crate::command::controller::ControllerCommand;
+use crate::command::drift::DriftCommand;
 use crate::command::migrate::MigrateArgs;
 use crate::command::plugin::PluginCommand;
 use crate::command::quota::QuotaCommand;
@@ -52,6 +53,10 @@ Examples:
     /// Look after controllers: where sessions run.
     #[command(subcommand)]
     Controller(ControllerCommand),
+
+    /// Look after what backends have that no session explains; for operators.
+    #[command(subcommand)]
+    Drift(DriftCommand),
 
     /// Look after plugins.
     #[command(subcommand)]

@@ -28,6 +28,8 @@ const FROM_ENVIRONMENT: &[&str] = &[
     "log",
     "audit",
     "quota",
+    "drift_grace",
+    "placement_limit",
     "controller",
 ];
 
@@ -70,6 +72,12 @@ pub(crate) struct Config {
     /// What the sessions of one user may take, unless something else is set for them; none = anything.
     #[serde(default)]
     pub(crate) quota: Quota,
+    /// How long an object of an unknown session is left alone before it is removed; none = for ever.
+    #[serde(default)]
+    pub(crate) drift_grace: Option<GoDuration>,
+    /// How long a session waits for a controller that can take it.
+    #[serde(default)]
+    pub(crate) placement_limit: Option<GoDuration>,
     /// Controllers; none = those for the backends that are found.
     #[serde(default, rename = "controller")]
     pub(crate) controllers: Vec<ControllerConfig>,

@@ -49,6 +49,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Session(command) => command::session::run(command),
         Command::Template(command) => command::template::run(command),
         Command::Controller(command) => command::controller::run(command),
+        Command::Drift(command) => command::drift::run(command),
         Command::Plugin(command) => command::plugin::run(command),
         Command::User(command) => command::user::run(command),
         Command::Token(command) => command::token::run(command),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use streamspace_control::{Control, ControlConfig};
+use streamspace_control::{Control, ControlConfig, GoDuration};
 use streamspace_runtime::{Runtime, RuntimeConfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,6 +48,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     control_config.quota = config.quota.clone();
     if let Some(keep) = &config.audit.keep {
         control_config.keep_audit = keep.length();
+    }
+    control_config.drift_grace = config.drift_grace.as_ref().map(GoDuration::length);
+    if let Some(limit) = &config.placement_limit {
+        control_config.placement_limit = limit.length();
     }
     let control = Arc::new(Control::open(control_config).await?);
     let runtime =

@@ -76,6 +76,21 @@ HOST, SPARE = CONTROLLERS["host"], CONTROLLERS["spare"]
 ME = call("GET", "/api/v1/me")
 SPARED = {ME["token"]["id"], ME["user_id"], HOST}
 
+
+
+def drift() -> list:
+    """The ids of all objects that no session explains, once they are listed."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        found = [entry["id"] for entry in call("GET", "/api/v1/admin/drift")["items"]]
+        if len(found) >= int(os.environ["STREAMSPACE_DRIFTING"]):
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+
+
+DRIFT = drift()
+
 # What exists, by the place in a path; for reading, for changing, for deleting.
 SESSIONS = "/api/v1/sessions/{id}"
 READ = {
@@ -83,6 +98,7 @@ READ = {
     "/api/v1/templates/{name}": [new_template("template")],
     "/api/v1/admin/users/{id}": [new_user("user")],
     "/api/v1/admin/controllers/{id}": [HOST],
+    "/api/v1/admin/drift/{id}": DRIFT[:1],
     "/api/v1/admin/plugins/{name}": ["simulated"],
 }
 CHANGE = {
@@ -91,6 +107,7 @@ CHANGE = {
     "/api/v1/admin/users/{id}": [new_user("user to change")],
     "/api/v1/admin/quotas/{user_id}": [new_quota("somebody")],
     "/api/v1/admin/controllers/{id}": [SPARE],
+    "/api/v1/admin/drift/{id}": DRIFT[1:6],
 }
 DELETE = {
     SESSIONS: many(lambda _: new_session(), "session"),
@@ -98,13 +115,16 @@ DELETE = {
     "/api/v1/admin/users/{id}": many(new_user, "user"),
     "/api/v1/admin/quotas/{user_id}": many(new_quota, "quota"),
     "/api/v1/admin/controllers/{id}": [SPARE],
+    "/api/v1/admin/drift/{id}": DRIFT[6:],
     "/api/v1/tokens/{id}": many(new_token, "own token"),
     "/api/v1/admin/tokens/{id}": many(new_token, "token"),
 }
 
 
 def existing(method: str, path: str) -> list:
-    pool = {"DELETE": DELETE, "GET": READ}.get(method, CHANGE)
+    # Whoever forgets a session takes it away as well.
+    verb = "DELETE" if path.endswith("/forget") else method
+    pool = {"DELETE": DELETE, "GET": READ}.get(verb, CHANGE)
     return next((ids for prefix, ids in pool.items() if path.startswith(prefix)), [])
 
 

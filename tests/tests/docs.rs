@@ -254,6 +254,7 @@ fn every_reason_is_documented() {
         "host/control/src/observe/health.rs",
         "host/control/src/observe/mod.rs",
         "host/control/src/reconcile/outcome.rs",
+        "host/control/src/rest/adopt.rs",
         "host/control/src/store/sql/create.rs",
         "host/runtime/src/error.rs",
         "host/shell/src/slot.rs",

@@ -7,14 +7,18 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
-use streamspace_tests::provided;
 use streamspace_tests::server::Installation;
 use streamspace_tests::simulated::Simulated;
+use streamspace_tests::{provided, until};
 use tokio::process::Command;
 
 /// Far beyond what it takes: the number of requests is bounded, and so is each of them.
 const LIMIT: Duration = Duration::from_secs(900);
+
+/// Objects that no session explains.
+const DRIFTING: u32 = 12;
 
 #[tokio::test]
 async fn every_answer_is_one_that_was_described() {
@@ -36,6 +40,19 @@ async fn every_answer_is_one_that_was_described() {
     let installation = installation.plugins(plugins.path()).config(&controllers.concat());
     let server = installation.start();
     let token = std::fs::read_to_string(server.data().join("admin.token")).unwrap();
+    let host = until("the controller", async || {
+        let controllers = server.api().get("/api/v1/admin/controllers").await.body;
+        let host = controllers.as_array()?.iter().find(|one| one["name"] == "host")?;
+        (host["status"] == "healthy").then(|| host["id"].as_str().map(str::to_owned)).flatten()
+    })
+    .await;
+    for number in 0..DRIFTING {
+        let session = format!("01900000-0000-7000-8000-{number:012}");
+        let labels = json!({"streamspace.controller": host, "streamspace.session_id": session,
+            "streamspace.user_id": "alice"});
+        let body = json!({"name": format!("ss-{session}"), "labels": labels});
+        simulated.send(Method::POST, "/foreign", Some(&body)).await;
+    }
 
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
     let run = Command::new(python)
@@ -47,6 +64,7 @@ async fn every_answer_is_one_that_was_described() {
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("STREAMSPACE_URL", server.url())
         .env("STREAMSPACE_TOKEN", token.trim())
+        .env("STREAMSPACE_DRIFTING", DRIFTING.to_string())
         .env("NO_PROXY", "*")
         // Reports and the like of its own stay away from the sources.
         .current_dir(plugins.path())

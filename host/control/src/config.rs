@@ -45,6 +45,12 @@ pub struct ControlConfig {
     /// How long a session that its backend loses or changes again and again waits before it is set right the second
     /// time; every further time doubles it.
     pub repair_pause: Duration,
+    /// How long an object of an unknown session is left alone before it is removed unasked; `None` = for ever.
+    pub drift_grace: Option<Duration>,
+    /// How long a deletion by force waits for its controller's word.
+    pub force_after: Duration,
+    /// How long a session waits for a controller that can take it; then it has failed.
+    pub placement_limit: Duration,
     /// How often a controller is probed.
     pub health_interval: Duration,
     /// How long a probe may take.
@@ -108,6 +114,9 @@ impl ControlConfig {
             observe_interval: Duration::from_secs(30),
             observe_limit: Duration::from_secs(60),
             repair_pause: Duration::from_secs(10),
+            drift_grace: None,
+            force_after: Duration::from_secs(60),
+            placement_limit: Duration::from_secs(24 * 3600),
             health_interval: Duration::from_secs(30),
             probe_timeout: Duration::from_secs(5),
             offline_after: 2,

@@ -13,7 +13,7 @@ use crate::events::{Feed, News};
 use crate::fleet::{ControllerTransport, Fleet, ProbeLimits};
 use crate::gateway::Activity;
 use crate::metrics::Metrics;
-use crate::observe::Observer;
+use crate::observe::{Asked, Observer};
 use crate::plugins::PluginDirectory;
 use crate::presence::Presence;
 use crate::reconcile::Reconciler;
@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) presence: Arc<Presence>,
     /// Wakes the reconciler.
     pub(crate) wake: Arc<Notify>,
+    /// Controllers to be observed at once.
+    pub(crate) asked: Arc<Asked>,
     /// Requests that wait end when this is cancelled.
     pub(crate) stopping: CancellationToken,
     pub(crate) feed: Arc<Feed>,
@@ -134,6 +136,7 @@ impl Control {
             store,
             changes: Arc::new(Changes::new()),
             wake,
+            asked: Arc::default(),
             stopping: CancellationToken::new(),
             plugins: OnceLock::new(),
         });
@@ -244,7 +247,9 @@ impl Control {
             call_timeout: shared.config.call_timeout,
             limit: shared.config.observe_limit,
             repair_pause: shared.config.repair_pause,
-            asked: Default::default(),
+            drift_grace: shared.config.drift_grace,
+            keep_tombstones: shared.config.keep_tombstones,
+            asked: Arc::clone(&shared.asked),
             noted: Default::default(),
             oddities: Default::default(),
             seconds: shared.metrics.observation_seconds.clone(),

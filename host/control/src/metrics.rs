@@ -36,12 +36,19 @@ struct SessionLabels {
     wish: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DriftLabels {
+    state: String,
+}
+
 /// Everything that is measured.
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     request_seconds: Family<RouteLabels, Histogram, fn() -> Histogram>,
     sessions: Family<SessionLabels, Gauge>,
+    drift: Family<DriftLabels, Gauge>,
+    drift_alarms: Gauge,
     operations_unsettled: Gauge,
     operations_due: Gauge,
     oldest_due_seconds: Gauge<f64, AtomicU64>,
@@ -65,6 +72,8 @@ impl Metrics {
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(seconds),
             sessions: Family::default(),
+            drift: Family::default(),
+            drift_alarms: Gauge::default(),
             operations_unsettled: Gauge::default(),
             operations_due: Gauge::default(),
             oldest_due_seconds: Gauge::default(),
@@ -85,6 +94,16 @@ impl Metrics {
             metrics.request_seconds.clone(),
         );
         registry.register("sessions", "Sessions by phase and wish", metrics.sessions.clone());
+        registry.register(
+            "drift_objects",
+            "Objects that no session explains, by what is to become of them",
+            metrics.drift.clone(),
+        );
+        registry.register(
+            "drift_alarms",
+            "Controllers whose last listing is not believed",
+            metrics.drift_alarms.clone(),
+        );
         registry.register(
             "operations_unsettled",
             "Sessions whose wish is not fulfilled yet",
@@ -139,6 +158,13 @@ impl Metrics {
         for (phase, wish, count) in census.sessions {
             self.sessions.get_or_create(&SessionLabels { phase, wish }).set(i64::from(count));
         }
+        self.drift.clear();
+        // That there is nothing to be decided is said as well.
+        self.drift.get_or_create(&DriftLabels { state: "found".to_owned() }).set(0);
+        for (state, count) in census.drift {
+            self.drift.get_or_create(&DriftLabels { state }).set(i64::from(count));
+        }
+        self.drift_alarms.set(i64::from(census.drift_alarms));
         self.operations_unsettled.set(i64::from(census.operations_unsettled));
         self.operations_due.set(i64::from(census.operations_due));
         self.oldest_due_seconds.set(census.oldest_due_seconds);

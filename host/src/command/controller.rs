@@ -15,6 +15,7 @@ use super::many::Many;
 use super::time::{age_of, moment, moment_of};
 use crate::client::{Client, ClientError};
 use crate::executor::on_one_thread;
+use crate::print::note;
 use crate::table::{Cell, Table, Tone, fields};
 
 #[derive(Debug, Subcommand)]
@@ -47,16 +48,18 @@ Examples:
   streamspace controller undrain docker-local")]
     Undrain(ManyArgs),
 
-    /// Remove controllers that have no sessions.
+    /// Remove controllers that have no sessions, or by force.
     ///
-    /// One of the server's own configuration comes back, as a new one, when the server starts again.
+    /// One of the server's own configuration comes back, as a new one, when the server starts again. What a controller that
+    /// is removed by force has at its backend stays there: no other controller touches it.
     #[command(
         visible_alias = "delete",
         after_help = "\
 Examples:
-  streamspace controller rm old-host"
+  streamspace controller rm old-host
+  streamspace controller rm lost-host --force"
     )]
-    Rm(ManyArgs),
+    Rm(RmArgs),
 
     /// Serve one plugin as a controller of its own, without an API server beside it.
     ///
@@ -92,6 +95,16 @@ pub(crate) struct ManyArgs {
     /// The controllers' ids or names, or the beginnings of their ids
     #[arg(required = true, value_name = "CONTROLLER")]
     controllers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RmArgs {
+    #[command(flatten)]
+    controllers: ManyArgs,
+
+    /// Forget their sessions, whatever the controllers have of them
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Deserialize)]
@@ -202,7 +215,9 @@ pub(crate) fn run(command: ControllerCommand) -> anyhow::Result<ExitCode> {
         ControllerCommand::Get(args) => on_one_thread(get(args)),
         ControllerCommand::Drain(args) => on_one_thread(each(args, Change::Draining(true))),
         ControllerCommand::Undrain(args) => on_one_thread(each(args, Change::Draining(false))),
-        ControllerCommand::Rm(args) => on_one_thread(each(args, Change::Remove)),
+        ControllerCommand::Rm(args) => {
+            on_one_thread(each(args.controllers, Change::Remove { force: args.force }))
+        }
         ControllerCommand::Serve(args) => serve::run(args),
     }
 }
@@ -241,7 +256,7 @@ async fn get(args: OneArgs) -> anyhow::Result<ExitCode> {
 #[derive(Clone, Copy)]
 enum Change {
     Draining(bool),
-    Remove,
+    Remove { force: bool },
 }
 
 async fn each(args: ManyArgs, change: Change) -> anyhow::Result<ExitCode> {
@@ -263,9 +278,15 @@ async fn one(client: &Client, given: &str, change: Change) -> anyhow::Result<(St
         Change::Draining(draining) => {
             client.call(Method::PATCH, &path).json(&json!({ "draining": draining })).send().await?.body
         }
-        Change::Remove => {
-            client.call(Method::DELETE, &path).send().await?;
-            json!({ "id": id, "deleted": true })
+        Change::Remove { force } => {
+            let query = if force { vec![("force", "true".to_owned())] } else { Vec::new() };
+            let removed = client.call(Method::DELETE, &path).query(&query).send().await?.body;
+            let mut answer = json!({ "id": id, "deleted": true });
+            if let Some(forgotten) = removed["forgotten"].as_u64() {
+                answer["forgotten"] = forgotten.into();
+                note(&format!("streamspace: {id}: {forgotten} sessions were forgotten"));
+            }
+            answer
         }
     };
     Ok((id, answer))

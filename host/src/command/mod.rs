@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod completion;
 pub(crate) mod controller;
+pub(crate) mod drift;
 pub(crate) mod migrate;
 pub(crate) mod plugin;
 pub(crate) mod quota;

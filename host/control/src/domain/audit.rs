@@ -82,6 +82,16 @@ pub enum Action {
     SessionTerminate,
     /// A session is to be gone.
     SessionDelete,
+    /// What waits or failed is to be tried at once.
+    SessionRetry,
+    /// A session went without its controller's word.
+    SessionForget,
+    /// A session was made for an object that was there.
+    SessionAdopt,
+    /// An object that no session explains is to stay as it is.
+    DriftIgnore,
+    /// An object that no session explains is to be removed.
+    DriftDelete,
     /// Somebody got a ticket that opens a session in a browser.
     AccessGrant,
     /// A template was made.
@@ -123,6 +133,11 @@ impl Action {
             Self::SessionHibernate => "session.hibernate",
             Self::SessionTerminate => "session.terminate",
             Self::SessionDelete => "session.delete",
+            Self::SessionRetry => "session.retry",
+            Self::SessionForget => "session.forget",
+            Self::SessionAdopt => "session.adopt",
+            Self::DriftIgnore => "drift.ignore",
+            Self::DriftDelete => "drift.delete",
             Self::AccessGrant => "access.grant",
             Self::TemplateCreate => "template.create",
             Self::TemplateChange => "template.change",

@@ -17,13 +17,16 @@ pub mod condition_type {
 
     /// The backend was found other than it was left, by nobody's wish; the reason says how.
     pub const DRIFTED: &str = "Drifted";
+    /// It is known what the session is made of. Said of adopted ones only, where it is not.
+    pub const SPEC_KNOWN: &str = "SpecKnown";
 
     /// A limit in time was reached and the session wished otherwise because of it; the reason says which.
     pub const POLICY_APPLIED: &str = "PolicyApplied";
 
     /// Whether the API server, and not the backend, writes this type.
     pub fn is_own(name: &str) -> bool {
-        [SCHEDULED, READY, CONTROLLER_REACHABLE, OBJECT_PRESENT, DRIFTED, POLICY_APPLIED].contains(&name)
+        [SCHEDULED, READY, CONTROLLER_REACHABLE, OBJECT_PRESENT, DRIFTED, SPEC_KNOWN, POLICY_APPLIED]
+            .contains(&name)
     }
 }
 

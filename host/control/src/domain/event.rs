@@ -205,6 +205,12 @@ impl Happening {
         Self::new(EventKind::Deleted, "", "", json!({ "purge_home": purge }))
     }
 
+    /// A session's row is gone; what its controller has of it nobody knows.
+    pub fn of_forgetting() -> Self {
+        let message = "the session was forgotten without the word of its controller";
+        Self::new(EventKind::Deleted, "Forgotten", message, json!({ "purge_home": false }))
+    }
+
     /// A controller is doing better or worse.
     pub fn of_health(
         id: &ControllerId,

@@ -125,6 +125,7 @@ pub(crate) mod tests {
             spec_hash: String::new(),
             conditions: Conditions::default(),
             generation: Generation::FIRST,
+            forget_after: None,
             observed_generation: None,
             last_activity: None,
             running_since: None,

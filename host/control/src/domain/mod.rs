@@ -6,6 +6,7 @@ mod canonical;
 mod condition;
 mod controller;
 mod draft;
+mod drift;
 mod event;
 mod ids;
 mod lane;
@@ -24,7 +25,10 @@ pub use audit::{Action, Actor, AuditEntry, Deed, Rule};
 pub use canonical::{canonical_json, sha256_hex};
 pub use condition::{Condition, ConditionStatus, Conditions, condition_type};
 pub use controller::{Capabilities, Capacity, Controller, ControllerStatus, Registration};
-pub use draft::{EnvDraft, MountDraft, PortDraft, SpecDraft, VncDraft, WebAppDraft};
+pub use draft::{EnvDraft, MountDraft, PortDraft, ResourcesDraft, SpecDraft, VncDraft, WebAppDraft};
+pub use drift::{
+    Drift, DriftAlarm, DriftAlarmKind, DriftId, DriftObject, DriftOwnership, DriftReason, DriftState,
+};
 pub use event::{Event, EventCursor, Happening};
 pub use ids::{ControllerId, Epoch, Generation, InvalidId, MAX_ID_BYTES, OperationId, SessionId};
 pub use lane::{Lane, Room};

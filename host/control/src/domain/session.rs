@@ -177,6 +177,8 @@ pub struct Session {
     pub conditions: Conditions,
     /// Counts the changes of the wish.
     pub generation: Generation,
+    /// When it goes without its controller's word, if it is to be gone by force.
+    pub forget_after: Option<DateTime<Utc>>,
     /// The last wish that was fulfilled or finally failed.
     pub observed_generation: Option<Generation>,
     /// The last sign of a user that anybody reported.

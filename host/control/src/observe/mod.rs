@@ -1,5 +1,6 @@
 //! Looks at what the backends really have, and lets the reconciler see to what is amiss.
 
+mod collect;
 mod drift;
 mod health;
 mod listing;
@@ -21,26 +22,20 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use crate::changes::Changes;
-use crate::domain::{Controller, ControllerId, ControllerStatus, Session, shortened};
+use crate::domain::{Controller, ControllerId, ControllerStatus, DriftAlarm, Session, shortened};
 use crate::fleet::{CallError, ControllerClient, Fleet, Observation};
 use crate::store::{ActivitySign, Glance, SessionRecord, Store, StoreError};
+use collect::most_at_once;
 use drift::is_expected;
 pub(crate) use drift::{Sight, change};
 use health::Noted;
-use listing::{Answers, Listing, Seen};
+use listing::{Answers, Listing, Pages, Seen, Turn};
+use strays::Pass;
 
-/// Entries asked for at once.
-const PAGE: i32 = 500;
-/// A listing that does not end is no listing.
-const MOST_PAGES: usize = 10_000;
 /// Calls at once for single sessions of one controller.
 const SINGLE_CALLS: usize = 8;
 /// Changes written in one transaction.
 const CHUNK: usize = 256;
-/// So many sessions may be gone, or be removed, in one pass without anybody asking why …
-const MOST_AT_ONCE: usize = 5;
-/// … or one in so many of those that are known.
-const MOST_AT_ONCE_PART: usize = 5;
 /// More are asked for by name only when so many complete passes in a row agree.
 const PASSES_BEFORE_LOSS: u32 = 3;
 /// A backend's word on when a session was last used is written again only after that.
@@ -57,8 +52,12 @@ pub(crate) struct Observer {
     pub(crate) limit: Duration,
     /// How long a session that drifts again waits before it is set right.
     pub(crate) repair_pause: Duration,
+    /// How long an object of an unknown session is left alone; `None` = for ever.
+    pub(crate) drift_grace: Option<Duration>,
+    /// How long the id of a deleted session is remembered once nothing is seen of it any more.
+    pub(crate) keep_tombstones: Duration,
     /// Controllers to be looked at before the interval is over.
-    pub(crate) asked: Asked,
+    pub(crate) asked: Arc<Asked>,
     /// What sessions were told about their controllers.
     pub(crate) noted: Noted,
     /// What is strange about controllers.
@@ -75,7 +74,7 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    fn put(&self, id: ControllerId) {
+    pub(crate) fn put(&self, id: ControllerId) {
         self.controllers.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
         self.notify.notify_one();
     }
@@ -125,14 +124,17 @@ impl Passes {
 pub(crate) struct Oddities {
     /// Passes in a row that missed far too many sessions.
     losses: u32,
-    /// Sessions that the last pass expected.
-    expected: usize,
+    /// Sessions that were placed there at the last pass.
+    placed: usize,
     /// Those that were believed to be gone one by one since the last pass began.
     gone_since: usize,
     /// The last pass missed so many that none is believed to be gone.
     in_doubt: bool,
-    /// Objects with its mark that belong to nobody.
+    /// Objects that no session explains, and those of them that were removed unasked since the last pass began.
     strays: usize,
+    removed_since: usize,
+    /// What was last told of a listing that is not believed; `None` = nothing was told yet.
+    alarm: Option<Option<DriftAlarm>>,
 }
 
 /// Why an observation came to nothing. Then nothing is changed.
@@ -253,8 +255,8 @@ impl Observer {
             }
             Err(error) => return Err(error),
         };
-        let expected = glances.iter().filter(|glance| is_expected(glance.wish, glance.phase)).count();
-        let doubtful = self.doubt(id, client, &known, &mut seen, expected, in_turn).await;
+        let placed = usize::try_from(self.store.placed_sessions(id).await?).unwrap_or(usize::MAX);
+        let (doubtful, lost) = self.doubt(id, client, &known, &mut seen, placed, in_turn).await;
         {
             let mut oddities = self.oddities();
             let oddities = oddities.entry(id.clone()).or_default();
@@ -267,31 +269,32 @@ impl Observer {
             sight => (record, sight),
         });
         let changed = self.apply(sights.collect(), begun).await?;
-        self.strays(id, client, &seen, &glances, begun).await?;
+        self.strays(id, client, &seen, &glances, Pass { begun, placed, lost }).await?;
         Ok(changed)
     }
 
     /// Asks by name for every session that should be there and is not: a listing alone makes nothing gone. Whether
-    /// too many are missing even to ask. A backend that lost all it had looks like one that was started on the wrong
-    /// disk: nothing is made again until several passes agree as well.
+    /// too many are missing even to ask, and how many the listing misses. A backend that lost all it had looks like one
+    /// that was started on the wrong disk: nothing is made again until several passes agree as well.
     async fn doubt(
         &self,
         id: &ControllerId,
         client: &ControllerClient,
         known: &[SessionRecord],
         seen: &mut Seen,
-        expected: usize,
+        placed: usize,
         in_turn: bool,
-    ) -> bool {
-        let missing = |session: &Session| {
+    ) -> (bool, usize) {
+        let is_missing = |session: &Session| {
             is_expected(session.wish, session.phase) && seen.of(session) == Sight::Missing
         };
-        let lost: Vec<_> = known.iter().filter(|record| missing(&record.session)).cloned().collect();
-        let too_many = lost.len() > most_at_once(expected);
+        let lost: Vec<_> = known.iter().filter(|record| is_missing(&record.session)).cloned().collect();
+        let missing = lost.len();
+        let too_many = missing > most_at_once(placed);
         let passes = {
             let mut oddities = self.oddities();
             let oddities = oddities.entry(id.clone()).or_default();
-            oddities.expected = expected;
+            oddities.placed = placed;
             oddities.losses = match too_many {
                 // Passes out of turn may follow one another within moments: a backend has had no time to come back.
                 true => oddities.losses.saturating_add(u32::from(in_turn)),
@@ -300,15 +303,15 @@ impl Observer {
             oddities.losses
         };
         if too_many {
-            tracing::error!(missing = lost.len(), expected, passes, "unexpectedly many sessions are missing");
+            tracing::error!(missing, placed, passes, "unexpectedly many sessions are missing");
             if passes < PASSES_BEFORE_LOSS {
-                return true;
+                return (true, missing);
             }
         }
         let lost: Vec<_> = lost.into_iter().filter(|record| !seen.is_answer(&record.session)).collect();
         let answers = self.ask_each(client, &lost).await;
         seen.confirm(lost.iter().map(|record| &record.session), answers);
-        false
+        (false, missing)
     }
 
     /// Stores what the sights of settled sessions amount to, and how many really changed.
@@ -339,23 +342,16 @@ impl Observer {
         Ok(changed)
     }
 
-    /// Everything the controller owns, all pages or nothing.
+    /// Everything the controller has, all pages or nothing.
     async fn list(&self, client: &ControllerClient) -> Result<Listing, Unobserved> {
-        let mut all = Listing::default();
-        let mut cursor = String::new();
-        for _ in 0..MOST_PAGES {
-            let request = proto::ListSessionsRequest { cursor: cursor.clone(), limit: PAGE };
-            let page = client.list(request, self.call_timeout).await.map_err(Unobserved::Call)?;
-            page.entries.into_iter().for_each(|entry| all.add(entry));
-            if page.next_cursor.is_empty() {
-                return Ok(all);
+        let mut pages = Pages::default();
+        loop {
+            let page = client.list(pages.request(), self.call_timeout).await.map_err(Unobserved::Call)?;
+            match pages.take(page)? {
+                Turn::More(more) => pages = more,
+                Turn::Whole(listing) => return Ok(listing),
             }
-            if page.next_cursor == cursor {
-                return Err(Unobserved::Endless);
-            }
-            cursor = page.next_cursor;
         }
-        Err(Unobserved::Endless)
     }
 
     /// Asks for sessions one by one. One whose answer is an error, or does not come in time, is left out.
@@ -376,8 +372,8 @@ impl Observer {
     /// Whether one more session may be believed to be gone before everything is listed again.
     fn may_be_gone(&self, id: &ControllerId) -> bool {
         let mut oddities = self.oddities();
-        let Oddities { expected, gone_since, in_doubt, .. } = oddities.entry(id.clone()).or_default();
-        let may = !*in_doubt && *gone_since < most_at_once(*expected);
+        let Oddities { placed, gone_since, in_doubt, .. } = oddities.entry(id.clone()).or_default();
+        let may = !*in_doubt && *gone_since < most_at_once(*placed);
         *gone_since += usize::from(may);
         may
     }
@@ -385,11 +381,6 @@ impl Observer {
     fn oddities(&self) -> MutexGuard<'_, HashMap<ControllerId, Oddities>> {
         self.oddities.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// How many of so many sessions may go at once.
-fn most_at_once(known: usize) -> usize {
-    MOST_AT_ONCE.max(known / MOST_AT_ONCE_PART)
 }
 
 /// What the backend knows of the session's use, if it is news.

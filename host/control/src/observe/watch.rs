@@ -218,7 +218,9 @@ impl Observer {
         said: Option<Observation>,
     ) -> Result<(), StoreError> {
         let begun = self.store.present().await?;
-        let Some(record) = self.store.session(id).await? else { return self.exhume(&client, id).await };
+        let Some(record) = self.store.session(id).await? else {
+            return self.exhume(controller, &client, id).await;
+        };
         let SessionRecord { session, operation } = &record;
         if session.controller_id() != Some(controller) {
             return Ok(());

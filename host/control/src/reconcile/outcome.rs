@@ -94,6 +94,7 @@ impl<'a> Outcome<'a> {
             wish_answered: false,
             served: claimed.session.generation,
             gone: false,
+            forgotten: false,
             operation: claimed.operation.clone(),
             keep_tombstone: around.keep_tombstone,
         };
@@ -117,6 +118,16 @@ impl<'a> Outcome<'a> {
         self.claimed.step == Step::Call(OperationKind::Delete)
     }
 
+    /// A deletion by force has waited long enough for its controller's word: the row goes without it.
+    fn is_forgotten_now(&self) -> bool {
+        let session = &self.claimed.session;
+        session.is_deleting() && session.forget_after.is_some_and(|end| end <= self.around.now)
+    }
+
+    fn forget(&mut self) {
+        (self.record.gone, self.record.forgotten) = (true, true);
+    }
+
     fn condition(&mut self, kind: &str, status: ConditionStatus, reason: &str, message: &str) {
         self.record.conditions.push(Condition {
             kind: kind.to_owned(),
@@ -130,9 +141,11 @@ impl<'a> Outcome<'a> {
     fn again_in(&mut self, pause: Duration) {
         let now = self.around.now;
         let at = now + signed(pause);
+        let forced = self.claimed.session.forget_after.filter(|_| self.is_deletion());
         let operation = self.operation();
         // Not later than the deadline, so that it is noticed when it passes.
-        let latest = operation.deadline.map_or(at, |deadline| deadline.max(now));
+        let end = [operation.deadline, forced].into_iter().flatten().min();
+        let latest = end.map_or(at, |end| end.max(now));
         operation.next_attempt_at = Some(at.min(latest));
     }
 
@@ -220,6 +233,9 @@ impl<'a> Outcome<'a> {
 
     fn reply(&mut self, reply: Reply) {
         match reply {
+            Reply::InProgress(_) | Reply::NotGone(_) | Reply::Stands(_) if self.is_forgotten_now() => {
+                self.forget()
+            }
             Reply::InProgress(Progress { handle, message, poll_after, conditions }) => {
                 let message = self.claimed.session.spec.scrub(&message);
                 let reason = if self.is_deletion() { "Deleting" } else { "InProgress" };
@@ -326,6 +342,9 @@ impl<'a> Outcome<'a> {
         let create = Step::Call(OperationKind::Create);
         if error.from_controller && error.code == Code::NotFound && self.claimed.step != create {
             return self.not_found();
+        }
+        if self.is_forgotten_now() {
+            return self.forget();
         }
         let cleaning = self.claimed.step == CLEAN_UP;
         let internal =

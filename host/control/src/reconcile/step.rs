@@ -111,8 +111,11 @@ impl Reconciler {
         let retry_at = claimed.operation.updated_at + pause;
         let placer: Arc<dyn Placer> = Arc::new(placer);
         let served = claimed.session.generation;
-        self.until_stored(|| self.store.place_session(&claimed.lease, served, Arc::clone(&placer), retry_at))
-            .await
+        let limit = self.config.placement_limit;
+        self.until_stored(|| {
+            self.store.place_session(&claimed.lease, served, Arc::clone(&placer), retry_at, limit)
+        })
+        .await
     }
 
     async fn record(&self, claimed: &Claimed, answer: Answer, begun: Moment) -> Result<Recorded, StoreError> {

@@ -4,7 +4,7 @@ use tonic::Code;
 
 use super::problem::Problem;
 use crate::control::Shared;
-use crate::domain::{Phase, Session, SessionSpec};
+use crate::domain::{Phase, Session, SessionSpec, shortened};
 use crate::fleet::{CallError, ControllerClient};
 
 /// The way to the controller of a session.
@@ -30,8 +30,16 @@ pub(super) fn require_running(session: &Session) -> Result<(), Problem> {
 /// What a failed call means for the caller. The words of what lies between us and the controller are for the log:
 /// they name addresses.
 pub(super) fn problem(spec: &SessionSpec, error: &CallError) -> Problem {
-    let message = spec.scrub(&error.message);
-    tracing::warn!(code = ?error.code, reason = spec.scrub(&error.reason), message, "a question to a controller");
+    told(error, spec.scrub(&error.reason), spec.scrub(&error.message))
+}
+
+/// The same for what belongs to no session, of whose secrets nothing is known.
+pub(super) fn problem_of_nobody(error: &CallError) -> Problem {
+    told(error, shortened(&error.reason), shortened(&error.message))
+}
+
+fn told(error: &CallError, reason: String, message: String) -> Problem {
+    tracing::warn!(code = ?error.code, reason, message, "a question to a controller");
     let unreachable = |detail: &str| Problem::unavailable("controller-unreachable", detail);
     if !error.from_controller {
         return unreachable("the session's controller does not answer");

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::auth::{Caller, Operator};
-use super::extract::{Body, Found, InPath, Json, NoParameters, Path, Query};
+use super::extract::{Body, Found, InPath, Json, NoParameters, ParameterSet, Parameters, Path, Query};
 use super::openapi::Refused;
 use super::problem::Problem;
 use super::validate::Faults;
 use super::view::ControllerView;
 use crate::control::Shared;
-use crate::domain::ControllerId;
+use crate::domain::{ControllerId, SessionId};
 use crate::reconcile::PLACEMENTS;
 use crate::store::{ControllerChange, ControllerDeletion};
 
@@ -122,6 +122,29 @@ pub(super) async fn patch(
     Ok(Json(ControllerView::new(&controller)).into_response())
 }
 
+/// How a controller is to be removed.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Removing {
+    /// Forget its sessions, whatever it has of them.
+    #[param(default = false, required = false)]
+    force: bool,
+}
+
+impl ParameterSet for Removing {
+    fn take(given: &mut Parameters) -> Self {
+        Self { force: given.flag("force") }
+    }
+}
+
+/// A controller that was removed with its sessions.
+#[derive(Serialize, ToSchema)]
+struct RemovedController<'a> {
+    id: &'a ControllerId,
+    /// How many sessions were forgotten.
+    forgotten: usize,
+}
+
 /// Remove a controller
 ///
 /// One of the server's own configuration comes back, as a new one, when the server starts again. For operators.
@@ -130,8 +153,9 @@ pub(super) async fn patch(
     path = "/api/v1/admin/controllers/{id}",
     operation_id = "delete_controller",
     tag = "Operation",
-    params(AnyController),
+    params(Removing, AnyController),
     responses(
+        (status = 200, body = RemovedController<'_>, description = "It is removed by force, and this is what went with it."),
         (status = 204, description = "It is removed."),
         Refused<400>,
         Refused<403>,
@@ -142,14 +166,25 @@ pub(super) async fn patch(
 pub(super) async fn delete(
     State(shared): State<Arc<Shared>>,
     Operator(caller): Operator,
-    _: Query<NoParameters>,
+    Query(Removing { force }): Query<Removing>,
     Path(AnyController(id)): Path<AnyController>,
 ) -> Result<Response, Problem> {
+    let mut forgotten = 0;
+    if force {
+        let keep = shared.config.keep_tombstones;
+        let sessions = shared.store.forget_sessions_of(caller.actor(), &id, keep).await?;
+        sessions.iter().filter_map(|id| SessionId::parse(id).ok()).for_each(|id| shared.changes.changed(&id));
+        forgotten = sessions.len();
+    }
     match shared.store.delete_controller(caller.actor(), &id).await? {
         ControllerDeletion::Deleted => {
             shared.fleet.detach(&id);
-            tracing::info!(controller = %id, "a controller was removed");
-            Ok(StatusCode::NO_CONTENT.into_response())
+            tracing::info!(controller = %id, forgotten, "a controller was removed");
+            Ok(if force {
+                Json(RemovedController { id: &id, forgotten }).into_response()
+            } else {
+                StatusCode::NO_CONTENT.into_response()
+            })
         }
         ControllerDeletion::NoSuchController => Err(AnyController::unknown()),
         ControllerDeletion::HasSessions(count) => {

@@ -140,6 +140,7 @@ fn new_session(
         spec_hash,
         conditions: Conditions::default(),
         generation: Generation::FIRST,
+        forget_after: None,
         observed_generation: None,
         last_activity: None,
         running_since: None,

@@ -2,6 +2,7 @@
 
 mod access;
 mod accounts;
+mod adopt;
 mod audit;
 pub(crate) mod auth;
 mod authenticator;
@@ -10,6 +11,7 @@ mod body;
 mod controllers;
 mod create;
 mod cursor;
+mod drift;
 mod events;
 mod explain;
 pub(crate) mod extract;
@@ -28,6 +30,7 @@ mod templates;
 mod tickets;
 mod usage;
 mod validate;
+mod verbs;
 mod view;
 mod wish;
 mod ws;
@@ -70,6 +73,12 @@ pub(crate) fn router(shared: Arc<Shared>, beside: OpenApiRouter) -> Router {
         .routes(routes!(wish::hibernate))
         .routes(routes!(wish::wake))
         .routes(routes!(wish::heartbeat))
+        .routes(routes!(verbs::retry))
+        .routes(routes!(verbs::forget))
+        .routes(routes!(drift::list))
+        .routes(routes!(drift::get, drift::delete))
+        .routes(routes!(drift::adopt))
+        .routes(routes!(drift::ignore))
         .routes(routes!(controllers::list))
         .routes(routes!(controllers::get, controllers::patch, controllers::delete))
         .routes(routes!(audit::list))

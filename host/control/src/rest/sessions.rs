@@ -19,7 +19,7 @@ use super::view::SessionView;
 use crate::changes::Listener;
 use crate::control::Shared;
 use crate::domain::{Phase, SessionId, WishedState};
-use crate::store::{Deletion, Position, SessionFilter, SessionRecord, StoreError};
+use crate::store::{Deletion, NewDeletion, Position, SessionFilter, SessionRecord, StoreError};
 
 /// Whoever waits looks so often, even if told of no change.
 const LOOK_ANYWAY: Duration = Duration::from_secs(5);
@@ -153,11 +153,15 @@ pub(super) struct Deleting {
     /// Remove the user's home as well. While another session uses it, the deletion waits.
     #[param(default = false, required = false)]
     purge_home: bool,
+    /// Forget the session if its controller does not say within a minute that nothing is left of it. What is left is
+    /// removed when it is seen. For operators.
+    #[param(default = false, required = false)]
+    force: bool,
 }
 
 impl ParameterSet for Deleting {
     fn take(given: &mut Parameters) -> Self {
-        Self { wait: given.wait(), purge_home: given.flag("purge_home") }
+        Self { wait: given.wait(), purge_home: given.flag("purge_home"), force: given.flag("force") }
     }
 }
 
@@ -191,25 +195,36 @@ enum Remaining<'a> {
     params(Deleting, VisibleSession),
     responses(
         (status = 202, body = Remaining<'_>, description = "It is being deleted."),
-        (status = 204, description = "Nothing is left of it."),
+        (status = 204, description = "Nothing is left of it, or it was forgotten."),
         Refused<400>,
+        Refused<403>,
         Refused<503>,
     ),
 )]
 pub(super) async fn delete(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    Query(Deleting { wait, purge_home }): Query<Deleting>,
+    Query(Deleting { wait, purge_home, force }): Query<Deleting>,
     Path(VisibleSession(id)): Path<VisibleSession>,
 ) -> Result<Response, Problem> {
+    if force && !caller.sees_all() {
+        return Err(Problem::forbidden_field("force", "only operators may do this"));
+    }
     let mut listener = shared.changes.subscribe();
-    let deletion = shared.store.request_deletion(caller.actor(), &id, purge_home).await?;
+    let wanted = NewDeletion { purge_home, force_after: force.then_some(shared.config.force_after) };
+    let deletion = shared.store.request_deletion(caller.actor(), &id, wanted).await?;
     streamspace_failpoint::hit("control.delete.committed");
     shared.changes.changed(&id);
     shared.wake.notify_one();
 
     let remaining = match (deletion, wait) {
         (Deletion::NoSuchSession, _) => return Err(VisibleSession::unknown()),
+        // Nobody can ask its controller for anything.
+        (Deletion::WishedUnreadable, _) if force => {
+            shared.store.forget_session(caller.actor(), &id, shared.config.keep_tombstones).await?;
+            shared.changes.changed(&id);
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
         // The wish is stored, and that is all that can be told.
         (Deletion::WishedUnreadable, _) => {
             let body = Json(Remaining::Unreadable(Unreadable { id: &id, deleting: true }));

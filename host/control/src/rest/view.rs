@@ -110,7 +110,7 @@ impl<'a> SessionView<'a> {
                 operation: (!operation.is_settled()).then(|| OperationView {
                     kind: kind(record),
                     attempt: current.then_some(operation.attempt),
-                    deadline: operation.deadline.filter(|_| current),
+                    deadline: deadline(record).filter(|_| current),
                     next_attempt_at: operation.next_attempt_at,
                     message: current.then_some(operation.message.as_str()),
                     last_error: current.then_some(operation.last_error.as_str()),
@@ -128,6 +128,11 @@ impl<'a> SessionView<'a> {
     pub(super) fn render(record: &SessionRecord) -> String {
         serde_json::to_string(&SessionView::new(record)).unwrap_or_default()
     }
+}
+
+/// When it is given up. A deletion never is, unless it was asked for by force.
+fn deadline(SessionRecord { session, operation }: &SessionRecord) -> Option<DateTime<Utc>> {
+    if session.is_deleting() { session.forget_after } else { operation.deadline }
 }
 
 /// What is being done, or will be as soon as the step for an older wish has ended.

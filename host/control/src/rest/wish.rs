@@ -177,7 +177,7 @@ pub(super) async fn heartbeat(
 }
 
 /// Everything that a request says about what it wants.
-fn wanted(method: &Method, id: &SessionId, verb: &str, body: &[u8]) -> Vec<u8> {
+pub(super) fn wanted(method: &Method, id: &SessionId, verb: &str, body: &[u8]) -> Vec<u8> {
     let mut all = format!("{method} /api/v1/sessions/{id}{verb}\n").into_bytes();
     all.extend_from_slice(body);
     all
@@ -225,11 +225,11 @@ async fn wish(shared: &Shared, id: SessionId, wanted: Wanted) -> Result<Response
 }
 
 /// 200 when nothing is left to do for the session's wish, 202 until then.
-fn answer(record: &SessionRecord) -> Response {
+pub(super) fn answer(record: &SessionRecord) -> Response {
     let status = if record.is_answered() { StatusCode::OK } else { StatusCode::ACCEPTED };
     json(status, SessionView::render(record))
 }
 
-fn json(status: StatusCode, body: String) -> Response {
+pub(super) fn json(status: StatusCode, body: String) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

@@ -17,6 +17,7 @@ const SQLITE: Files = &[
     (6, "clean_up", include_str!("../../../../migrations/sqlite/0006_clean_up.sql")),
     (7, "audit", include_str!("../../../../migrations/sqlite/0007_audit.sql")),
     (8, "policies", include_str!("../../../../migrations/sqlite/0008_policies.sql")),
+    (9, "drift", include_str!("../../../../migrations/sqlite/0009_drift.sql")),
     (11, "servers", include_str!("../../../../migrations/sqlite/0011_servers.sql")),
     (12, "lanes", include_str!("../../../../migrations/sqlite/0012_lanes.sql")),
 ];
@@ -26,6 +27,7 @@ const POSTGRES: Files = &[
     (6, "clean_up", include_str!("../../../../migrations/postgres/0006_clean_up.sql")),
     (7, "audit", include_str!("../../../../migrations/postgres/0007_audit.sql")),
     (8, "policies", include_str!("../../../../migrations/postgres/0008_policies.sql")),
+    (9, "drift", include_str!("../../../../migrations/postgres/0009_drift.sql")),
     (11, "servers", include_str!("../../../../migrations/postgres/0011_servers.sql")),
     (12, "lanes", include_str!("../../../../migrations/postgres/0012_lanes.sql")),
 ];

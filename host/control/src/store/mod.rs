@@ -3,6 +3,7 @@
 mod account;
 mod audit;
 mod census;
+mod drift;
 mod error;
 mod events;
 mod metrics;
@@ -28,14 +29,17 @@ use uuid::Uuid;
 
 use crate::config::{DatabasePlace, DatabaseUrl};
 use crate::domain::{
-    Actor, AuditEntry, Capabilities, Condition, Controller, ControllerId, ControllerStatus, Deed, Epoch,
-    EventCursor, Generation, Lane, Limits, Operation, Phase, QuotaExcess, QuotaOverride, Registration, Role,
-    Room, Session, SessionId, Step, Template, Token, User, Wish, WishedState,
+    Actor, AuditEntry, Capabilities, Condition, Controller, ControllerId, ControllerStatus, Deed, Drift,
+    DriftId, Epoch, EventCursor, Generation, Lane, Limits, Operation, Phase, QuotaExcess, QuotaOverride,
+    Registration, Role, Room, Session, SessionId, Step, Template, Token, User, Wish, WishedState,
 };
 
 pub use account::{TokenCreated, UserChange, UserChanged, UserDeletion};
 pub use audit::AuditFilter;
 pub use census::Census;
+pub use drift::{
+    Adopted, Adoption, DriftFilter, DriftOrder, DriftOrdered, DriftReport, DriftSighting, RaisedAlarm,
+};
 pub use error::StoreError;
 pub use events::{EventPage, EventQuery, EventScope};
 pub use metrics::WriterMetrics;
@@ -175,6 +179,15 @@ pub enum Created {
     Refused(PlacementDecision),
 }
 
+/// The wish that a session be gone.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NewDeletion {
+    /// The user's home goes too.
+    pub purge_home: bool,
+    /// It goes without its controller's word if that is not to be had for so long.
+    pub force_after: Option<Duration>,
+}
+
 /// What became of the wish that a session be gone.
 #[derive(Debug)]
 pub enum Deletion {
@@ -225,6 +238,48 @@ pub enum Wished {
     NoSuchSession,
 }
 
+/// The wish that what waits or failed be tried at once.
+#[derive(Debug, Clone)]
+pub struct NewRetry {
+    /// Who asks.
+    pub by: Actor,
+    /// Whose.
+    pub session_id: SessionId,
+    /// Binds the answer.
+    pub idempotency: Option<IdempotencyKey>,
+    /// Makes the answer that is kept for the key.
+    pub render: fn(&SessionRecord) -> String,
+}
+
+/// What became of a [`NewRetry`].
+#[derive(Debug)]
+pub enum Retried {
+    /// It is due now.
+    Stored(Box<SessionRecord>),
+    /// Nothing waits, and nothing has failed.
+    NothingToDo(Box<SessionRecord>),
+    /// An earlier request with this key asked for it; this was the answer.
+    Replayed {
+        /// The answer of that time.
+        response: String,
+    },
+    /// The key belongs to another request.
+    KeyMismatch,
+    /// How the session stands cannot be read: nothing can be done for it.
+    Unreadable,
+    /// There is no such session.
+    NoSuchSession,
+}
+
+/// A session whose row went without its controller's word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Whose it was.
+    pub user_id: String,
+    /// Where it was placed.
+    pub controller_id: Option<String>,
+}
+
 /// A sign that somebody uses a session.
 #[derive(Debug, Clone)]
 pub struct ActivitySign {
@@ -234,13 +289,15 @@ pub struct ActivitySign {
     pub at: DateTime<Utc>,
 }
 
-/// An object of a backend that belongs to no session.
+/// An object of a backend that belongs to no session on its controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stray {
     /// The id it bears.
     pub id: String,
     /// When a session of that id was deleted; absent = there is no memory of one.
     pub deleted_at: Option<DateTime<Utc>>,
+    /// There is a session of that id, and it is not placed on the controller.
+    pub elsewhere: bool,
 }
 
 /// What an operator says about a controller; what is absent stays.
@@ -389,6 +446,8 @@ pub struct StepRecord {
     pub served: Generation,
     /// The backend says that nothing of the session is left.
     pub gone: bool,
+    /// Nobody says so: it was to be gone by force, and the time for that is up.
+    pub forgotten: bool,
     /// The operation as it is to be from now on.
     pub operation: Operation,
     /// How long the trace of a removed session is kept.
@@ -575,8 +634,24 @@ pub trait Store: Send + Sync + 'static {
         &self,
         by: Actor,
         id: &SessionId,
-        purge_home: bool,
+        wanted: NewDeletion,
     ) -> Result<Deletion, StoreError>;
+    /// Has tried at once what waits, and anew what failed.
+    async fn retry(&self, retry: NewRetry) -> Result<Retried, StoreError>;
+    /// Removes a session without its controller's word and remembers its id. `None` = there is no such session.
+    async fn forget_session(
+        &self,
+        by: Actor,
+        id: &SessionId,
+        keep_tombstone: Duration,
+    ) -> Result<Option<Forgotten>, StoreError>;
+    /// Forgets all sessions of a controller, which gets no new ones from then on; which they were.
+    async fn forget_sessions_of(
+        &self,
+        by: Actor,
+        id: &ControllerId,
+        keep_tombstones: Duration,
+    ) -> Result<Vec<String>, StoreError>;
 
     /// Stores a wish, unless it is none that was not there already.
     async fn wish(&self, wish: NewWish) -> Result<Wished, StoreError>;
@@ -589,14 +664,15 @@ pub trait Store: Send + Sync + 'static {
     async fn due(&self) -> Result<Due, StoreError>;
     /// Stores the outcome of a step, if its claim still holds.
     async fn record_step(&self, lease: &Lease, record: StepRecord) -> Result<Recorded, StoreError>;
-    /// Places a claimed session, or puts it off until `retry_at`. `served` is the wish that the placer was made for:
-    /// another one has to be decided anew.
+    /// Places a claimed session, or puts it off until `retry_at`, and gives it up when that has gone on for `limit`.
+    /// `served` is the wish that the placer was made for: another one has to be decided anew.
     async fn place_session(
         &self,
         lease: &Lease,
         served: Generation,
         placer: Arc<dyn Placer>,
         retry_at: DateTime<Utc>,
+        limit: Duration,
     ) -> Result<Recorded, StoreError>;
     /// Makes the oldest sessions that wait for room due now.
     async fn retry_unplaced(&self, limit: u32) -> Result<u64, StoreError>;
@@ -606,8 +682,45 @@ pub trait Store: Send + Sync + 'static {
     /// Makes the next look at a session due now, if it waits for one; whether it does.
     async fn hasten_look(&self, id: &SessionId) -> Result<bool, StoreError>;
 
-    /// Those ids for which there is no session.
-    async fn without_session(&self, ids: Vec<String>) -> Result<Vec<Stray>, StoreError>;
+    /// Those ids for which there is no session on this controller.
+    async fn unexplained(
+        &self,
+        controller: &ControllerId,
+        ids: Vec<String>,
+    ) -> Result<Vec<Stray>, StoreError>;
+    /// How many sessions are placed on a controller.
+    async fn placed_sessions(&self, controller: &ControllerId) -> Result<u64, StoreError>;
+    /// The drift list of a controller.
+    async fn drift_of(&self, controller: &ControllerId) -> Result<Vec<Drift>, StoreError>;
+    /// Stores what a complete listing says of objects that no session explains.
+    async fn record_drift(
+        &self,
+        controller: &ControllerId,
+        report: DriftReport,
+        keep_tombstones: Duration,
+    ) -> Result<(), StoreError>;
+    /// A page of the drift list, newest first.
+    async fn drift_page(
+        &self,
+        filter: &DriftFilter,
+        after: Option<&Position>,
+        limit: u32,
+    ) -> Result<Vec<Drift>, StoreError>;
+    /// One entry of it.
+    async fn drift(&self, id: &DriftId) -> Result<Option<Drift>, StoreError>;
+    /// Controllers whose last listing is not believed.
+    async fn drift_alarms(&self) -> Result<Vec<RaisedAlarm>, StoreError>;
+    /// Stores what an operator says about an object.
+    async fn order_drift(
+        &self,
+        by: Actor,
+        id: &DriftId,
+        order: DriftOrder,
+    ) -> Result<DriftOrdered, StoreError>;
+    /// Stores that an object is gone that was to be removed, or why it is not.
+    async fn drift_removed(&self, id: &DriftId, outcome: Result<(), String>) -> Result<(), StoreError>;
+    /// Stores a session for an object that is there.
+    async fn adopt(&self, by: Actor, adoption: Adoption) -> Result<Adopted, StoreError>;
     /// A glance at each session that is placed on a controller and whose operation was settled before that time and is
     /// not claimed.
     async fn settled_sessions(

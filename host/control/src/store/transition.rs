@@ -58,6 +58,19 @@ impl SessionRecord {
         true
     }
 
+    /// Wishes the same again where it was not reached and nothing is being done about it; whether that is so.
+    pub(crate) fn wish_again(&mut self, at: DateTime<Utc>) -> bool {
+        let Self { session, operation } = self;
+        if session.is_deleting() || session.wish.is_fulfilled_by(session.phase) {
+            return false;
+        }
+        session.generation = session.generation.next();
+        session.updated_at = at;
+        operation.next_attempt_at = Some(at);
+        operation.updated_at = at;
+        true
+    }
+
     /// Settles it if the wish holds without any step. To be asked only while nobody works on it.
     pub(crate) fn rest_if_fulfilled(&mut self, at: DateTime<Utc>) -> bool {
         let Self { session, operation } = self;

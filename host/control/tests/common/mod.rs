@@ -87,6 +87,14 @@ pub struct State {
     pub hide_all: bool,
     /// Listings leave these out, though they are there.
     pub hide: HashSet<String>,
+    /// Whose objects are, by session.
+    pub users: HashMap<String, String>,
+    /// What objects are made of, by session, if the backend says so.
+    pub specs: HashMap<String, SessionSpec>,
+    /// Objects that somebody else made, in a form that could be taken over.
+    pub adoptable: HashSet<String>,
+    /// The same without the id of a session.
+    pub nameless: Vec<String>,
     /// No session can be asked for by its name.
     pub fail_status: Option<Status>,
     /// What is on its way has arrived by the time it is asked for.
@@ -141,6 +149,10 @@ impl Drop for Reader {
 }
 
 impl State {
+    fn ownership(&self, id: &str) -> Ownership {
+        if self.adoptable.contains(id) { Ownership::Adoptable } else { Ownership::Owned }
+    }
+
     fn status(&self, id: &str) -> Option<SessionStatusResponse> {
         Some(SessionStatusResponse {
             phase: self.objects.get(id)?.clone(),
@@ -441,14 +453,22 @@ impl ControllerService for Backend {
             let more = ids.len() > 2;
             ids.truncate(2);
             let next_cursor = if more { ids[1].clone() } else { String::new() };
-            let entries = ids
+            let mut entries: Vec<_> = ids
                 .into_iter()
                 .map(|id| SessionEntry {
                     status: state.status(&id),
-                    ownership: Ownership::Owned.into(),
+                    ownership: state.ownership(&id).into(),
+                    user_id: state.users.get(&id).cloned().unwrap_or_default(),
                     ..Default::default()
                 })
                 .collect();
+            if next_cursor.is_empty() {
+                entries.extend(state.nameless.iter().map(|name| SessionEntry {
+                    ownership: Ownership::Adoptable.into(),
+                    external_ref: name.clone(),
+                    ..Default::default()
+                }));
+            }
             Ok(Response::new(ListSessionsResponse { entries, next_cursor }))
         })
     }
@@ -486,10 +506,16 @@ impl ControllerService for Backend {
         &self,
         request: tonic::Request<GetSessionRequest>,
     ) -> Result<Response<GetSessionResponse>, Status> {
-        let status = self.with(|state| state.status(&request.into_inner().session_id));
-        let status = status.ok_or_else(|| Status::not_found("no such session"))?;
-        let ownership = Ownership::Owned.into();
-        Ok(Response::new(GetSessionResponse { status: Some(status), ownership, ..Default::default() }))
+        let id = request.into_inner().session_id;
+        self.with(|state| {
+            let status = state.status(&id).ok_or_else(|| Status::not_found("no such session"))?;
+            Ok(Response::new(GetSessionResponse {
+                status: Some(status),
+                ownership: state.ownership(&id).into(),
+                user_id: state.users.get(&id).cloned().unwrap_or_default(),
+                spec: state.specs.get(&id).cloned(),
+            }))
+        })
     }
 
     async fn hibernate_session(

@@ -28,6 +28,16 @@ pub(super) enum Goal {
 }
 
 impl Goal {
+    /// What a session is wanted to be; none, where nothing is there to be waited for.
+    pub(super) fn of(session: &Value) -> Option<Self> {
+        match session["state"].as_str() {
+            _ if session["deleting"] == true => Some(Self::Gone),
+            Some("running") => Some(Self::Running),
+            Some("hibernated") => Some(Self::Hibernated),
+            _ => None,
+        }
+    }
+
     pub(super) fn state(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -212,6 +222,22 @@ mod tests {
         assert_eq!((waited.session, waited.exit_code), (None, 6));
         // A single request may take half a minute.
         assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_session_says_what_it_is_wanted_to_be() {
+        for (state, deleting, goal) in [
+            ("running", false, Some(Goal::Running)),
+            ("hibernated", false, Some(Goal::Hibernated)),
+            ("terminated", false, None),
+            ("running", true, Some(Goal::Gone)),
+        ] {
+            assert_eq!(
+                Goal::of(&json!({ "state": state, "deleting": deleting })),
+                goal,
+                "{state} {deleting}"
+            );
+        }
     }
 
     #[test]

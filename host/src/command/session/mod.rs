@@ -70,6 +70,21 @@ Examples:
   streamspace session wake 01980c5e-7b1f --wait")]
     Wake(wish::WishArgs),
 
+    /// Try sessions again at once: those that wait, and those that failed.
+    #[command(after_help = "\
+Examples:
+  streamspace session retry 01980c5e-7b1f
+  streamspace session retry 01980c5e-7b1f 01980c5e-9a02 --wait")]
+    Retry(wish::WishArgs),
+
+    /// Forget sessions without the word of their controller, for one that does not come back; for operators.
+    ///
+    /// What the controller has of them is removed when it is seen. Also for sessions that cannot be read.
+    #[command(after_help = "\
+Examples:
+  streamspace session forget 01980c5e-7b1f")]
+    Forget(wish::ForgetArgs),
+
     /// Remove sessions. The homes of their users stay.
     #[command(
         visible_alias = "delete",
@@ -77,7 +92,8 @@ Examples:
 Examples:
   streamspace session rm 01980c5e-7b1f
   streamspace session rm 01980c5e-7b1f 01980c5e-9a02 --wait
-  streamspace session rm 01980c5e-7b1f --purge-home"
+  streamspace session rm 01980c5e-7b1f --purge-home
+  streamspace session rm 01980c5e-7b1f --force --wait"
     )]
     Rm(wish::RmArgs),
 
@@ -132,6 +148,8 @@ pub(crate) fn run(command: SessionCommand) -> anyhow::Result<ExitCode> {
             SessionCommand::Get(args) => get(args).await,
             SessionCommand::Hibernate(args) => wish::run(args, wish::Verb::Hibernate).await,
             SessionCommand::Wake(args) => wish::run(args, wish::Verb::Wake).await,
+            SessionCommand::Retry(args) => wish::run(args, wish::Verb::Retry).await,
+            SessionCommand::Forget(args) => wish::forget(args).await,
             SessionCommand::Rm(args) => wish::remove(args).await,
             SessionCommand::Logs(args) => follow::run(args).await,
             SessionCommand::Metrics(args) => insight::metrics(args).await,

@@ -1,4 +1,4 @@
-//! `streamspace session hibernate`, `wake` and `rm`.
+//! `streamspace session hibernate`, `wake`, `retry`, `forget` and `rm`.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -37,6 +37,20 @@ pub(crate) struct RmArgs {
     /// Remove the user's home as well. Other sessions of the user may need it
     #[arg(long)]
     purge_home: bool,
+
+    /// Forget sessions whose controller does not say within a minute that nothing is left of them; for operators
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ForgetArgs {
+    #[command(flatten)]
+    remote: Remote,
+
+    /// The sessions' ids, or the beginnings of them
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
 }
 
 /// What stands behind `--wait` without an equals sign would be taken for a session.
@@ -52,6 +66,7 @@ fn not_a_time(text: &str) -> Result<String, String> {
 pub(super) enum Verb {
     Hibernate,
     Wake,
+    Retry,
 }
 
 /// How a wish is told to the server.
@@ -60,20 +75,38 @@ struct Request {
     /// Behind the session's id.
     path: Option<&'static str>,
     query: Vec<(&'static str, String)>,
-    goal: Goal,
+    /// What is waited for; `None` = whatever the session is wanted to be.
+    goal: Option<Goal>,
 }
 
 pub(super) async fn run(args: WishArgs, verb: Verb) -> anyhow::Result<ExitCode> {
     let (path, goal) = match verb {
-        Verb::Hibernate => ("hibernate", Goal::Hibernated),
-        Verb::Wake => ("wake", Goal::Running),
+        Verb::Hibernate => ("hibernate", Some(Goal::Hibernated)),
+        Verb::Wake => ("wake", Some(Goal::Running)),
+        Verb::Retry => ("retry", None),
     };
     each(&args, Request { method: Method::POST, path: Some(path), query: Vec::new(), goal }).await
 }
 
 pub(super) async fn remove(args: RmArgs) -> anyhow::Result<ExitCode> {
-    let query = if args.purge_home { vec![("purge_home", "true".to_owned())] } else { Vec::new() };
-    each(&args.wish, Request { method: Method::DELETE, path: None, query, goal: Goal::Gone }).await
+    let flags = [("purge_home", args.purge_home), ("force", args.force)];
+    let query = flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| (name, "true".to_owned()));
+    let (query, goal) = (query.collect(), Some(Goal::Gone));
+    each(&args.wish, Request { method: Method::DELETE, path: None, query, goal }).await
+}
+
+pub(super) async fn forget(args: ForgetArgs) -> anyhow::Result<ExitCode> {
+    let client = args.remote.client()?;
+    let mut many = Many::new(args.remote.output, "id");
+    let request =
+        Request { method: Method::POST, path: Some("forget"), query: Vec::new(), goal: Some(Goal::Gone) };
+    for given in &args.ids {
+        match tell(&client, given, &request).await {
+            Ok((id, _)) => many.done(&id, json!({ "id": id, "forgotten": true })),
+            Err(error) => many.failed(given, &error),
+        }
+    }
+    many.finish()
 }
 
 /// Wishes for all sessions first, and waits for them then: they work on it at the same time.
@@ -121,9 +154,10 @@ async fn awaited(
     args: &WishArgs,
     id: &str,
     answer: Value,
-    goal: Goal,
+    goal: Option<Goal>,
 ) -> anyhow::Result<(Value, u8)> {
-    let Some(patience) = args.wait else { return Ok((answer, 0)) };
+    let goal = goal.or_else(|| Goal::of(&answer));
+    let (Some(patience), Some(goal)) = (args.wait, goal) else { return Ok((answer, 0)) };
     let waited = wait(client, id, goal, patience, args.remote.output == Output::Json).await?;
     let last = match (waited.session, waited.exit_code) {
         (Some(session), _) => session,

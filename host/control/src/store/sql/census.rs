@@ -14,6 +14,9 @@ pub(super) async fn take(db: &mut Connection) -> Result<Census, StoreError> {
     )
     .fetch_all(&mut *db)
     .await?;
+    let drift: Vec<(String, i64)> =
+        sqlx::query_as("SELECT state, count(*) FROM drift GROUP BY state").fetch_all(&mut *db).await?;
+    let alarms: i64 = sqlx::query_scalar("SELECT count(*) FROM drift_alarms").fetch_one(&mut *db).await?;
     let unsettled: i64 = sqlx::query_scalar(
         "SELECT (SELECT count(*) FROM operations WHERE next_attempt_at IS NOT NULL AND lease_owner IS NULL) \
          + (SELECT count(*) FROM operations WHERE lease_owner IS NOT NULL)",
@@ -32,6 +35,8 @@ pub(super) async fn take(db: &mut Connection) -> Result<Census, StoreError> {
         oldest.and_then(|oldest| (at - oldest).to_std().ok()).unwrap_or_default().as_secs_f64();
     Ok(Census {
         sessions: sessions.into_iter().map(|(phase, wish, count)| (phase, wish, counter(count))).collect(),
+        drift: drift.into_iter().map(|(state, count)| (state, counter(count))).collect(),
+        drift_alarms: counter(alarms),
         operations_unsettled: counter(unsettled),
         operations_due: counter(due),
         oldest_due_seconds,

@@ -159,6 +159,15 @@ pub(super) async fn record_probe(
     Ok(())
 }
 
+/// How many sessions are placed on it.
+pub(super) async fn placed(db: &mut Connection, id: &ControllerId) -> Result<u64, StoreError> {
+    let placed: Option<i64> = sqlx::query_scalar("SELECT current_sessions FROM controllers WHERE id = $1")
+        .bind(id.as_str())
+        .fetch_optional(db)
+        .await?;
+    Ok(placed.and_then(|placed| u64::try_from(placed).ok()).unwrap_or(0))
+}
+
 /// Counts a session in or out.
 pub(super) async fn count(db: &mut Connection, id: &ControllerId, change: i64) -> Result<(), StoreError> {
     sqlx::query("UPDATE controllers SET current_sessions = current_sessions + $2 WHERE id = $1")

@@ -1,6 +1,7 @@
 //! Storing new sessions and placing them, in one transaction each.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -9,7 +10,7 @@ use sqlx::types::Json;
 
 use super::{Connection, audit, controllers, dialect, events, operations, quotas, sessions};
 use crate::domain::{
-    Action, Condition, ConditionStatus, ControllerId, Deed, Generation, Happening, Limits, Operation,
+    Action, Condition, ConditionStatus, ControllerId, Deed, Generation, Happening, Limits, Operation, Phase,
     Session, SessionId, condition_type, due,
 };
 use crate::store::{
@@ -50,13 +51,7 @@ pub(super) async fn create(
         }
         refused => return Ok(Created::Refused(refused)),
     }
-    session.conditions.set(Condition {
-        kind: condition_type::READY.to_owned(),
-        status: ConditionStatus::False,
-        reason: "Pending".to_owned(),
-        message: "not started yet".to_owned(),
-        since: at,
-    });
+    session.conditions.set(not_started(at));
 
     insert(db, &session).await?;
     operations::insert(db, &session, &operation).await?;
@@ -83,6 +78,7 @@ pub(super) async fn place(
     served: Generation,
     placer: Arc<dyn Placer>,
     retry_at: DateTime<Utc>,
+    limit: Duration,
 ) -> Result<Recorded, StoreError> {
     let Some(SessionRecord { mut session, mut operation }) = operations::claimed(db, &lease).await? else {
         return Ok(Recorded::Stale);
@@ -94,6 +90,7 @@ pub(super) async fn place(
     session.updated_at = at;
     // The wish may have changed since the claim; then what is next is decided anew.
     if session.generation == served && session.placed.is_none() {
+        let end = waits_until(&mut session, &mut operation, limit, at);
         match placer.place(&controllers::all(db).await?) {
             PlacementDecision::On(id, controller_type) => {
                 controllers::count(db, &id, 1).await?;
@@ -104,18 +101,66 @@ pub(super) async fn place(
             | PlacementDecision::Nobody(why)
             | PlacementDecision::Invalid { message: why, .. } => {
                 put_off(&mut session, why, at);
-                operation.next_attempt_at = Some(retry_at);
+                operation.next_attempt_at = Some(retry_at.min(end));
                 operation.failures = operation.failures.saturating_add(1);
+                if end <= at {
+                    give_up(&mut session, &mut operation, at);
+                }
             }
         }
         if session.placed.is_some() {
-            operation.failures = 0;
+            // What is done there has a limit of its own.
+            (operation.failures, operation.deadline) = (0, None);
         }
         sessions::store_observed(db, &session).await?;
         events::tell(db, &session, Happening::of_change(&before, &session)).await?;
     }
     operations::store(db, &session, &operation, None).await?;
     Ok(Recorded::Stored)
+}
+
+/// Until when a session may wait for a controller. A new wish has all the time again, also where an older one failed.
+fn waits_until(
+    session: &mut Session,
+    operation: &mut Operation,
+    limit: Duration,
+    at: DateTime<Utc>,
+) -> DateTime<Utc> {
+    if operation.generation != session.generation {
+        (operation.generation, operation.deadline, operation.failures) = (session.generation, None, 0);
+        if session.phase == Phase::Failed {
+            session.phase = Phase::Pending;
+            session.conditions.set(not_started(at));
+        }
+    }
+    let limit = chrono::Duration::from_std(limit).unwrap_or(chrono::Duration::days(1));
+    *operation.deadline.get_or_insert(at + limit)
+}
+
+fn not_started(at: DateTime<Utc>) -> Condition {
+    Condition {
+        kind: condition_type::READY.to_owned(),
+        status: ConditionStatus::False,
+        reason: "Pending".to_owned(),
+        message: "not started yet".to_owned(),
+        since: at,
+    }
+}
+
+/// No controller could take it for too long.
+fn give_up(session: &mut Session, operation: &mut Operation, at: DateTime<Utc>) {
+    let scheduled = session.conditions.get(condition_type::SCHEDULED);
+    let why = scheduled.map_or("", |scheduled| scheduled.message.as_str());
+    session.conditions.set(Condition {
+        kind: condition_type::READY.to_owned(),
+        status: ConditionStatus::False,
+        reason: "DeadlineExceeded".to_owned(),
+        message: format!("no controller could take it in time; last: {why}"),
+        since: at,
+    });
+    session.phase = Phase::Failed;
+    session.observed_generation = Some(session.generation);
+    operation.settle();
 }
 
 fn assign(
@@ -156,7 +201,7 @@ fn put_off(session: &mut Session, why: String, at: DateTime<Utc>) {
     });
 }
 
-async fn insert(db: &mut Connection, session: &Session) -> Result<(), StoreError> {
+pub(super) async fn insert(db: &mut Connection, session: &Session) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO sessions (id, user_id, template_id, controller_id, controller_type, node_id, state, \
          generation, phase, conditions, url, spec, spec_hash, controller_config, placement, created_at, \

@@ -33,6 +33,16 @@ pub(super) async fn tell_of_controller(
     insert(db, (None, None, Some(id.as_str())), None, [happening]).await
 }
 
+/// Tells that a session went without its controller's word.
+pub(super) async fn tell_of_forgotten(
+    db: &mut Connection,
+    id: &str,
+    user_id: &str,
+    generation: Generation,
+) -> Result<(), StoreError> {
+    insert(db, (Some(id), Some(user_id), None), Some(generation), [Happening::of_forgetting()]).await
+}
+
 async fn insert(
     db: &mut Connection,
     (session, user, controller): (Option<&str>, Option<&str>, Option<&str>),

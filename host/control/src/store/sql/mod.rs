@@ -6,6 +6,7 @@ pub(super) mod audit;
 mod census;
 mod controllers;
 mod create;
+mod drift;
 pub(super) mod events;
 mod observed;
 pub(super) mod operations;
@@ -17,6 +18,7 @@ pub(super) mod sessions;
 mod templates;
 mod tokens;
 mod users;
+mod verbs;
 mod wishes;
 pub(super) mod writer;
 
@@ -33,6 +35,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::dialect::{self, Connection, Database, Options, Pool, Row};
 use crate::store::*;
 use writer::Writer;
+
+/// Sessions that one transaction forgets: the whole server waits for it.
+const FORGOTTEN_AT_ONCE: u32 = 256;
 
 /// The store on this database: many readers, one writer.
 pub struct SqlStore {
@@ -196,12 +201,46 @@ impl Store for SqlStore {
         &self,
         by: Actor,
         id: &SessionId,
-        purge_home: bool,
+        wanted: NewDeletion,
     ) -> Result<Deletion, StoreError> {
         let id = id.clone();
         self.writer
-            .run("request_deletion", move |db| Box::pin(sessions::request_deletion(db, by, id, purge_home)))
+            .run("request_deletion", move |db| Box::pin(sessions::request_deletion(db, by, id, wanted)))
             .await
+    }
+
+    async fn retry(&self, retry: NewRetry) -> Result<Retried, StoreError> {
+        self.writer.run("retry", move |db| Box::pin(verbs::retry(db, retry))).await
+    }
+
+    async fn forget_session(
+        &self,
+        by: Actor,
+        id: &SessionId,
+        keep_tombstone: Duration,
+    ) -> Result<Option<Forgotten>, StoreError> {
+        let id = id.clone();
+        self.writer.run("forget_session", move |db| Box::pin(verbs::forget(db, by, id, keep_tombstone))).await
+    }
+
+    async fn forget_sessions_of(
+        &self,
+        by: Actor,
+        id: &ControllerId,
+        keep_tombstones: Duration,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut all = Vec::new();
+        loop {
+            let (by, id) = (by.clone(), id.clone());
+            let forget = self.writer.run("forget_sessions_of", move |db| {
+                Box::pin(verbs::forget_some_of(db, by, id, FORGOTTEN_AT_ONCE, keep_tombstones))
+            });
+            let some = forget.await?;
+            if some.is_empty() {
+                return Ok(all);
+            }
+            all.extend(some);
+        }
     }
 
     async fn wish(&self, wish: NewWish) -> Result<Wished, StoreError> {
@@ -232,10 +271,13 @@ impl Store for SqlStore {
         served: Generation,
         placer: Arc<dyn Placer>,
         retry_at: DateTime<Utc>,
+        limit: Duration,
     ) -> Result<Recorded, StoreError> {
         let lease = lease.clone();
         self.writer
-            .run("place_session", move |db| Box::pin(create::place(db, lease, served, placer, retry_at)))
+            .run("place_session", move |db| {
+                Box::pin(create::place(db, lease, served, placer, retry_at, limit))
+            })
             .await
     }
 
@@ -253,8 +295,68 @@ impl Store for SqlStore {
         self.writer.run("hasten_look", move |db| Box::pin(wishes::hasten_look(db, id))).await
     }
 
-    async fn without_session(&self, ids: Vec<String>) -> Result<Vec<Stray>, StoreError> {
-        wishes::without_session(&mut *self.readers.acquire().await?, ids).await
+    async fn unexplained(
+        &self,
+        controller: &ControllerId,
+        ids: Vec<String>,
+    ) -> Result<Vec<Stray>, StoreError> {
+        drift::unexplained(&mut *self.readers.acquire().await?, controller, ids).await
+    }
+
+    async fn placed_sessions(&self, controller: &ControllerId) -> Result<u64, StoreError> {
+        controllers::placed(&mut *self.readers.acquire().await?, controller).await
+    }
+
+    async fn drift_of(&self, controller: &ControllerId) -> Result<Vec<Drift>, StoreError> {
+        drift::of_controller(&mut *self.readers.acquire().await?, controller).await
+    }
+
+    async fn record_drift(
+        &self,
+        controller: &ControllerId,
+        report: DriftReport,
+        keep_tombstones: Duration,
+    ) -> Result<(), StoreError> {
+        let controller = controller.clone();
+        self.writer
+            .run("record_drift", move |db| Box::pin(drift::record(db, controller, report, keep_tombstones)))
+            .await
+    }
+
+    async fn drift_page(
+        &self,
+        filter: &DriftFilter,
+        after: Option<&Position>,
+        limit: u32,
+    ) -> Result<Vec<Drift>, StoreError> {
+        drift::page(&mut *self.readers.acquire().await?, filter, after, limit).await
+    }
+
+    async fn drift(&self, id: &DriftId) -> Result<Option<Drift>, StoreError> {
+        drift::one(&mut *self.readers.acquire().await?, id).await
+    }
+
+    async fn drift_alarms(&self) -> Result<Vec<RaisedAlarm>, StoreError> {
+        drift::alarms(&mut *self.readers.acquire().await?).await
+    }
+
+    async fn order_drift(
+        &self,
+        by: Actor,
+        id: &DriftId,
+        order: DriftOrder,
+    ) -> Result<DriftOrdered, StoreError> {
+        let id = id.clone();
+        self.writer.run("order_drift", move |db| Box::pin(drift::order(db, by, id, order))).await
+    }
+
+    async fn drift_removed(&self, id: &DriftId, outcome: Result<(), String>) -> Result<(), StoreError> {
+        let id = id.clone();
+        self.writer.run("drift_removed", move |db| Box::pin(drift::removed(db, id, outcome))).await
+    }
+
+    async fn adopt(&self, by: Actor, adoption: Adoption) -> Result<Adopted, StoreError> {
+        self.writer.run("adopt", move |db| Box::pin(drift::adopt(db, by, adoption))).await
     }
 
     async fn settled_sessions(

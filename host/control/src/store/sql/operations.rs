@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
 use super::rows::{record, select_sessions};
-use super::{Connection, Row, dialect, events, servers, sessions};
-use crate::domain::{ControllerId, Epoch, Happening, Lane, Operation, Session, decide, now};
+use super::{Connection, Row, dialect, events, servers, sessions, verbs};
+use crate::domain::{Actor, ControllerId, Epoch, Happening, Lane, Operation, Rule, Session, decide, now};
 use crate::store::{
     Applied, ClaimRequest, Claimed, Claims, Due, DueLane, Lease, ObservedChange, Queue, Recorded,
     SessionRecord, StepRecord, StoreError,
@@ -316,11 +316,17 @@ pub(super) async fn record_step(
 ) -> Result<Recorded, StoreError> {
     let Some(mut found) = claimed(db, &lease).await? else { return Ok(Recorded::Stale) };
     let SessionRecord { session: before, operation: claimed } = found.clone();
-    let keep_tombstone = step.keep_tombstone;
+    let (keep_tombstone, forgotten) = (step.keep_tombstone, step.forgotten);
     let at = dialect::present(db).await?;
     if found.apply(step, lease.epoch, at) == Applied::Removed {
-        sessions::remove(db, &found.session, at, keep_tombstone).await?;
-        events::tell(db, &found.session, [Happening::of_deletion(&found.session)]).await?;
+        let session = &found.session;
+        if forgotten {
+            verbs::forget_one(db, &Actor::System(Rule::Expiry), session.id.as_str(), at, keep_tombstone)
+                .await?;
+        } else {
+            sessions::remove(db, session, at, keep_tombstone).await?;
+            events::tell(db, session, [Happening::of_deletion(session)]).await?;
+        }
         return Ok(Recorded::Removed);
     }
     let SessionRecord { session, operation } = &found;

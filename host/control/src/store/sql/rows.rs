@@ -16,8 +16,9 @@ macro_rules! select_sessions {
     ($tail:literal) => {
         concat!(
             "SELECT s.id, s.user_id, s.template_id, s.controller_id, s.controller_type, s.node_id, s.state, \
-             s.deleting, s.purge_home, s.generation, s.phase, s.observed_generation, s.conditions, s.spec, \
-             s.spec_hash, s.controller_config, s.placement, s.last_activity, s.running_since, s.started_at, s.created_at, s.updated_at, \
+             s.deleting, s.purge_home, s.forget_after, s.generation, s.phase, s.observed_generation, \
+             s.conditions, s.spec, s.spec_hash, s.controller_config, s.placement, s.last_activity, \
+             s.running_since, s.started_at, s.created_at, s.updated_at, \
              o.id AS op_id, o.kind AS op_kind, o.generation AS op_generation, o.attempt AS op_attempt, \
              o.failures AS op_failures, o.internal_failures AS op_internal_failures, \
              o.next_attempt_at AS op_next_attempt_at, o.deadline AS op_deadline, o.epoch AS op_epoch, \
@@ -140,6 +141,7 @@ fn session(row: &Row) -> Result<Session, StoreError> {
         spec_hash: row.try_get("spec_hash")?,
         conditions: json(row, "conditions")?,
         generation: Generation::from_db(row.try_get("generation")?),
+        forget_after: row.try_get("forget_after")?,
         observed_generation: row.try_get::<Option<i64>, _>("observed_generation")?.map(Generation::from_db),
         last_activity: row.try_get("last_activity")?,
         running_since: row.try_get("running_since")?,

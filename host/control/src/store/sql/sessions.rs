@@ -8,7 +8,7 @@ use sqlx::{QueryBuilder, Row as _};
 use super::rows::{readable, record, select_sessions};
 use super::{Connection, Database, audit, controllers, dialect, events};
 use crate::domain::{Action, Actor, Deed, Generation, Happening, Lane, Phase, Session, SessionId, due};
-use crate::store::{Deletion, Position, SessionFilter, SessionRecord, StoreError};
+use crate::store::{Deletion, NewDeletion, Position, SessionFilter, SessionRecord, StoreError};
 
 pub(super) async fn one(db: &mut Connection, id: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
     let row = sqlx::query(select_sessions!("WHERE s.id = $1")).bind(id.as_str()).fetch_optional(db).await?;
@@ -86,8 +86,9 @@ pub(super) async fn request_deletion(
     db: &mut Connection,
     by: Actor,
     id: SessionId,
-    purge_home: bool,
+    wanted: NewDeletion,
 ) -> Result<Deletion, StoreError> {
+    let NewDeletion { purge_home, force_after } = wanted;
     let row = sqlx::query("SELECT user_id, deleting, purge_home, generation FROM sessions WHERE id = $1")
         .bind(id.as_str())
         .fetch_optional(&mut *db)
@@ -122,9 +123,19 @@ pub(super) async fn request_deletion(
         let details = json!({
             "user_id": row.try_get::<String, _>("user_id")?,
             "purge_home": purge_home,
+            "force": force_after.is_some(),
             "generation": generation,
         });
         let deed = Deed::to_session(Action::SessionDelete, &id).with(details);
+        audit::record(db, at, &by, deed).await?;
+    }
+    if let Some(limit) = force_after
+        && force(db, &id, limit).await?
+        && !news
+    {
+        let details = json!({ "user_id": row.try_get::<String, _>("user_id")?, "force": true });
+        let deed = Deed::to_session(Action::SessionDelete, &id).with(details);
+        let at = dialect::present(db).await?;
         audit::record(db, at, &by, deed).await?;
     }
     match one(db, &id).await {
@@ -133,13 +144,35 @@ pub(super) async fn request_deletion(
             events::tell(db, &record.session, told).await?;
             Ok(Deletion::Wished(Box::new(record)))
         }
-        Ok(None) => Ok(Deletion::NoSuchSession),
+        // It has no operation, which nothing of ours leaves behind.
+        Ok(None) => Ok(Deletion::WishedUnreadable),
         Err(error) if error.is_unreadable_row() => {
             tracing::error!(session = %id, %error, "a session to be deleted cannot be read");
             Ok(Deletion::WishedUnreadable)
         }
         Err(error) => Err(error),
     }
+}
+
+/// Sets a limit to a deletion, or a sooner one, and has it tried at once; whether that is news.
+async fn force(db: &mut Connection, id: &SessionId, limit: std::time::Duration) -> Result<bool, StoreError> {
+    let at = dialect::present(db).await?;
+    let end = at + chrono::Duration::from_std(limit).unwrap_or(chrono::Duration::minutes(1));
+    let set = sqlx::query(
+        "UPDATE sessions SET forget_after = $2, updated_at = $3 \
+         WHERE id = $1 AND (forget_after IS NULL OR forget_after > $2)",
+    )
+    .bind(id.as_str())
+    .bind(end)
+    .bind(at)
+    .execute(&mut *db)
+    .await?;
+    sqlx::query("UPDATE operations SET next_attempt_at = $2 WHERE session_id = $1 AND next_attempt_at > $2")
+        .bind(id.as_str())
+        .bind(at)
+        .execute(db)
+        .await?;
+    Ok(set.rows_affected() > 0)
 }
 
 /// Stores everything about a session that can change, the wish excepted.
@@ -172,22 +205,36 @@ pub(super) async fn remove(
     at: DateTime<Utc>,
     keep_tombstone: std::time::Duration,
 ) -> Result<(), StoreError> {
-    let keep = chrono::Duration::from_std(keep_tombstone).unwrap_or(chrono::Duration::days(30));
+    // The operation goes with it.
+    sqlx::query("DELETE FROM sessions WHERE id = $1").bind(session.id.as_str()).execute(&mut *db).await?;
+    let controller = session.controller_id();
+    bury(db, session.id.as_str(), controller.map(|id| id.as_str()), at, keep_tombstone).await?;
+    if let Some(controller) = controller {
+        controllers::count(db, controller, -1).await?;
+    }
+    Ok(())
+}
+
+/// Remembers that nothing is wanted any more under this id, unless there is a session of it.
+pub(super) async fn bury(
+    db: &mut Connection,
+    id: &str,
+    controller: Option<&str>,
+    at: DateTime<Utc>,
+    keep: std::time::Duration,
+) -> Result<(), StoreError> {
+    let keep = chrono::Duration::from_std(keep).unwrap_or(chrono::Duration::days(30));
     sqlx::query(
-        "INSERT INTO tombstones (session_id, controller_id, deleted_at, expires_at) VALUES ($1, $2, $3, $4) \
+        "INSERT INTO tombstones (session_id, controller_id, deleted_at, expires_at) SELECT $1, $2, $3, $4 \
+         WHERE NOT EXISTS (SELECT 1 FROM sessions WHERE id = $1) \
          ON CONFLICT (session_id) DO UPDATE SET deleted_at = excluded.deleted_at, \
          expires_at = excluded.expires_at",
     )
-    .bind(session.id.as_str())
-    .bind(session.controller_id().map(|id| id.as_str()))
+    .bind(id)
+    .bind(controller)
     .bind(at)
     .bind(at + keep)
-    .execute(&mut *db)
+    .execute(db)
     .await?;
-    // The operation goes with it.
-    sqlx::query("DELETE FROM sessions WHERE id = $1").bind(session.id.as_str()).execute(&mut *db).await?;
-    if let Some(controller) = session.controller_id() {
-        controllers::count(db, controller, -1).await?;
-    }
     Ok(())
 }

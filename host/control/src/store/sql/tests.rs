@@ -7,6 +7,10 @@ use crate::domain::{
     test_session,
 };
 
+const PURGE: NewDeletion = NewDeletion { purge_home: true, force_after: None };
+/// How long a session may wait for a controller.
+const LIMIT: Duration = Duration::from_secs(600);
+
 struct Anywhere;
 
 impl Placer for Anywhere {
@@ -140,6 +144,7 @@ pub(in crate::store) fn running(claimed: &Claimed) -> StepRecord {
         wish_answered: true,
         served: claimed.session.generation,
         gone: false,
+        forgotten: false,
         operation,
         keep_tombstone: Duration::from_secs(60),
     }
@@ -396,7 +401,7 @@ async fn work_that_outlives_its_claim_is_not_given_away() {
     assert_eq!(store.record_step(&working[0].lease, running(&working[0])).await.unwrap(), Recorded::Stored);
 
     // What was recorded may be claimed again, though its task has not ended.
-    store.request_deletion(somebody(), &id, false).await.unwrap();
+    store.request_deletion(somebody(), &id, NewDeletion::default()).await.unwrap();
     let request = ClaimRequest { in_flight: [id].into(), ..again };
     assert_eq!(store.claim_due(request).await.unwrap().work.len(), 1);
 }
@@ -447,8 +452,8 @@ async fn each_lane_of_each_queue_is_due_by_itself() {
         );
     }
     // The latest wish of all, and so the last in any one line.
-    store.request_deletion(somebody(), &made[2], false).await.unwrap();
-    store.request_deletion(somebody(), &made[4], false).await.unwrap();
+    store.request_deletion(somebody(), &made[2], NewDeletion::default()).await.unwrap();
+    store.request_deletion(somebody(), &made[4], NewDeletion::default()).await.unwrap();
     let mut due: Vec<_> =
         store.due().await.unwrap().lanes.into_iter().map(|due| (due.controller, due.lane.to_db())).collect();
     due.sort();
@@ -500,7 +505,10 @@ async fn a_step_never_overwrites_a_newer_wish() {
     let id = stored(&store, new_session()).await.session.id;
     let creating = store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap().work;
     let creating = &creating[0];
-    assert!(matches!(store.request_deletion(somebody(), &id, false).await.unwrap(), Deletion::Wished(_)));
+    assert!(matches!(
+        store.request_deletion(somebody(), &id, NewDeletion::default()).await.unwrap(),
+        Deletion::Wished(_)
+    ));
     let again = claim("me", &controller, Duration::from_secs(60));
     assert!(store.claim_due(again.clone()).await.unwrap().work.is_empty(), "the creation is still under way");
 
@@ -515,7 +523,7 @@ async fn a_step_never_overwrites_a_newer_wish() {
     assert_ne!(deleting.operation.id, creating.operation.id);
 
     // Someone asks for the home to go too, while the deletion without it is under way.
-    store.request_deletion(somebody(), &id, true).await.unwrap();
+    store.request_deletion(somebody(), &id, PURGE).await.unwrap();
     let gone = StepRecord { gone: true, ..running(deleting) };
     assert_eq!(store.record_step(&deleting.lease, gone).await.unwrap(), Recorded::Stored);
     let purging = store.claim_due(claim("me", &controller, Duration::from_secs(60))).await.unwrap().work;
@@ -599,7 +607,7 @@ async fn nothing_is_placed_for_a_wish_that_is_not_there_any_more() {
         }
     }
     let served = claimed.session.generation;
-    store.place_session(&claimed.lease, served, Arc::new(AnyRoom), now()).await.unwrap();
+    store.place_session(&claimed.lease, served, Arc::new(AnyRoom), now(), LIMIT).await.unwrap();
     assert!(store.session(&waiting.id).await.unwrap().unwrap().session.placed.is_none());
     assert_eq!(store.controllers().await.unwrap()[0].sessions, 2);
 
@@ -644,7 +652,7 @@ async fn an_observation_that_was_overtaken_is_void() {
     assert!(noted.conditions.get(condition_type::CONTROLLER_REACHABLE).is_some());
 
     let change = ObservedChange { session_seen: noted.updated_at, ..change };
-    store.request_deletion(somebody(), &id, false).await.unwrap();
+    store.request_deletion(somebody(), &id, NewDeletion::default()).await.unwrap();
     assert!(store.record_observed(vec![change]).await.unwrap().is_empty());
     assert_eq!(store.session(&id).await.unwrap().unwrap().session.phase, Phase::Running);
 }
@@ -744,7 +752,7 @@ async fn an_unreadable_row_takes_no_other_with_it() {
 
     assert_eq!(store.session_owner(broken).await.unwrap().as_deref(), Some("u"));
     assert!(matches!(
-        store.request_deletion(somebody(), broken, true).await.unwrap(),
+        store.request_deletion(somebody(), broken, PURGE).await.unwrap(),
         Deletion::WishedUnreadable
     ));
     let wished: (bool, bool, i64) =
@@ -797,7 +805,7 @@ async fn every_change_is_in_the_audit_log_and_nothing_else_is() {
             render: |_| String::new(),
         };
         store.wish(wish).await.unwrap();
-        store.request_deletion(somebody(), &id, true).await.unwrap();
+        store.request_deletion(somebody(), &id, PURGE).await.unwrap();
     }
     store.delete_controller(somebody(), &controller).await.unwrap();
     let user = User {
@@ -905,6 +913,45 @@ async fn a_change_that_is_not_committed_is_not_in_the_audit_log() {
     assert!(actions(&store, AuditFilter::default()).await.is_empty());
 }
 
+/// Deleted sessions that are still remembered.
+async fn remembered(store: &SqlStore, controller: &ControllerId, ids: &[SessionId]) -> Vec<bool> {
+    let asked = ids.iter().map(|id| id.to_string()).collect();
+    let found = store.unexplained(controller, asked).await.unwrap();
+    found.iter().map(|stray| stray.deleted_at.is_some()).collect()
+}
+
+#[tokio::test]
+async fn a_tombstone_stays_while_its_object_is_seen_and_while_nobody_can_look() {
+    let Some((_fixture, store)) = open().await else { return };
+    let controller = register(&store, "one").await;
+    let probe = |status| ProbeRecord {
+        status,
+        message: String::new(),
+        capabilities: None,
+        answered: true,
+        at: now(),
+    };
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let id = stored(&store, new_session()).await.session.id;
+        let forgotten = store.forget_session(somebody(), &id, Duration::ZERO).await.unwrap().unwrap();
+        assert_eq!(forgotten.controller_id.as_deref(), Some(controller.as_str()));
+        ids.push(id);
+    }
+    assert_eq!(store.placed_sessions(&controller).await.unwrap(), 0);
+    // Their time is up, but nobody has been able to look for what they left.
+    store.record_probe(&controller, probe(ControllerStatus::Offline)).await.unwrap();
+    store.sweep().await.unwrap();
+    assert_eq!(remembered(&store, &controller, &ids).await, [true, true]);
+
+    let report = DriftReport { buried: vec![ids[0].to_string()], ..DriftReport::default() };
+    store.record_drift(&controller, report, Duration::from_secs(3600)).await.unwrap();
+    store.record_probe(&controller, probe(ControllerStatus::Healthy)).await.unwrap();
+    store.sweep().await.unwrap();
+    assert_eq!(remembered(&store, &controller, &ids).await, [true, false]);
+    store.close().await;
+}
+
 /// A session that runs and is idle since a while.
 async fn idle(store: &SqlStore) -> SessionId {
     let controller = store.controllers().await.unwrap()[0].id.clone();
@@ -952,7 +999,7 @@ async fn a_deletion_and_a_wish_of_the_user_come_before_a_limit() {
     let Some((_fixture, store)) = open().await else { return };
     register(&store, "a").await;
     let deleted = idle(&store).await;
-    store.request_deletion(somebody(), &deleted, false).await.unwrap();
+    store.request_deletion(somebody(), &deleted, NewDeletion::default()).await.unwrap();
     assert!(store.policy_due(10).await.unwrap().is_empty());
     assert!(store.enforce_policies(vec![deleted], vec![], Duration::ZERO).await.unwrap().is_empty());
     let stopped = idle(&store).await;

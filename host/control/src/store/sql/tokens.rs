@@ -186,8 +186,10 @@ pub(super) async fn sweep(db: &mut Connection) -> Result<bool, StoreError> {
     for sweep in [
         "DELETE FROM idempotency_keys WHERE (caller, key) IN \
          (SELECT caller, key FROM idempotency_keys WHERE expires_at <= $1 LIMIT $2)",
+        // What a controller still has that nobody could ask for so long is not known: it is remembered until it is.
         "DELETE FROM tombstones WHERE session_id IN \
-         (SELECT session_id FROM tombstones WHERE expires_at <= $1 LIMIT $2)",
+         (SELECT t.session_id FROM tombstones t LEFT JOIN controllers c ON c.id = t.controller_id \
+         WHERE t.expires_at <= $1 AND (c.status IS NULL OR c.status = 'healthy') LIMIT $2)",
     ] {
         let done = sqlx::query(sweep).bind(at).bind(SWEPT_AT_ONCE).execute(&mut *db).await?;
         most = most.max(done.rows_affected());

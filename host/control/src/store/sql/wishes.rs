@@ -3,18 +3,12 @@
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::types::Json;
-use sqlx::{QueryBuilder, Row as _};
 
-use super::{
-    Connection, Database, Row, audit, controllers, create, dialect, events, operations, quotas, sessions,
-};
+use super::{Connection, audit, controllers, create, dialect, events, operations, quotas, sessions};
 use crate::domain::{
     Action, Actor, Deed, Happening, Limits, Requirement, Session, SessionId, WishedState, due,
 };
-use crate::store::{ActivitySign, Created, NewWish, StoreError, Stray, Wished};
-
-/// Ids in one query.
-const CHUNK: usize = 500;
+use crate::store::{ActivitySign, Created, NewWish, StoreError, Wished};
 
 pub(super) async fn wish(db: &mut Connection, new: NewWish, limits: Limits) -> Result<Wished, StoreError> {
     let NewWish { by, session_id, state, idempotency, render } = new;
@@ -80,7 +74,7 @@ pub(super) async fn can_hibernate(db: &mut Connection, session: &Session) -> Res
         .is_none_or(|known| known.capabilities.is_none() || known.supports(Requirement::Hibernation)))
 }
 
-async fn store(
+pub(super) async fn store(
     db: &mut Connection,
     record: &mut crate::store::SessionRecord,
     at: DateTime<Utc>,
@@ -150,33 +144,4 @@ pub(super) async fn hasten_look(db: &mut Connection, id: SessionId) -> Result<bo
     .execute(db)
     .await?;
     Ok(done.rows_affected() > 0)
-}
-
-pub(super) async fn without_session(db: &mut Connection, ids: Vec<String>) -> Result<Vec<Stray>, StoreError> {
-    let mut found = Vec::new();
-    for ids in ids.chunks(CHUNK) {
-        let known = rows_of(db, "SELECT id FROM sessions WHERE id IN (", ids).await?;
-        let known: Vec<String> = known.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-        let tombs = "SELECT session_id, deleted_at FROM tombstones WHERE session_id IN (";
-        let mut buried = std::collections::HashMap::new();
-        for row in rows_of(db, tombs, ids).await? {
-            buried.insert(row.try_get::<String, _>(0)?, row.try_get::<DateTime<Utc>, _>(1)?);
-        }
-        found.extend(
-            ids.iter()
-                .filter(|id| !known.contains(id))
-                .map(|id| Stray { id: id.clone(), deleted_at: buried.get(id).copied() }),
-        );
-    }
-    Ok(found)
-}
-
-async fn rows_of(db: &mut Connection, select: &'static str, ids: &[String]) -> Result<Vec<Row>, StoreError> {
-    let mut query = QueryBuilder::<Database>::new(select);
-    let mut list = query.separated(", ");
-    for id in ids {
-        list.push_bind(id.clone());
-    }
-    query.push(")");
-    Ok(query.build().fetch_all(db).await?)
 }
