@@ -15,7 +15,7 @@ use super::listing::Seen;
 use super::{Observer, most_at_once};
 use crate::domain::{ControllerId, OperationId, SessionId, shortened};
 use crate::fleet::{CallError, ControllerClient, Progress, Reply};
-use crate::store::{SessionRecord, StoreError};
+use crate::store::{Glance, StoreError};
 
 /// Between two steps of a removal, if the controller does not say.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -27,11 +27,11 @@ impl Observer {
         controller: &ControllerId,
         client: &ControllerClient,
         seen: &Seen,
-        known: &[SessionRecord],
+        known: &[Glance],
         begun: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         // Nearly everything belongs to a session that was just read.
-        let ids: HashSet<&str> = known.iter().map(|record| record.session.id.as_str()).collect();
+        let ids: HashSet<&str> = known.iter().map(|glance| glance.id.as_str()).collect();
         let known = known.len();
         let owned: Vec<String> = seen.owned().filter(|id| !ids.contains(id)).map(str::to_owned).collect();
         let strays = if owned.is_empty() { Vec::new() } else { self.store.without_session(owned).await? };
