@@ -8,8 +8,6 @@ use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -40,7 +38,8 @@ enum SessionLimit {
 
 /// By hand, because a variant cannot say how large its number may be.
 impl utoipa::PartialSchema for SessionLimit {
-    fn schema() -> RefOr<Schema> {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
         let number = ObjectBuilder::new()
             .schema_type(Type::Integer)
             .minimum(Some(0))
