@@ -133,6 +133,11 @@ impl Operation {
         self.attempt > 0
     }
 
+    /// Whether the next step is to see how far the controller is with what it took.
+    pub fn waits_for_a_look(&self) -> bool {
+        !self.is_settled() && self.accepted && self.handle.is_empty() && self.failures == 0
+    }
+
     /// Time passed in which nobody could do anything for it: it may take so much longer.
     pub fn excuse(&mut self, idle: chrono::Duration) {
         self.deadline = self.deadline.map(|deadline| deadline.checked_add_signed(idle).unwrap_or(deadline));

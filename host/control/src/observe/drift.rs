@@ -22,7 +22,7 @@ use crate::domain::{
     condition_type, decide,
 };
 use crate::fleet::{Observation, Readiness};
-use crate::store::{ObservedChange, SessionRecord};
+use crate::store::{Glance, ObservedChange, SessionRecord};
 
 /// What was seen of one session.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -80,8 +80,58 @@ pub(crate) fn change(
 }
 
 /// Whether the session is expected to be at its backend.
-pub(super) fn is_expected(session: &Session) -> bool {
-    matches!(session.wish, Wish::State(_)) && !matches!(session.phase, Phase::Failed | Phase::Terminated)
+pub(super) fn is_expected(wish: Wish, phase: Phase) -> bool {
+    matches!(wish, Wish::State(_)) && !matches!(phase, Phase::Failed | Phase::Terminated)
+}
+
+/// Whether [`change`] would certainly come to nothing: the session is there as it is wished and known, or is gone as
+/// wished. Asked for very many, of which little is read.
+pub(super) fn changes_nothing(glance: &Glance, sight: Sight<'_>) -> bool {
+    let status = |kind| glance.conditions.get(kind).map(|known| known.status);
+    let denied = |kind| status(kind).is_some_and(|status| status != ConditionStatus::True);
+    if denied(condition_type::CONTROLLER_REACHABLE) || glance.conditions.holds(condition_type::DRIFTED) {
+        return false;
+    }
+    match sight {
+        Sight::NotSeen => true,
+        Sight::Missing => {
+            let present = status(condition_type::OBJECT_PRESENT);
+            glance.wish == Wish::State(WishedState::Terminated)
+                && glance.phase == Phase::Terminated
+                && present.is_none_or(|status| status == ConditionStatus::False)
+        }
+        Sight::Doubtful => false,
+        Sight::There(seen) => {
+            let kept = matches!(glance.wish, Wish::State(WishedState::Running | WishedState::Hibernated));
+            kept && glance.wish.is_fulfilled_by(glance.phase)
+                && seen.phase == glance.phase
+                && seen.node_id.as_ref().is_none_or(|node_id| *node_id == glance.node_id)
+                && !denied(condition_type::OBJECT_PRESENT)
+                && says_the_same(glance, seen)
+        }
+    }
+}
+
+/// Whether the backend says of itself what it is known to say.
+fn says_the_same(glance: &Glance, seen: &Observation) -> bool {
+    let Readiness { status, reason, message } = seen.readiness();
+    let spoken = seen.own_ready().is_some();
+    let ready = match glance.conditions.get(condition_type::READY) {
+        Some(known) => {
+            known.status == status && (!spoken || (&known.reason, &known.message) == (&reason, &message))
+        }
+        None => !spoken,
+    };
+    let Some(reported) = &seen.conditions else { return ready };
+    let same = |new: &Condition| {
+        glance.conditions.get(&new.kind).is_some_and(|known| {
+            (known.status, &known.reason, &known.message) == (new.status, &new.reason, &new.message)
+        })
+    };
+    let theirs = |condition: &&Condition| !condition_type::is_own(&condition.kind);
+    let known = glance.conditions.as_slice().iter().filter(theirs).count();
+    let new = reported.iter().filter(theirs);
+    ready && new.clone().count() == known && new.clone().all(same)
 }
 
 /// The operation as it would be if it began now: an old deadline says nothing about new work.
@@ -177,7 +227,7 @@ fn reachable(session: &mut Session, at: DateTime<Utc>) {
 
 /// The backend has nothing under this id.
 fn missing(session: &mut Session, at: DateTime<Utc>) {
-    let expected = is_expected(session);
+    let expected = is_expected(session.wish, session.phase);
     let known = session.conditions.get(condition_type::OBJECT_PRESENT);
     if expected || known.is_some_and(|known| known.status != ConditionStatus::False) {
         let message = "the backend does not have the session any more".to_owned();
@@ -193,7 +243,7 @@ fn missing(session: &mut Session, at: DateTime<Utc>) {
 
 /// The backend does not show it, nor many others. The phase stays what it was.
 fn doubtful(session: &mut Session, at: DateTime<Utc>) {
-    if is_expected(session) {
+    if is_expected(session.wish, session.phase) {
         let message =
             "the backend shows unexpectedly few sessions; nothing is changed until that is confirmed";
         let kind = condition_type::OBJECT_PRESENT;
@@ -272,6 +322,70 @@ mod tests {
         record.session.node_id = "n".into();
         assert!(change(&record, Sight::There(&seen(Phase::Running)), PAUSE, now()).is_none());
         assert!(change(&record, Sight::NotSeen, PAUSE, now()).is_none());
+    }
+
+    /// Of all that can be seen of whatever can be known, nothing is passed over that would change something.
+    #[test]
+    fn what_is_passed_over_changes_nothing() {
+        let says = |kind: &str, status, reason: &str| Condition {
+            kind: kind.into(),
+            status,
+            reason: reason.into(),
+            message: String::new(),
+            since: now(),
+        };
+        use ConditionStatus::{False, True, Unknown};
+        let phases = [Phase::Pending, Phase::Running, Phase::Hibernated, Phase::Failed, Phase::Terminated];
+        let wishes = [
+            RUN,
+            Wish::State(WishedState::Hibernated),
+            Wish::State(WishedState::Terminated),
+            Wish::Gone { purge_home: false },
+        ];
+        let known = [
+            vec![],
+            vec![says(condition_type::READY, True, "Running")],
+            vec![says(condition_type::READY, False, "Hibernated"), says("Disk", True, "Fast")],
+            vec![says(condition_type::OBJECT_PRESENT, False, "Missing")],
+            vec![says(condition_type::OBJECT_PRESENT, Unknown, "NotListed")],
+            vec![says(condition_type::CONTROLLER_REACHABLE, False, "Away")],
+            vec![says(condition_type::DRIFTED, True, "Stopped")],
+        ];
+        let reported = [
+            None,
+            Some(vec![]),
+            Some(vec![says(condition_type::READY, True, "Running")]),
+            Some(vec![says(condition_type::READY, True, "Other")]),
+            Some(vec![says("Disk", True, "Fast")]),
+            Some(vec![says("Disk", True, "Slow"), says(condition_type::READY, False, "Hibernated")]),
+        ];
+        let mut sights = vec![None];
+        for phase in phases {
+            for conditions in &reported {
+                for node_id in [None, Some("n".to_owned()), Some("other".to_owned())] {
+                    sights.push(Some(Observation { node_id, conditions: conditions.clone(), ..seen(phase) }));
+                }
+            }
+        }
+        let mut passed_over = 0;
+        for (wish, phase) in wishes.into_iter().flat_map(|wish| phases.map(|phase| (wish, phase))) {
+            for conditions in &known {
+                let mut record = record(wish, phase);
+                record.session.node_id = "n".into();
+                conditions.iter().for_each(|one| record.session.conditions.set(one.clone()));
+                let Session { id, node_id, conditions, last_activity, .. } = record.session.clone();
+                let glance = Glance { id, wish, phase, node_id, conditions, last_activity };
+                for sight in &sights {
+                    let sight = sight.as_ref().map_or(Sight::Missing, Sight::There);
+                    if changes_nothing(&glance, sight) {
+                        passed_over += 1;
+                        let change = change(&record, sight, PAUSE, now());
+                        assert!(change.is_none(), "{glance:?}\n{sight:?}\n{change:?}");
+                    }
+                }
+            }
+        }
+        assert!(passed_over > 20, "{passed_over}");
     }
 
     #[test]

@@ -199,10 +199,14 @@ impl Seen {
     }
 
     pub(super) fn of(&self, session: &Session) -> Sight<'_> {
-        match (self.answers.get(session.id.as_str()), &self.listing) {
+        self.of_id(session.id.as_str())
+    }
+
+    pub(super) fn of_id(&self, id: &str) -> Sight<'_> {
+        match (self.answers.get(id), &self.listing) {
             (Some(Some(observation)), _) => Sight::There(observation),
             (Some(None), _) => Sight::Missing,
-            (None, Some(listing)) => listing.of(session.id.as_str()),
+            (None, Some(listing)) => listing.of(id),
             (None, None) => Sight::NotSeen,
         }
     }

@@ -24,7 +24,7 @@ use tonic::Code;
 use crate::changes::Changes;
 use crate::domain::{Controller, ControllerId, ControllerStatus, DriftAlarm, Session, shortened};
 use crate::fleet::{CallError, ControllerClient, Fleet, Observation};
-use crate::store::{ActivitySign, SessionRecord, Store, StoreError};
+use crate::store::{ActivitySign, Glance, SessionRecord, Store, StoreError};
 use collect::most_at_once;
 use drift::is_expected;
 pub(crate) use drift::{Sight, change};
@@ -234,12 +234,23 @@ impl Observer {
         // What settled after this moment may be missing from the listing.
         let begun = self.store.present().await?;
         let gone_before = self.oddities().get(id).map_or(0, |oddities| oddities.gone_since);
-        let known = self.store.settled_sessions(id, begun).await?;
-        let listed = tokio::time::timeout(self.limit, self.list(client)).await;
-        let mut seen = match listed.unwrap_or(Err(Unobserved::TimeUp)) {
-            Ok(listed) => Seen::listed(listed),
+        // Both at once: whatever was settled before they began and is settled still has not been touched meanwhile.
+        let listing = tokio::time::timeout(self.limit, self.list(client));
+        let (glances, listed) = tokio::join!(self.store.settled_sessions(id, begun), listing);
+        let glances = glances?;
+        let (mut seen, known) = match listed.unwrap_or(Err(Unobserved::TimeUp)) {
+            Ok(listed) => {
+                let seen = Seen::listed(listed);
+                let news =
+                    glances.iter().filter(|glance| !is_as_known(glance, seen.of_id(glance.id.as_str())));
+                let news: Vec<_> = news.map(|glance| glance.id.clone()).collect();
+                let known = self.store.still_settled(&news, begun).await?;
+                (seen, known)
+            }
             Err(Unobserved::Call(error)) if error.code == Code::Unimplemented => {
-                Seen::answered(self.ask_each(client, &known).await)
+                let all: Vec<_> = glances.iter().map(|glance| glance.id.clone()).collect();
+                let known = self.store.still_settled(&all, begun).await?;
+                (Seen::answered(self.ask_each(client, &known).await), known)
             }
             Err(error) => return Err(error),
         };
@@ -257,7 +268,7 @@ impl Observer {
             sight => (record, sight),
         });
         let changed = self.apply(sights.collect(), begun).await?;
-        self.strays(id, client, &seen, &known, Pass { begun, placed, lost }).await?;
+        self.strays(id, client, &seen, &glances, Pass { begun, placed, lost }).await?;
         Ok(changed)
     }
 
@@ -273,9 +284,10 @@ impl Observer {
         placed: usize,
         in_turn: bool,
     ) -> (bool, usize) {
-        let expected = known.iter().filter(|record| is_expected(&record.session));
-        let lost: Vec<_> =
-            expected.filter(|record| seen.of(&record.session) == Sight::Missing).cloned().collect();
+        let is_lost = |session: &Session| {
+            is_expected(session.wish, session.phase) && seen.of(session) == Sight::Missing
+        };
+        let lost: Vec<_> = known.iter().filter(|record| is_lost(&record.session)).cloned().collect();
         let missing = lost.len();
         let too_many = missing > most_at_once(placed);
         let passes = {
@@ -372,9 +384,18 @@ impl Observer {
 
 /// What the backend knows of the session's use, if it is news.
 fn activity(session: &Session, sight: Sight<'_>) -> Option<ActivitySign> {
+    let at = newer_activity(session.last_activity, sight)?;
+    Some(ActivitySign { session_id: session.id.clone(), at })
+}
+
+fn newer_activity(known: Option<DateTime<Utc>>, sight: Sight<'_>) -> Option<DateTime<Utc>> {
     let Sight::There(Observation { last_activity: Some(at), .. }) = sight else { return None };
-    let news = session.last_activity.is_none_or(|known| *at - known >= ACTIVITY_GRAIN);
-    news.then(|| ActivitySign { session_id: session.id.clone(), at: *at })
+    known.is_none_or(|known| *at - known >= ACTIVITY_GRAIN).then_some(*at)
+}
+
+/// Whether a sight of a settled session certainly says nothing new.
+fn is_as_known(glance: &Glance, sight: Sight<'_>) -> bool {
+    newer_activity(glance.last_activity, sight).is_none() && drift::changes_nothing(glance, sight)
 }
 
 /// Asks for one session.

@@ -20,7 +20,7 @@ use crate::domain::{
     Action, Actor, ControllerId, Deed, DriftAlarm, DriftState, OperationId, Rule, SessionId, shortened,
 };
 use crate::fleet::{CallError, ControllerClient, Progress, Reply};
-use crate::store::{SessionRecord, StoreError, Stray};
+use crate::store::{Glance, StoreError, Stray};
 
 /// Between two steps of a removal, if the controller does not say.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -43,11 +43,11 @@ impl Observer {
         controller: &ControllerId,
         client: &ControllerClient,
         seen: &Seen,
-        known: &[SessionRecord],
+        known: &[Glance],
         pass: Pass,
     ) -> Result<(), StoreError> {
         // Nearly everything belongs to a session that was just read.
-        let ids: HashSet<&str> = known.iter().map(|record| record.session.id.as_str()).collect();
+        let ids: HashSet<&str> = known.iter().map(|glance| glance.id.as_str()).collect();
         let Some(others) = seen.others(&ids) else { return Ok(()) };
         let entries = self.store.drift_of(controller).await?;
         let named = others.iter().map(|object| object.session_id.clone()).filter(|id| !id.is_empty());

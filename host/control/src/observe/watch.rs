@@ -1,9 +1,10 @@
 //! Listens to controllers that tell of changes by themselves.
 //!
-//! An event is a hint and never decides: it leads to a question about that one session, and the answer is treated
-//! like an entry of a listing. However many events come, a session is asked for once in a while and so many at a time.
+//! An event is a hint and never decides: unless it says what is known already, it leads to a question about that one
+//! session, and the answer is treated like an entry of a listing. However many events come, a session is asked for once in
+//! a while and so many at a time.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,10 +18,10 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
 
 use super::drift::{Sight, is_expected};
-use super::{Observer, SINGLE_CALLS, ask};
+use super::{Observer, SINGLE_CALLS, ask, is_as_known};
 use crate::domain::{Controller, ControllerId, Epoch, SessionId, shortened};
-use crate::fleet::{CallError, ControllerClient};
-use crate::store::{SessionRecord, StoreError};
+use crate::fleet::{CallError, ControllerClient, Observation};
+use crate::store::{Glance, SessionRecord, StoreError};
 
 /// Events about one session that come together lead to one question.
 const COALESCE: Duration = Duration::from_millis(100);
@@ -75,16 +76,17 @@ struct Touched {
 
 #[derive(Default)]
 struct What {
-    sessions: HashSet<SessionId>,
+    /// With what the last event said about it; none if it said nothing, or that it is gone.
+    sessions: HashMap<SessionId, Option<Observation>>,
     /// Too much, or nobody knows what.
     all: bool,
 }
 
 impl Touched {
-    fn session(&self, id: SessionId) {
+    fn session(&self, id: SessionId, said: Option<Observation>) {
         let mut what = self.what.lock().unwrap_or_else(PoisonError::into_inner);
         if what.sessions.len() < MOST_TOUCHED {
-            what.sessions.insert(id);
+            what.sessions.insert(id, said);
         } else {
             what.all = true;
         }
@@ -161,10 +163,11 @@ impl Watch {
             if event.resync {
                 self.touched.all();
             }
-            let id = event.status.map(|status| SessionId::parse(&status.session_id));
+            let Some(status) = event.status else { continue };
             // What is no session's id is no session of ours.
-            if let Some(Ok(id)) = id {
-                self.touched.session(id);
+            if let Ok(id) = SessionId::parse(&status.session_id) {
+                let says = !event.gone && !status.phase.is_empty();
+                self.touched.session(id, says.then(|| Observation::read(status).ok()).flatten());
             }
         }
         Ok(())
@@ -183,8 +186,9 @@ impl Watch {
             }
             let questions: Vec<_> = sessions
                 .into_iter()
-                .map(|id| {
-                    look_at(Arc::clone(&self.observer), self.controller.clone(), self.client.clone(), id)
+                .map(|(id, said)| {
+                    let (observer, client) = (Arc::clone(&self.observer), self.client.clone());
+                    look_at(observer, self.controller.clone(), client, id, said)
                 })
                 .collect();
             stream::iter(questions).buffer_unordered(SINGLE_CALLS).collect::<()>().await;
@@ -192,19 +196,26 @@ impl Watch {
     }
 }
 
-async fn look_at(observer: Arc<Observer>, controller: ControllerId, client: ControllerClient, id: SessionId) {
-    if let Err(error) = observer.look_at(&controller, client, &id).await {
+async fn look_at(
+    observer: Arc<Observer>,
+    controller: ControllerId,
+    client: ControllerClient,
+    id: SessionId,
+    said: Option<Observation>,
+) {
+    if let Err(error) = observer.look_at(&controller, client, &id, said).await {
         tracing::error!(session = %id, %error, "an event came to nothing");
     }
 }
 
 impl Observer {
-    /// Asks for one session that an event told of.
+    /// Asks for one session that an event told of, unless it said what is known.
     async fn look_at(
         &self,
         controller: &ControllerId,
         client: ControllerClient,
         id: &SessionId,
+        said: Option<Observation>,
     ) -> Result<(), StoreError> {
         let begun = self.store.present().await?;
         let Some(record) = self.store.session(id).await? else {
@@ -216,13 +227,17 @@ impl Observer {
         }
         if !operation.is_settled() {
             // The reconciler sees to it. If it only waits for the controller to get there, it need not any longer.
-            if self.store.hasten_look(id).await? {
+            if operation.waits_for_a_look() && self.store.hasten_look(id).await? {
                 self.wake.notify_one();
             }
             return Ok(());
         }
+        // Most events tell of what was just done here.
+        if said.is_some_and(|said| is_as_known(&Glance::at(session), Sight::There(&said))) {
+            return Ok(());
+        }
         let Some((_, seen)) = ask(client, session.clone(), self.call_timeout).await else { return Ok(()) };
-        if seen.is_none() && is_expected(session) && !self.may_be_gone(controller) {
+        if seen.is_none() && is_expected(session.wish, session.phase) && !self.may_be_gone(controller) {
             // Many one by one are as many as many at once.
             self.asked.put(controller.clone());
             return Ok(());

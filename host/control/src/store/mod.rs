@@ -30,7 +30,7 @@ use crate::config::{DatabasePlace, DatabaseUrl};
 use crate::domain::{
     Actor, AuditEntry, Capabilities, Condition, Controller, ControllerId, ControllerStatus, Deed, Drift,
     DriftId, Epoch, EventCursor, Generation, Lane, Limits, Operation, Phase, QuotaExcess, QuotaOverride,
-    Registration, Role, Room, Session, SessionId, Step, Template, Token, User, WishedState,
+    Registration, Role, Room, Session, SessionId, Step, Template, Token, User, Wish, WishedState,
 };
 
 pub use account::{TokenCreated, UserChange, UserChanged, UserDeletion};
@@ -475,6 +475,37 @@ pub struct ProbeRecord {
     pub at: DateTime<Utc>,
 }
 
+/// What of a settled session is compared with what its backend shows: there are many, and most are as they should be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Glance {
+    /// Its id.
+    pub id: SessionId,
+    /// What is wished.
+    pub wish: Wish,
+    /// What was last observed …
+    pub phase: Phase,
+    /// … with the backend's name of the object …
+    pub node_id: String,
+    /// … and everything that is said about it.
+    pub conditions: crate::domain::Conditions,
+    /// The last sign of a user.
+    pub last_activity: Option<DateTime<Utc>>,
+}
+
+impl Glance {
+    /// Of a session of which all is known.
+    pub(crate) fn at(session: &Session) -> Self {
+        Self {
+            id: session.id.clone(),
+            wish: session.wish,
+            phase: session.phase,
+            node_id: session.node_id.clone(),
+            conditions: session.conditions.clone(),
+            last_activity: session.last_activity,
+        }
+    }
+}
+
 /// A change of a settled session because of what was observed.
 #[derive(Debug, Clone)]
 pub struct ObservedChange {
@@ -664,10 +695,18 @@ pub trait Store: Send + Sync + 'static {
     async fn drift_removed(&self, id: &DriftId, outcome: Result<(), String>) -> Result<(), StoreError>;
     /// Stores a session for an object that is there.
     async fn adopt(&self, by: Actor, adoption: Adoption) -> Result<Adopted, StoreError>;
-    /// The sessions placed on a controller whose operation was settled before that time and is not claimed.
+    /// A glance at each session that is placed on a controller and whose operation was settled before that time and is
+    /// not claimed.
     async fn settled_sessions(
         &self,
         controller: &ControllerId,
+        before: DateTime<Utc>,
+    ) -> Result<Vec<Glance>, StoreError>;
+    /// Those of these sessions for which that still holds and at which nothing was noted since then, with all there is of
+    /// them.
+    async fn still_settled(
+        &self,
+        ids: &[SessionId],
         before: DateTime<Utc>,
     ) -> Result<Vec<SessionRecord>, StoreError>;
     /// Stores what was observed, and returns the sessions that really changed.

@@ -14,17 +14,14 @@ use crate::store::{EventPage, EventQuery, EventScope, StoreError};
 /// Events removed in one transaction: nobody else can write meanwhile.
 const SWEPT_AT_ONCE: i64 = 2000;
 
-/// Tells what happened to a session.
+/// Tells what happened to a session, in this order.
 pub(super) async fn tell(
     db: &mut Connection,
     session: &Session,
     happenings: impl IntoIterator<Item = Happening>,
 ) -> Result<(), StoreError> {
-    for happening in happenings {
-        let owner = (Some(session.id.as_str()), Some(session.user_id.as_str()), None);
-        insert(db, owner, Some(session.generation), happening).await?;
-    }
-    Ok(())
+    let owner = (Some(session.id.as_str()), Some(session.user_id.as_str()), None);
+    insert(db, owner, Some(session.generation), happenings).await
 }
 
 /// Tells what happened to a controller.
@@ -33,7 +30,7 @@ pub(super) async fn tell_of_controller(
     id: &ControllerId,
     happening: Happening,
 ) -> Result<(), StoreError> {
-    insert(db, (None, None, Some(id.as_str())), None, happening).await
+    insert(db, (None, None, Some(id.as_str())), None, [happening]).await
 }
 
 /// Tells that a session went without its controller's word.
@@ -43,30 +40,35 @@ pub(super) async fn tell_of_forgotten(
     user_id: &str,
     generation: Generation,
 ) -> Result<(), StoreError> {
-    insert(db, (Some(id), Some(user_id), None), Some(generation), Happening::of_forgetting()).await
+    insert(db, (Some(id), Some(user_id), None), Some(generation), [Happening::of_forgetting()]).await
 }
 
 async fn insert(
     db: &mut Connection,
     (session, user, controller): (Option<&str>, Option<&str>, Option<&str>),
     generation: Option<Generation>,
-    happening: Happening,
+    happenings: impl IntoIterator<Item = Happening>,
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO events (at, type, session_id, user_id, controller_id, generation, reason, message, data) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-    )
-    .bind(now())
-    .bind(happening.kind.as_str())
-    .bind(session)
-    .bind(user)
-    .bind(controller)
-    .bind(generation.map(Generation::to_db))
-    .bind(happening.reason)
-    .bind(happening.message)
-    .bind(Json(happening.data))
-    .execute(db)
-    .await?;
+    let mut happenings = happenings.into_iter().peekable();
+    if happenings.peek().is_none() {
+        return Ok(());
+    }
+    let at = now();
+    let mut sql = QueryBuilder::<Database>::new(
+        "INSERT INTO events (at, type, session_id, user_id, controller_id, generation, reason, message, data) ",
+    );
+    sql.push_values(happenings, |mut row, happening| {
+        row.push_bind(at)
+            .push_bind(happening.kind.as_str())
+            .push_bind(session.map(str::to_owned))
+            .push_bind(user.map(str::to_owned))
+            .push_bind(controller.map(str::to_owned))
+            .push_bind(generation.map(Generation::to_db))
+            .push_bind(happening.reason)
+            .push_bind(happening.message)
+            .push_bind(Json(happening.data));
+    });
+    sql.build().execute(db).await?;
     Ok(())
 }
 

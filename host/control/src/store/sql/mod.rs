@@ -317,8 +317,16 @@ impl Store for SqlStore {
         &self,
         controller: &ControllerId,
         before: DateTime<Utc>,
-    ) -> Result<Vec<SessionRecord>, StoreError> {
+    ) -> Result<Vec<Glance>, StoreError> {
         observed::settled(&mut *self.readers.acquire().await?, controller, before).await
+    }
+
+    async fn still_settled(
+        &self,
+        ids: &[SessionId],
+        before: DateTime<Utc>,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        observed::still_settled(&mut *self.readers.acquire().await?, ids, before).await
     }
 
     async fn record_observed(&self, changes: Vec<ObservedChange>) -> Result<Vec<SessionId>, StoreError> {

@@ -1,13 +1,16 @@
 //! What was observed at the backends.
 
 use chrono::{DateTime, Utc};
+use futures::TryStreamExt as _;
 use sqlx::{QueryBuilder, Row as _};
 
-use super::rows::{readable, select_sessions};
+use super::rows::{glance, readable, select_sessions};
 use super::{Connection, Database, Row, dialect, events, operations, sessions};
 use crate::domain::{Condition, ConditionStatus, ControllerId, Happening, SessionId};
-use crate::store::{ObservedChange, Position, SessionRecord, StoreError};
+use crate::store::{Glance, ObservedChange, Position, SessionRecord, StoreError};
 
+/// Sessions that are read with one statement.
+const READ_AT_ONCE: usize = 500;
 /// Sessions that one transaction sets a condition on: the whole server waits for it.
 const SET_AT_ONCE: i64 = 256;
 
@@ -15,16 +18,46 @@ pub(super) async fn settled(
     db: &mut Connection,
     controller: &ControllerId,
     before: DateTime<Utc>,
-) -> Result<Vec<SessionRecord>, StoreError> {
-    let rows = sqlx::query(select_sessions!(
-        "WHERE s.controller_id = $1 AND o.next_attempt_at IS NULL AND o.lease_owner IS NULL \
-         AND o.updated_at < $2"
-    ))
+) -> Result<Vec<Glance>, StoreError> {
+    // Row by row: all of them as the database gives them would take far more memory than what is made of them.
+    let mut rows = sqlx::query(
+        "SELECT s.id, s.state, s.deleting, s.purge_home, s.phase, s.node_id, s.conditions, s.last_activity \
+         FROM sessions s JOIN operations o ON o.session_id = s.id \
+         WHERE s.controller_id = $1 AND o.next_attempt_at IS NULL AND o.lease_owner IS NULL \
+         AND o.updated_at < $2",
+    )
     .bind(controller.as_str())
     .bind(before)
-    .fetch_all(db)
-    .await?;
-    Ok(readable(&rows))
+    .fetch(db);
+    let mut settled = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        match glance(&row) {
+            Ok(glance) => settled.push(glance),
+            Err(error) => tracing::error!(%error, "a session is left out"),
+        }
+    }
+    Ok(settled)
+}
+
+pub(super) async fn still_settled(
+    db: &mut Connection,
+    ids: &[SessionId],
+    before: DateTime<Utc>,
+) -> Result<Vec<SessionRecord>, StoreError> {
+    let mut found = Vec::new();
+    for ids in ids.chunks(READ_AT_ONCE) {
+        let mut query = QueryBuilder::<Database>::new(select_sessions!(
+            "WHERE o.next_attempt_at IS NULL AND o.lease_owner IS NULL AND o.updated_at < "
+        ));
+        query.push_bind(before).push(" AND s.updated_at < ").push_bind(before).push(" AND s.id IN (");
+        let mut list = query.separated(", ");
+        for id in ids {
+            list.push_bind(id.as_str().to_owned());
+        }
+        query.push(")");
+        found.extend(readable(&query.build().fetch_all(&mut *db).await?));
+    }
+    Ok(found)
 }
 
 pub(super) async fn record(

@@ -310,8 +310,7 @@ pub(super) async fn record_step(
     }
     store(db, session, operation, None).await?;
     let told = Happening::of_operation(&claimed, operation, before.phase, session);
-    events::tell(db, session, told).await?;
-    events::tell(db, session, Happening::of_change(&before, session)).await?;
+    events::tell(db, session, told.into_iter().chain(Happening::of_change(&before, session))).await?;
     Ok(Recorded::Stored)
 }
 

@@ -9,7 +9,7 @@ use crate::domain::{
     Controller, ControllerId, ControllerStatus, Epoch, Generation, Operation, OperationId, OperationKind,
     Phase, Session, SessionId, Wish, WishedState,
 };
-use crate::store::{SessionRecord, StoreError};
+use crate::store::{Glance, SessionRecord, StoreError};
 
 /// A query for sessions with their operations; the argument is everything behind the join.
 macro_rules! select_sessions {
@@ -86,16 +86,40 @@ pub(super) fn readable(rows: &[Row]) -> Vec<SessionRecord> {
     rows.iter().filter_map(read).collect()
 }
 
+/// A row of the columns that are compared with what a backend shows.
+pub(super) fn glance(row: &Row) -> Result<Glance, StoreError> {
+    Ok(Glance {
+        id: session_id(row)?,
+        wish: wish(row)?.1,
+        phase: phase(row)?,
+        node_id: row.try_get("node_id")?,
+        conditions: json(row, "conditions")?,
+        last_activity: row.try_get("last_activity")?,
+    })
+}
+
+fn session_id(row: &Row) -> Result<SessionId, StoreError> {
+    let id: &str = row.try_get("id")?;
+    SessionId::parse(id).map_err(|_| corrupt("sessions", format!("id {id}")))
+}
+
+fn phase(row: &Row) -> Result<Phase, StoreError> {
+    let phase: &str = row.try_get("phase")?;
+    Phase::parse(phase).ok_or_else(|| corrupt("sessions", format!("phase {phase}")))
+}
+
+/// The state that is wanted or was before the session was to be gone, and the whole wish.
+fn wish(row: &Row) -> Result<(WishedState, Wish), StoreError> {
+    let state: &str = row.try_get("state")?;
+    let state = WishedState::parse(state).ok_or_else(|| corrupt("sessions", format!("state {state}")))?;
+    Ok(match row.try_get("deleting")? {
+        true => (state, Wish::Gone { purge_home: row.try_get("purge_home")? }),
+        false => (state, Wish::State(state)),
+    })
+}
+
 fn session(row: &Row) -> Result<Session, StoreError> {
-    let id: String = row.try_get("id")?;
-    let state: String = row.try_get("state")?;
-    let phase: String = row.try_get("phase")?;
-    let state = WishedState::parse(&state).ok_or_else(|| corrupt("sessions", format!("state {state}")))?;
-    let wish = if row.try_get("deleting")? {
-        Wish::Gone { purge_home: row.try_get("purge_home")? }
-    } else {
-        Wish::State(state)
-    };
+    let (state, wish) = wish(row)?;
     let controller_id: Option<String> = row.try_get("controller_id")?;
     let controller_type: Option<String> = row.try_get("controller_type")?;
     let placed = match controller_id {
@@ -103,12 +127,12 @@ fn session(row: &Row) -> Result<Session, StoreError> {
         None => None,
     };
     Ok(Session {
-        id: SessionId::parse(&id).map_err(|_| corrupt("sessions", format!("id {id}")))?,
+        id: session_id(row)?,
         user_id: row.try_get("user_id")?,
         template_id: row.try_get("template_id")?,
         wish,
         state,
-        phase: Phase::parse(&phase).ok_or_else(|| corrupt("sessions", format!("phase {phase}")))?,
+        phase: phase(row)?,
         placed,
         placement: json(row, "placement")?,
         node_id: row.try_get("node_id")?,

@@ -7,7 +7,7 @@ use sqlx::{QueryBuilder, Row as _};
 
 use super::rows::{readable, record, select_sessions};
 use super::{Connection, Database, audit, controllers, dialect, events};
-use crate::domain::{Action, Actor, Deed, Generation, Happening, Lane, Session, SessionId, due};
+use crate::domain::{Action, Actor, Deed, Generation, Happening, Lane, Phase, Session, SessionId, due};
 use crate::store::{Deletion, NewDeletion, Position, SessionFilter, SessionRecord, StoreError};
 
 pub(super) async fn one(db: &mut Connection, id: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
@@ -50,11 +50,16 @@ pub(in crate::store) fn page_query(
 ) -> QueryBuilder<Database> {
     let mut query = QueryBuilder::new(select_sessions!("WHERE TRUE"));
     // The first one chooses the index: what few sessions have in common comes before what many have.
+    let (few, many) = match filter.phase {
+        Some(Phase::Pending | Phase::Failed) => (filter.phase, None),
+        phase => (None, phase),
+    };
     let conditions = [
         ("s.user_id", filter.user_id.as_deref()),
+        ("s.phase", few.map(|phase| phase.as_str())),
         ("s.template_id", filter.template_id.as_deref()),
         ("s.controller_id", filter.controller_id.as_deref()),
-        ("s.phase", filter.phase.map(|phase| phase.as_str())),
+        ("s.phase", many.map(|phase| phase.as_str())),
         ("s.state", filter.state.map(|state| state.as_str())),
         ("s.controller_type", filter.controller_type.as_deref()),
     ];

@@ -10,7 +10,9 @@ use super::sql::tests::{
 };
 use super::sql::{audit, events, policies, sessions};
 use crate::domain::{EventCursor, Phase, Wish, WishedState, now, test_session};
-use crate::store::{AuditFilter, EventQuery, EventScope, Outage, Position, Recorded, Store as _, StoreError};
+use crate::store::{
+    AuditFilter, EventQuery, EventScope, Outage, Position, Recorded, SessionFilter, Store as _, StoreError,
+};
 
 async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
     let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
@@ -27,6 +29,27 @@ async fn lists_use_the_indices() {
         let plan = plan(&store, query.sql().as_str()).await;
         assert!(plan.iter().any(|step| step.contains(index)), "{index}: {plan:?}");
         assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{index}: {plan:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_two_filters_the_rarer_one_chooses_the_index() {
+    let Some((_fixture, store)) = open().await else { return };
+    let of_controller = SessionFilter { controller_id: Some("c".into()), ..SessionFilter::default() };
+    for (filter, index) in [
+        (SessionFilter { phase: Some(Phase::Failed), ..of_controller.clone() }, "idx_sessions_phase"),
+        (SessionFilter { phase: Some(Phase::Running), ..of_controller.clone() }, "idx_sessions_controller"),
+        (
+            SessionFilter { state: Some(WishedState::Running), ..of_controller.clone() },
+            "idx_sessions_controller",
+        ),
+        (
+            SessionFilter { user_id: Some("u".into()), phase: Some(Phase::Failed), ..of_controller },
+            "idx_sessions_user",
+        ),
+    ] {
+        let plan = plan(&store, sessions::page_query(&filter, None, 10, 0).sql().as_str()).await;
+        assert!(plan.iter().any(|step| step.contains(&format!("{index} "))), "{index}: {plan:?}");
     }
 }
 
