@@ -285,10 +285,10 @@ impl Observer {
         placed: usize,
         in_turn: bool,
     ) -> (bool, usize) {
-        let is_missing = |session: &Session| {
+        let is_lost = |session: &Session| {
             is_expected(session.wish, session.phase) && seen.of(session) == Sight::Missing
         };
-        let lost: Vec<_> = known.iter().filter(|record| is_missing(&record.session)).cloned().collect();
+        let lost: Vec<_> = known.iter().filter(|record| is_lost(&record.session)).cloned().collect();
         let missing = lost.len();
         let too_many = missing > most_at_once(placed);
         let passes = {
