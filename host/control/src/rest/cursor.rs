@@ -19,7 +19,7 @@ pub(super) fn write_cursor(position: &Position) -> String {
 pub(super) fn read_cursor(text: &str) -> Result<Position, String> {
     let read = || {
         let plain = String::from_utf8(hex::decode(text).ok()?).ok()?;
-        let (micros, id) = plain.split_once(' ')?;
+        let (micros, id) = plain.split_once(' ').filter(|_| storable(&plain))?;
         let created_at = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
         Some(Position { created_at, id: id.to_owned() })
     };
@@ -33,8 +33,13 @@ pub(super) fn write_name_cursor(name: &str) -> String {
 
 /// Reads a cursor of a list that is ordered by name.
 pub(super) fn read_name_cursor(text: &str) -> Result<String, String> {
-    let read = || String::from_utf8(hex::decode(text).ok()?).ok();
+    let read = || String::from_utf8(hex::decode(text).ok()?).ok().filter(|name| storable(name));
     read().ok_or_else(|| "not a cursor of an earlier answer".to_owned())
+}
+
+/// Whether anything can be called so: PostgreSQL cannot even compare with the rest.
+fn storable(text: &str) -> bool {
+    !text.contains('\0')
 }
 
 /// A cursor of a list that is ordered by number.
