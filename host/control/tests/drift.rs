@@ -341,6 +341,7 @@ async fn a_controller_that_is_away_loses_nothing() {
     let config = ControlConfig { observe_interval: NEVER, ..config(folder.path()) };
     let server = Server::start_with(config, Some(&backend)).await;
     let (id, other) = (server.running().await, server.running().await);
+    eventually("listed", async || backend.with(|state| state.lists > 0)).await;
     backend.with(|state| {
         state.health = Some(Status::unavailable("dockerd does not answer"));
         state.objects.remove(&other);

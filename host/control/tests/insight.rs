@@ -442,7 +442,13 @@ async fn the_server_measures_itself() {
     assert_eq!(none.status, StatusCode::UNAUTHORIZED);
     assert_eq!(get_as(&server, "of-alice", "/metrics").await.status, StatusCode::FORBIDDEN);
 
-    let answer = server.get("/metrics").await;
+    // What was just committed is told a moment later.
+    let mut answer = server.get("/metrics").await;
+    eventually("told", async || {
+        answer = server.get("/metrics").await;
+        samples(&answer.text).get("streamspace_event_lag") == Some(&0.0)
+    })
+    .await;
     assert!(answer.header("content-type").starts_with("application/openmetrics-text"));
     let found = samples(&answer.text);
     let of = |start: &str| -> f64 {

@@ -691,6 +691,9 @@ pub fn config(data: &Path) -> ControlConfig {
         repair_pause: Duration::from_millis(20),
         call_timeout: Duration::from_secs(20),
         drain_limit: Duration::from_secs(10),
+        // A busy machine is no reason to lose one's place, and all that is being done from it.
+        server_lease: Duration::from_secs(60),
+        server_renewal: Duration::from_secs(5),
         ..default
     }
 }
