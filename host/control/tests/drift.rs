@@ -401,7 +401,7 @@ async fn an_event_leads_to_a_question_and_the_answer_decides() {
     server.settled(&id).await;
 
     // Said to be gone, and is not.
-    let (asked, lists) = (backend.asked(&id), backend.with(|state| state.lists));
+    let asked = backend.asked(&id);
     let gone = |id: &str| SessionEvent {
         status: Some(SessionStatusResponse {
             session_id: id.into(),
@@ -411,8 +411,13 @@ async fn an_event_leads_to_a_question_and_the_answer_decides() {
         gone: true,
         ..Default::default()
     };
-    backend.tell(gone(&id));
-    eventually("asked", async || backend.asked(&id) > asked).await;
+    // What comes together with the beginning of a stream is found by the listing that it leads to.
+    eventually("asked", async || {
+        backend.tell(gone(&id));
+        backend.asked(&id) > asked
+    })
+    .await;
+    let lists = backend.with(|state| state.lists);
     assert_eq!(server.settled(&id).await["phase"], "Running");
     assert_eq!(backend.calls("create").len(), 1);
     // Said to be gone, and is.
