@@ -91,7 +91,7 @@ pub struct Control {
     health: Mutex<mpsc::UnboundedReceiver<ControllerId>>,
     _stop_probes: DropGuard,
     /// Holds on to this server's place for as long as it lives.
-    _keeping: AbortOnDropHandle<()>,
+    keeping: AbortOnDropHandle<()>,
     _data_dir: DataDir,
 }
 
@@ -152,7 +152,7 @@ impl Control {
             shared,
             health: Mutex::new(health),
             _stop_probes: stop.drop_guard(),
-            _keeping: AbortOnDropHandle::new(keeping),
+            keeping: AbortOnDropHandle::new(keeping),
             _data_dir: data_dir,
         })
     }
@@ -299,6 +299,13 @@ impl Control {
             tracing::warn!("some connections did not end in time");
         }
         self.shared.fleet.close().await;
+        // Who holds on to the place would take another one.
+        self.keeping.abort();
+        if let Err(error) = self.keeping.await
+            && !error.is_cancelled()
+        {
+            tracing::error!(%error, "nobody held on to this server's place");
+        }
         self.shared.presence.leave().await;
         self.shared.store.close().await;
     }
