@@ -77,7 +77,6 @@ ME = call("GET", "/api/v1/me")
 SPARED = {ME["token"]["id"], ME["user_id"], HOST}
 
 
-
 def drift() -> list:
     """The ids of all objects that no session explains, once they are listed."""
     deadline = time.monotonic() + PATIENCE
@@ -107,7 +106,7 @@ CHANGE = {
     "/api/v1/admin/users/{id}": [new_user("user to change")],
     "/api/v1/admin/quotas/{user_id}": [new_quota("somebody")],
     "/api/v1/admin/controllers/{id}": [SPARE],
-    "/api/v1/admin/drift/{id}": DRIFT[1:6],
+    "/api/v1/admin/drift/{id}": DRIFT[1:2],
 }
 DELETE = {
     SESSIONS: many(lambda _: new_session(), "session"),
@@ -115,15 +114,15 @@ DELETE = {
     "/api/v1/admin/users/{id}": many(new_user, "user"),
     "/api/v1/admin/quotas/{user_id}": many(new_quota, "quota"),
     "/api/v1/admin/controllers/{id}": [SPARE],
-    "/api/v1/admin/drift/{id}": DRIFT[6:],
+    "/api/v1/admin/drift/{id}": DRIFT[2:],
     "/api/v1/tokens/{id}": many(new_token, "own token"),
     "/api/v1/admin/tokens/{id}": many(new_token, "token"),
 }
 
 
 def existing(method: str, path: str) -> list:
-    # Whoever forgets a session takes it away as well.
-    verb = "DELETE" if path.endswith("/forget") else method
+    # Whoever forgets a session or adopts an object takes it away as well.
+    verb = "DELETE" if path.endswith(("/forget", "/adopt")) else method
     pool = {"DELETE": DELETE, "GET": READ}.get(verb, CHANGE)
     return next((ids for prefix, ids in pool.items() if path.startswith(prefix)), [])
 
