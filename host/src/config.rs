@@ -12,7 +12,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use figment::Figment;
 use figment::providers::{Data, Env, Format as _, Serialized, Toml};
 use serde::Deserialize;
-use streamspace_control::{ControlConfig, GoDuration, Quota};
+use streamspace_control::{ControlConfig, GoDuration, PlacementStrategy, Quota};
 use streamspace_runtime::{EndpointConfig, LimitOverrides, SecretSource};
 
 use crate::cli::ServeArgs;
@@ -30,6 +30,7 @@ const FROM_ENVIRONMENT: &[&str] = &[
     "quota",
     "drift_grace",
     "placement_limit",
+    "placement",
     "controller",
 ];
 
@@ -78,6 +79,9 @@ pub(crate) struct Config {
     /// How long a session waits for a controller that can take it.
     #[serde(default)]
     pub(crate) placement_limit: Option<GoDuration>,
+    /// How a controller is chosen.
+    #[serde(default)]
+    pub(crate) placement: PlacementConfig,
     /// Controllers; none = those for the backends that are found.
     #[serde(default, rename = "controller")]
     pub(crate) controllers: Vec<ControllerConfig>,
@@ -98,6 +102,15 @@ pub(crate) struct Lease {
 pub(crate) struct AuditConfig {
     /// How long; none = a year.
     pub(crate) keep: Option<GoDuration>,
+}
+
+/// How a controller is chosen.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PlacementConfig {
+    /// Among several that can take a session.
+    #[serde(default)]
+    pub(crate) strategy: PlacementStrategy,
 }
 
 /// One controller.

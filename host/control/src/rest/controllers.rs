@@ -17,7 +17,6 @@ use super::validate::Faults;
 use super::view::ControllerView;
 use crate::control::Shared;
 use crate::domain::{ControllerId, SessionId};
-use crate::reconcile::PLACEMENTS;
 use crate::store::{ControllerChange, ControllerDeletion};
 
 /// List controllers
@@ -116,9 +115,7 @@ pub(super) async fn patch(
     let controller = controller.ok_or_else(AnyController::unknown)?;
     tracing::info!(controller = %id, draining = controller.draining, "an operator changed a controller");
     // There may be room now where there was none.
-    if shared.store.retry_unplaced(PLACEMENTS).await? > 0 {
-        shared.wake.notify_one();
-    }
+    shared.wake.notify_one();
     Ok(Json(ControllerView::new(&controller)).into_response())
 }
 
@@ -175,6 +172,7 @@ pub(super) async fn delete(
         let sessions = shared.store.forget_sessions_of(caller.actor(), &id, keep).await?;
         sessions.iter().filter_map(|id| SessionId::parse(id).ok()).for_each(|id| shared.changes.changed(&id));
         forgotten = sessions.len();
+        shared.wake.notify_one();
     }
     match shared.store.delete_controller(caller.actor(), &id).await? {
         ControllerDeletion::Deleted => {

@@ -16,7 +16,6 @@ use super::sessions::{VisibleSession, wait_until};
 use super::view::SessionView;
 use super::wish::{answer, json, wanted};
 use crate::control::Shared;
-use crate::reconcile::PLACEMENTS;
 use crate::store::{NewRetry, Retried, SessionRecord};
 
 /// Try a session again
@@ -113,7 +112,6 @@ pub(super) async fn forget(
     tracing::warn!(session = %id, controller, "a session was forgotten without the word of its controller");
     shared.changes.changed(&id);
     // There may be room where there was none.
-    shared.store.retry_unplaced(PLACEMENTS).await?;
     shared.wake.notify_one();
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::domain::{
-    Capabilities, Condition, Controller, ControllerId, ControllerStatus, Generation, OperationKind, Phase,
-    SessionId, SessionSpec, Step, WishedState, decide, now,
+    Amounts, Capabilities, Condition, Controller, ControllerId, ControllerStatus, Generation, OperationKind,
+    Phase, QuotaKind, SessionId, SessionSpec, Step, WishedState, decide, now,
 };
 use crate::store::SessionRecord;
 
@@ -26,6 +26,9 @@ pub(super) struct SessionView<'a> {
     controller_id: &'a str,
     /// The type of that controller.
     controller_type: &'a str,
+    /// The controller that it is moved to; `null` when it is not.
+    #[schema(required)]
+    moving_to: Option<&'a ControllerId>,
     /// What the backend calls it; may be empty.
     node_id: &'a str,
     /// What is wanted.
@@ -97,6 +100,7 @@ impl<'a> SessionView<'a> {
             template_id: &session.template_id,
             controller_id,
             controller_type,
+            moving_to: session.moving_to.as_ref(),
             node_id: &session.node_id,
             state: session.state,
             phase: session.phase,
@@ -157,6 +161,8 @@ pub(super) struct ControllerView<'a> {
     status: ControllerStatus,
     /// How many sessions are placed on it.
     sessions: u32,
+    /// What is reserved for them.
+    reserved: ReservedView,
     /// When it last answered.
     #[schema(required)]
     last_heartbeat: Option<DateTime<Utc>>,
@@ -175,6 +181,32 @@ pub(super) struct ControllerView<'a> {
     updated_at: DateTime<Utc>,
 }
 
+/// What is reserved of a controller.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Reserved)]
+struct ReservedView {
+    /// Places: of all sessions but those that are terminated.
+    sessions: u64,
+    /// Processors, of those that run or are to run.
+    cpu: String,
+    /// Memory, likewise.
+    memory: String,
+    /// Disks, volumes and homes, as asked for.
+    storage: String,
+}
+
+impl ReservedView {
+    fn new(reserved: &Amounts) -> Self {
+        let write = |kind: QuotaKind| kind.write(reserved.of(kind));
+        Self {
+            sessions: reserved.sessions,
+            cpu: write(QuotaKind::Cpu),
+            memory: write(QuotaKind::Memory),
+            storage: write(QuotaKind::Storage),
+        }
+    }
+}
+
 impl<'a> ControllerView<'a> {
     pub(super) fn new(controller: &'a Controller) -> Self {
         let own = controller.capabilities.iter().flat_map(|capabilities| &capabilities.labels);
@@ -184,6 +216,7 @@ impl<'a> ControllerView<'a> {
             name: &controller.name,
             status: controller.status,
             sessions: controller.sessions,
+            reserved: ReservedView::new(&controller.ledger.reserved),
             last_heartbeat: controller.last_heartbeat,
             endpoint: &controller.endpoint,
             message: &controller.message,
