@@ -111,9 +111,11 @@ fn configuration_keys() -> BTreeSet<String> {
     let limits = read("host/runtime/src/limits.rs");
     let quota = read("host/control/src/domain/quota.rs");
     let mut all: BTreeSet<_> = keys(&config, "struct Config").into_iter().collect();
-    for (table, inner) in
-        [("audit", keys(&config, "struct AuditConfig")), ("quota", keys(&quota, "pub struct Quota"))]
-    {
+    for (table, inner) in [
+        ("audit", keys(&config, "struct AuditConfig")),
+        ("placement", keys(&config, "struct PlacementConfig")),
+        ("quota", keys(&quota, "pub struct Quota")),
+    ] {
         all.remove(table);
         all.extend(inner.into_iter().map(|inner| format!("{table}.{inner}")));
     }
@@ -256,6 +258,7 @@ fn every_reason_is_documented() {
         "host/control/src/reconcile/outcome.rs",
         "host/control/src/rest/adopt.rs",
         "host/control/src/store/sql/create.rs",
+        "host/control/src/store/transition.rs",
         "host/runtime/src/error.rs",
         "host/shell/src/slot.rs",
         "plugins/docker/src/create.rs",
