@@ -30,7 +30,7 @@ pub enum PlacementStrategy {
 
 impl PlacementStrategy {
     /// The least is chosen. Ids settle what would be equal: the same controllers give the same choice.
-    fn rank<'a>(self, controller: &'a Controller) -> (u64, &'a ControllerId) {
+    fn rank(self, controller: &Controller) -> (u64, &ControllerId) {
         let first = match self {
             Self::LeastLoaded => controller.ledger.reserved.sessions,
             Self::RoundRobin => controller.last_placed,
