@@ -292,7 +292,10 @@ mod tests {
         assert_eq!(config.audit.keep.unwrap().length().as_secs(), 720 * 3600);
         assert_eq!((config.quota.sessions, config.quota.cpu), (Some(3), None));
         assert_eq!(config.quota.memory.unwrap().bytes(), 16 << 30);
+        let placement = load("[placement]\nstrategy = \"round-robin\"\n").unwrap().placement;
+        assert_eq!(placement.strategy, PlacementStrategy::RoundRobin);
         let nothing = load("").unwrap();
+        assert_eq!(nothing.placement.strategy, PlacementStrategy::LeastLoaded);
         assert!(nothing.audit.keep.is_none() && nothing.quota == Quota::default());
     }
 
@@ -372,6 +375,7 @@ mod tests {
             ("lisen = \"127.0.0.1:1\"", "lisen"),
             ("listen = \"nowhere\"", "listen"),
             ("audit = { keep = \"a year\" }", "audit.keep"),
+            ("placement = { strategy = \"random\" }", "placement.strategy"),
             ("quota = { cpus = 4 }", "cpus"),
             ("quota = { memory = \"lots\" }", "quota.memory"),
             ("quota = { sessions = -1 }", "quota.sessions"),
