@@ -22,8 +22,8 @@ use streamspace_runtime::{
     Backend, BackendConfig, CallOptions, EndpointConfig, Fence, Plugin, Runtime, RuntimeConfig,
 };
 use streamspace_shell::{Shell, Transport};
-use streamspace_tests::{provided, until};
 use streamspace_tests::simulated::Simulated;
+use streamspace_tests::{provided, until};
 use tokio::sync::OnceCell;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
