@@ -97,12 +97,14 @@ impl Prober {
             Ok(health) => health,
             Err(error) => {
                 *failures = failures.saturating_add(1);
-                let status = if *failures >= self.limits.offline_after {
-                    ControllerStatus::Offline
-                } else {
-                    ControllerStatus::Unhealthy
-                };
-                return self.found(status, said(&error), None, false, at);
+                if *failures < self.limits.offline_after {
+                    return self.found(ControllerStatus::Unhealthy, said(&error), None, false, at);
+                }
+                if self.is_heard_of().await {
+                    let message = format!("it gives signs of life, but cannot be called: {}", said(&error));
+                    return self.found(ControllerStatus::Unhealthy, message, None, false, at);
+                }
+                return self.found(ControllerStatus::Offline, said(&error), None, false, at);
             }
         };
         *failures = 0;
@@ -127,6 +129,12 @@ impl Prober {
         let message =
             if health.message.is_empty() { "says that it is unhealthy".into() } else { health.message };
         self.found(ControllerStatus::Unhealthy, message, capabilities, true, at)
+    }
+
+    /// Whether the controller says by itself that it lives. One within a server never does.
+    async fn is_heard_of(&self) -> bool {
+        let heard = self.store.is_heard_of(&self.id).await;
+        heard.inspect_err(|error| tracing::debug!(%error, "whether it lives is not known")).unwrap_or(false)
     }
 
     fn found(
