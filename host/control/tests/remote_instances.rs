@@ -7,8 +7,8 @@ mod common;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::database::is_postgres;
-use common::remote::{Shell, audited, controller, is, open_door};
+use common::database::{is_postgres, sql};
+use common::remote::{REGISTER, Shell, audited, controller, is, open_door};
 use common::{Backend, Server, condition, config, eventually, simple};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -125,9 +125,35 @@ async fn a_token_may_be_handed_on_to_the_next_process() {
     assert_eq!(first.beat(&server).await.status, StatusCode::OK);
     let rows = "UPDATE controller_tokens SET expires_at = '2026-01-01T00:00:00+00:00' \
                 WHERE instance = 'a' AND expires_at < '2026-12-31T00:00:00+00:00'";
-    assert_eq!(common::database::sql(folder.path(), rows).await, 1);
+    assert_eq!(sql(folder.path(), rows).await, 1);
     assert_eq!(first.beat(&server).await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(next.beat(&server).await.status, StatusCode::OK);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_controller_has_so_many_processes_and_no_more() {
+    let (folder, server, _backend, first, _second) = two().await;
+    let secret = open_door(&server).await;
+    let mut registration = first.registration.clone();
+    let mut ask = async |number: u32| {
+        registration["instance"] = format!("process-{number}").into();
+        server.call(&secret, "POST", REGISTER, Some(&registration)).await
+    };
+    // The time of tests is not that of leases.
+    let alive = "UPDATE controller_instances SET lease_until = '2099-01-01T00:00:00+00:00'";
+    for number in 0..62 {
+        assert_eq!(ask(number).await.status, StatusCode::OK);
+    }
+    sql(folder.path(), alive).await;
+    let refused = ask(62).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.text);
+    assert_eq!(refused.json()["type"], "urn:streamspace:problem:too-many");
+    // One that is known is none more, and one that is not heard of any more makes room.
+    assert_eq!(ask(7).await.status, StatusCode::OK);
+    let gone = "UPDATE controller_instances SET lease_until = '2026-01-01T00:00:00+00:00' WHERE instance = 'process-3'";
+    assert_eq!(sql(folder.path(), gone).await, 1);
+    assert_eq!(ask(62).await.status, StatusCode::OK);
     server.stop().await;
 }
 
