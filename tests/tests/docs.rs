@@ -111,9 +111,11 @@ fn configuration_keys() -> BTreeSet<String> {
     let limits = read("host/runtime/src/limits.rs");
     let quota = read("host/control/src/domain/quota.rs");
     let mut all: BTreeSet<_> = keys(&config, "struct Config").into_iter().collect();
-    for (table, inner) in
-        [("audit", keys(&config, "struct AuditConfig")), ("quota", keys(&quota, "pub struct Quota"))]
-    {
+    for (table, inner) in [
+        ("audit", keys(&config, "struct AuditConfig")),
+        ("health", keys(&config, "struct HealthConfig")),
+        ("quota", keys(&quota, "pub struct Quota")),
+    ] {
         all.remove(table);
         all.extend(inner.into_iter().map(|inner| format!("{table}.{inner}")));
     }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use streamspace_call_auth::KeyFileError;
+
 use crate::domain::ControllerId;
 use crate::store::StoreError;
 
@@ -28,6 +30,9 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
+    /// There is no key to sign calls with.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

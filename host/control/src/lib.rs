@@ -40,6 +40,7 @@ mod plugins;
 mod policies;
 mod presence;
 mod reconcile;
+mod remote;
 mod rest;
 mod slots;
 mod store;

@@ -251,6 +251,7 @@ mod tests {
             controller_type: controller_type.into(),
             name: name.into(),
             endpoint: String::new(),
+            remote: false,
             status,
             message: String::new(),
             capabilities: Some(Capabilities {

@@ -1,6 +1,7 @@
 //! `streamspace controller …`.
 
 mod serve;
+mod token;
 
 use std::process::ExitCode;
 
@@ -12,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::Remote;
 use super::many::Many;
-use super::time::{age_of, moment, moment_of};
+use super::time::{age, age_of, moment, moment_of};
 use crate::client::{Client, ClientError};
 use crate::executor::on_one_thread;
 use crate::print::note;
@@ -60,6 +61,10 @@ Examples:
   streamspace controller rm lost-host --force"
     )]
     Rm(RmArgs),
+
+    /// Look after the join tokens that let controllers in which run elsewhere; for administrators.
+    #[command(subcommand)]
+    Token(token::JoinTokenCommand),
 
     /// Serve one plugin as a controller of its own, without an API server beside it.
     ///
@@ -119,12 +124,31 @@ struct Controller {
     #[serde(default)]
     endpoint: String,
     #[serde(default)]
+    instances: Vec<Instance>,
+    #[serde(default)]
     message: String,
     capabilities: Option<Capabilities>,
     #[serde(default)]
     labels: Map<String, Value>,
     draining: bool,
     created_at: DateTime<Utc>,
+}
+
+#[derive(Deserialize)]
+struct Instance {
+    instance: String,
+    role: String,
+    endpoint: String,
+    status: String,
+    last_heartbeat: DateTime<Utc>,
+}
+
+impl Instance {
+    fn describe(&self) -> String {
+        let Self { instance, role, endpoint, status, last_heartbeat } = self;
+        let parts = [instance.as_str(), role, status, endpoint].into_iter().filter(|part| !part.is_empty());
+        format!("{} (heard of {} ago)", parts.collect::<Vec<_>>().join(" "), age(*last_heartbeat))
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -202,6 +226,10 @@ impl Controller {
             ("CAN", abilities.join(",").into()),
             ("LABELS", self.labels().into()),
             ("ENDPOINT", self.endpoint.as_str().into()),
+            (
+                "PROCESSES",
+                self.instances.iter().map(Instance::describe).collect::<Vec<_>>().join(", ").into(),
+            ),
             ("LAST ANSWER", moment_of(self.last_heartbeat).into()),
             ("CREATED", moment(self.created_at).into()),
         ])
@@ -218,6 +246,7 @@ pub(crate) fn run(command: ControllerCommand) -> anyhow::Result<ExitCode> {
         ControllerCommand::Rm(args) => {
             on_one_thread(each(args.controllers, Change::Remove { force: args.force }))
         }
+        ControllerCommand::Token(command) => on_one_thread(token::run(command)),
         ControllerCommand::Serve(args) => serve::run(args),
     }
 }

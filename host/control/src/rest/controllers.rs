@@ -1,7 +1,8 @@
 //! What operators see of controllers, and say about them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -16,9 +17,12 @@ use super::problem::Problem;
 use super::validate::Faults;
 use super::view::ControllerView;
 use crate::control::Shared;
-use crate::domain::{ControllerId, SessionId};
+use crate::domain::{Controller, ControllerId, Instance, SessionId};
 use crate::reconcile::PLACEMENTS;
 use crate::store::{ControllerChange, ControllerDeletion};
+
+/// A process of a controller that was not heard of for longer is not shown, unless it is the active one.
+const INSTANCES_SHOWN: Duration = Duration::from_secs(600);
 
 /// List controllers
 ///
@@ -41,7 +45,13 @@ pub(super) async fn list(
     _: Query<NoParameters>,
 ) -> Result<Response, Problem> {
     let controllers = shared.store.controllers().await?;
-    Ok(Json(controllers.iter().map(ControllerView::new).collect::<Vec<_>>()).into_response())
+    let mut instances: HashMap<ControllerId, Vec<Instance>> = HashMap::new();
+    for instance in shared.store.instances(None, INSTANCES_SHOWN).await? {
+        instances.entry(instance.controller_id.clone()).or_default().push(instance);
+    }
+    let of = |controller: &Controller| instances.get(&controller.id).map(Vec::as_slice).unwrap_or_default();
+    let views: Vec<_> = controllers.iter().map(|one| ControllerView::new(one, of(one))).collect();
+    Ok(Json(views).into_response())
 }
 
 /// Read a controller
@@ -67,7 +77,7 @@ pub(super) async fn get(
     Path(AnyController(id)): Path<AnyController>,
 ) -> Result<Response, Problem> {
     let controller = shared.store.controller(&id).await?.ok_or_else(AnyController::unknown)?;
-    Ok(Json(ControllerView::new(&controller)).into_response())
+    show(&shared, &controller).await
 }
 
 /// What an operator says about a controller, as it is written.
@@ -119,7 +129,12 @@ pub(super) async fn patch(
     if shared.store.retry_unplaced(PLACEMENTS).await? > 0 {
         shared.wake.notify_one();
     }
-    Ok(Json(ControllerView::new(&controller)).into_response())
+    show(&shared, &controller).await
+}
+
+async fn show(shared: &Shared, controller: &Controller) -> Result<Response, Problem> {
+    let instances = shared.store.instances(Some(&controller.id), INSTANCES_SHOWN).await?;
+    Ok(Json(ControllerView::new(controller, &instances)).into_response())
 }
 
 /// How a controller is to be removed.

@@ -25,6 +25,7 @@ mod plugins;
 pub(crate) mod problem;
 mod prometheus;
 mod quotas;
+mod registry;
 pub(crate) mod sessions;
 mod templates;
 mod tickets;
@@ -88,6 +89,7 @@ pub(crate) fn router(shared: Arc<Shared>, beside: OpenApiRouter) -> Router {
         .routes(routes!(prometheus::get))
         .merge(accounts::routes())
         .merge(quotas::routes())
+        .merge(registry::routes())
         .merge(templates::routes())
         .route_layer(from_fn_with_state(Arc::clone(&shared), auth::authenticate));
     openapi::behind_a_token(authenticated.get_openapi_mut());
@@ -100,6 +102,7 @@ pub(crate) fn router(shared: Arc<Shared>, beside: OpenApiRouter) -> Router {
     let measured = from_fn_with_state(Arc::clone(&shared), metrics::measure);
     let (router, mut api) = OpenApiRouter::with_openapi(openapi::beginning())
         .merge(authenticated)
+        .merge(registry::of_controllers())
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(openapi::describe))

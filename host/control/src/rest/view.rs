@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::domain::{
-    Capabilities, Condition, Controller, ControllerId, ControllerStatus, Generation, OperationKind, Phase,
-    SessionId, SessionSpec, Step, WishedState, decide, now,
+    Capabilities, Condition, Controller, ControllerId, ControllerStatus, Generation, Instance, InstanceRole,
+    InstanceStatus, OperationKind, Phase, SessionId, SessionSpec, Step, WishedState, decide, now,
 };
 use crate::store::SessionRecord;
 
@@ -157,11 +157,15 @@ pub(super) struct ControllerView<'a> {
     status: ControllerStatus,
     /// How many sessions are placed on it.
     sessions: u32,
-    /// When it last answered.
+    /// When it last answered, or gave a sign of life by itself.
     #[schema(required)]
     last_heartbeat: Option<DateTime<Utc>>,
-    /// Where it serves; empty for one within the server.
+    /// Where it is called; empty for one within a server, and for one that connects by itself.
     endpoint: &'a str,
+    /// It runs in processes of its own, which register.
+    remote: bool,
+    /// Those of a remote one that are heard of; the active one comes first.
+    instances: Vec<InstanceView<'a>>,
     /// Why it is not healthy.
     message: &'a str,
     /// What it can do; `null` until it first said so.
@@ -175,8 +179,54 @@ pub(super) struct ControllerView<'a> {
     updated_at: DateTime<Utc>,
 }
 
+/// A process of a remote controller.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ControllerInstance)]
+struct InstanceView<'a> {
+    /// Its name; empty = the one and only.
+    instance: &'a str,
+    role: InstanceRole,
+    /// Where it is called; empty = it connects by itself.
+    endpoint: &'a str,
+    status: InstanceStatus,
+    /// How many sessions it says it has.
+    #[schema(required)]
+    current_sessions: Option<u32>,
+    resource_usage: ReportedUsageView<'a>,
+    /// Until then it keeps its role without being heard of.
+    lease_until: DateTime<Utc>,
+    registered_at: DateTime<Utc>,
+    last_heartbeat: DateTime<Utc>,
+}
+
+/// What a process says its sessions take; empty where it says nothing.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ControllerUsage)]
+struct ReportedUsageView<'a> {
+    memory: &'a str,
+    cpu: &'a str,
+}
+
+impl<'a> InstanceView<'a> {
+    fn new(instance: &'a Instance) -> Self {
+        Self {
+            instance: &instance.instance,
+            role: instance.role,
+            endpoint: &instance.endpoint,
+            status: instance.status,
+            current_sessions: instance.current_sessions,
+            resource_usage: ReportedUsageView { memory: &instance.memory, cpu: &instance.cpu },
+            lease_until: instance.lease_until,
+            registered_at: instance.registered_at,
+            last_heartbeat: instance.last_heartbeat,
+        }
+    }
+}
+
 impl<'a> ControllerView<'a> {
-    pub(super) fn new(controller: &'a Controller) -> Self {
+    /// With those of its processes that are heard of.
+    pub(super) fn new(controller: &'a Controller, instances: &'a [Instance]) -> Self {
+        let heard = instances.iter().map(|instance| instance.last_heartbeat).max();
         let own = controller.capabilities.iter().flat_map(|capabilities| &capabilities.labels);
         Self {
             id: &controller.id,
@@ -184,8 +234,10 @@ impl<'a> ControllerView<'a> {
             name: &controller.name,
             status: controller.status,
             sessions: controller.sessions,
-            last_heartbeat: controller.last_heartbeat,
+            last_heartbeat: controller.last_heartbeat.max(heard),
             endpoint: &controller.endpoint,
+            remote: controller.remote,
+            instances: instances.iter().map(InstanceView::new).collect(),
             message: &controller.message,
             capabilities: controller.capabilities.as_ref(),
             // What comes later wins, as in [`Controller::label`].

@@ -5,6 +5,7 @@
 pub mod database;
 pub mod live;
 pub mod own_postgres;
+pub mod remote;
 pub mod visit;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
