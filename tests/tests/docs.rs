@@ -246,6 +246,7 @@ fn every_reason_is_documented() {
     };
     let mut reasons = BTreeSet::new();
     for file in [
+        "host/call-auth/src/refusal.rs",
         "host/control/src/domain/condition.rs",
         "host/control/src/domain/policy.rs",
         "host/control/src/fleet/call.rs",

@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::Stream;
@@ -26,6 +25,7 @@ use tower::util::BoxCloneSyncService;
 
 use crate::breaker::Subject;
 use crate::convert::{self, Mutation, home_key, session_ref, session_request, some_unless_empty};
+use crate::high_water::HighWater;
 use crate::slot::{Closed, Slot};
 use crate::{deadline, status, streams};
 
@@ -43,8 +43,7 @@ type EventStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// ControllerService over one backend, or over one after the other.
 pub struct Shell {
     slot: Arc<Slot>,
-    /// The highest epoch seen: whoever comes with a lower one has been replaced and does not know it yet.
-    epoch: AtomicU64,
+    high_water: HighWater,
 }
 
 impl Shell {
@@ -55,14 +54,19 @@ impl Shell {
 
     /// A shell over whatever backend is in the slot.
     pub fn over(slot: Arc<Slot>) -> Self {
-        Self { slot, epoch: AtomicU64::new(0) }
+        Self { slot, high_water: HighWater::default() }
     }
 
     /// Refuses every epoch below this one from the start. Without it a shell that was started anew lets in whoever comes
     /// first, also one that was replaced while it was away: whoever registers or attaches it knows the epoch.
     pub fn fenced_from(self, epoch: u64) -> Self {
-        self.epoch.fetch_max(epoch, Ordering::SeqCst);
+        self.high_water.raise(epoch);
         self
+    }
+
+    /// Refuses every epoch below this high water, which others may raise as well.
+    pub fn fenced_by(self, high_water: HighWater) -> Self {
+        Self { high_water, ..self }
     }
 
     /// The service, ready to be served on a socket.
@@ -84,7 +88,7 @@ impl Shell {
         generation: u64,
         epoch: u64,
     ) -> Result<CallOptions, Status> {
-        let seen = self.epoch.fetch_max(epoch, Ordering::SeqCst);
+        let seen = self.high_water.raise(epoch);
         if epoch != 0 && epoch < seen {
             return Err(status::stale_epoch(epoch, seen));
         }
