@@ -258,6 +258,7 @@ fn every_reason_is_documented() {
         "host/control/src/rest/adopt.rs",
         "host/control/src/store/sql/create.rs",
         "host/runtime/src/error.rs",
+        "host/shell/src/service.rs",
         "host/shell/src/slot.rs",
         "plugins/docker/src/create.rs",
         "plugins/docker/src/observed.rs",

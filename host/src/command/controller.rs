@@ -77,7 +77,7 @@ Examples:
   streamspace controller serve --plugin docker.wasm --name site-b --api https://desktops.example.org \\
     --join-token-file join.token --listen 0.0.0.0:50051 --advertise grpcs://site-b.example.org:50051 \\
     --tls-cert site-b.pem --tls-key site-b.key --label region=b")]
-    Serve(serve::ControllerServeArgs),
+    Serve(Box<serve::ControllerServeArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -226,7 +226,7 @@ pub(crate) fn run(command: ControllerCommand) -> anyhow::Result<ExitCode> {
         ControllerCommand::Rm(args) => {
             on_one_thread(each(args.controllers, Change::Remove { force: args.force }))
         }
-        ControllerCommand::Serve(args) => serve::run(args),
+        ControllerCommand::Serve(args) => serve::run(*args),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use serde_json::json;
 use streamspace_call_auth::SigningKey;
-use streamspace_proto::controller::v1::{GetCapabilitiesRequest, ListSessionsRequest};
+use streamspace_proto::controller::v1::{GetCapabilitiesRequest, ListSessionsRequest, WatchSessionsRequest};
 use streamspace_tests::until;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -154,6 +154,25 @@ async fn once_registered_it_goes_on_asking_to_be_let_in() {
     stage.api.said(|said| said.refusal = None);
     controller.says("registered as", 2);
     assert!(controller.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_no_end_does_not_keep_it_from_ending() {
+    let Some(stage) = Stage::new().await else { return };
+    let mut controller = stage.start(&["--drain", "1h"]);
+    controller.says("registered as", 1);
+    let mut api = caller(&controller, &stage.api.key(), ID).await;
+    let mut events = api.watch_sessions(WatchSessionsRequest::default()).await.unwrap().into_inner();
+    events.message().await.unwrap().unwrap();
+    assert!(controller.terminate().success());
+    assert!(controller.log().contains("the API server knows that this process ends"), "{}", controller.log());
+    let last = loop {
+        match events.message().await {
+            Ok(Some(_)) => {}
+            ended => break ended,
+        }
+    };
+    assert_eq!(refusal(&last.unwrap_err()), (Code::Unavailable, "CONTROLLER_ENDS".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -143,7 +143,8 @@ async fn serve(args: ControllerServeArgs) -> anyhow::Result<()> {
     };
     let probing = tokio::spawn(report_health(Arc::clone(&slot), reporter.clone(), saw, taken));
 
-    let shell = Shell::over(Arc::clone(&slot));
+    let draining = CancellationToken::new();
+    let shell = Shell::over(Arc::clone(&slot)).ending_with(draining.clone());
     let router = match gate {
         Gate::Open => services::around(tls, shell.into_service(), health)?,
         Gate::Signed(gate, high_water) => {
@@ -151,7 +152,6 @@ async fn serve(args: ControllerServeArgs) -> anyhow::Result<()> {
             services::around(tls, tower::Layer::layer(&gate, service), health)?
         }
     };
-    let draining = CancellationToken::new();
     let serving = router
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), draining.clone().cancelled_owned());
     let serving = tokio::spawn({
