@@ -93,8 +93,8 @@ struct Token {
 }
 
 impl Member {
-    /// Registers, and gives signs of life until it is told to stop; then a last one. Fails only before the first
-    /// registration: later the server may always be one that knows better.
+    /// Registers, and gives signs of life until it is told to stop; then a last one. What the server says ends it only before
+    /// the first registration: later it may always be one that knows better.
     pub async fn run(self, stop: CancellationToken) -> Result<(), MemberError> {
         let mut process = Process { instance: Uuid::new_v4().simple().to_string(), member: self };
         let Some(joined) = stop.run_until_cancelled(process.join()).await else { return Ok(()) };
