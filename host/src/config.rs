@@ -43,8 +43,18 @@ const SHORTEST_RENEWAL: Duration = Duration::from_millis(100);
 const HEALTH_TIMES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);
 
 /// Variables with our prefix that are read elsewhere, or by tests.
-const OTHER_VARIABLES: &[&str] =
-    &["config", "url", "token", "cache", "wasi_sysroot_src", "plugin_digests", "kill_at", "failpoints_seen"];
+const OTHER_VARIABLES: &[&str] = &[
+    "config",
+    "url",
+    "token",
+    "join_token",
+    "join_token_file",
+    "cache",
+    "wasi_sysroot_src",
+    "plugin_digests",
+    "kill_at",
+    "failpoints_seen",
+];
 
 /// All settings.
 #[derive(Debug, Deserialize)]

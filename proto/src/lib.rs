@@ -2,6 +2,7 @@
 //! the contract.
 
 pub mod quantity;
+pub mod span;
 
 /// All messages and services with what they import, as a `google.protobuf.FileDescriptorSet`.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -66,15 +66,23 @@ Examples:
     #[command(subcommand)]
     Token(token::JoinTokenCommand),
 
-    /// Serve one plugin as a controller of its own, without an API server beside it.
+    /// Serve one plugin as a controller of its own.
     ///
-    /// The gRPC service streamspace.controller.v1.ControllerService, with grpc.health.v1 and server reflection.
-    /// It is not encrypted and asks nobody who they are: it is served on the loopback interface only, unless --insecure
-    /// is given. Registration with an API server, tokens and TLS are not there yet.
+    /// With --api it belongs to an API server: it serves, registers with a join token, and gives signs of life from then on.
+    /// Only calls that an API server has signed are taken. Beyond the loopback interface they have to be encrypted (--tls-cert,
+    /// --tls-key), unless --insecure is given.
+    ///
+    /// Without --api it asks nobody who they are: it is served on the loopback interface only, unless --insecure is given.
+    ///
+    /// Served are streamspace.controller.v1.ControllerService, grpc.health.v1 and server reflection. SIGTERM tells the API
+    /// server, lets the calls under way end, and ends it.
     #[command(after_help = "\
 Examples:
-  streamspace controller serve --plugin docker.wasm --name lab --endpoint engine=unix:///var/run/docker.sock")]
-    Serve(serve::ControllerServeArgs),
+  streamspace controller serve --plugin docker.wasm --name lab --endpoint engine=unix:///var/run/docker.sock
+  streamspace controller serve --plugin docker.wasm --name site-b --api https://desktops.example.org \\
+    --join-token-file join.token --listen 0.0.0.0:50051 --advertise grpcs://site-b.example.org:50051 \\
+    --tls-cert site-b.pem --tls-key site-b.key --label region=b")]
+    Serve(Box<serve::ControllerServeArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -247,7 +255,7 @@ pub(crate) fn run(command: ControllerCommand) -> anyhow::Result<ExitCode> {
             on_one_thread(each(args.controllers, Change::Remove { force: args.force }))
         }
         ControllerCommand::Token(command) => on_one_thread(token::run(command)),
-        ControllerCommand::Serve(args) => serve::run(args),
+        ControllerCommand::Serve(args) => serve::run(*args),
     }
 }
 

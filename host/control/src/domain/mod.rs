@@ -17,7 +17,6 @@ mod policy;
 mod quota;
 mod registry;
 mod session;
-mod span;
 mod spec;
 mod template;
 mod text;
@@ -41,9 +40,9 @@ pub use policy::{Limit, Verdict, due, verdict};
 pub use quota::{Limits, Quota, QuotaExcess, QuotaKind, QuotaOverride, UNLIMITED, Usage};
 pub use registry::{Instance, InstanceRole, InstanceStatus, JoinToken, LONGEST_INSTANCE, Place, ServerKey};
 pub use session::{Phase, PlacementRequest, Requirement, Session, Wish, WishedState};
-pub use span::{GoDuration, InvalidDuration};
 pub use spec::{EnvVar, Port, PortProtocol, Resources, SessionSpec, Vnc, VncProtocol, VolumeMount, WebApp};
 pub use streamspace_proto::quantity::{ByteQuantity, CpuQuantity};
+pub use streamspace_proto::span::{GoDuration, InvalidDuration};
 pub use template::{AppType, Template, TemplateBody, TemplateOffer, merge_objects};
 pub(crate) use text::shortened;
 
