@@ -16,7 +16,7 @@ use super::problem::Problem;
 use super::validate::Faults;
 use super::view::ControllerView;
 use crate::control::Shared;
-use crate::domain::{ControllerId, SessionId};
+use crate::domain::{Controller, ControllerId, SessionId};
 use crate::reconcile::PLACEMENTS;
 use crate::store::{ControllerChange, ControllerDeletion};
 
@@ -66,19 +66,24 @@ pub(super) async fn get(
     _: Query<NoParameters>,
     Path(AnyController(id)): Path<AnyController>,
 ) -> Result<Response, Problem> {
-    let controller = shared.store.controller(&id).await?.ok_or_else(AnyController::unknown)?;
+    let controller = one(&shared, &id).await?;
     Ok(Json(ControllerView::new(&controller)).into_response())
+}
+
+/// The controller of this id.
+pub(crate) async fn one(shared: &Shared, id: &ControllerId) -> Result<Controller, Problem> {
+    shared.store.controller(id).await?.ok_or_else(AnyController::unknown)
 }
 
 /// What an operator says about a controller, as it is written.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct ControllerPatch {
+pub(crate) struct ControllerPatch {
     /// Whether it gets no new sessions.
-    draining: Option<bool>,
+    pub(crate) draining: Option<bool>,
     /// Labels of the operator, which win over all others. `null` takes one away; those of the registration come back
     /// then.
-    labels: BTreeMap<String, Option<String>>,
+    pub(crate) labels: BTreeMap<String, Option<String>>,
 }
 
 impl Body for ControllerPatch {}
@@ -107,19 +112,30 @@ pub(super) async fn patch(
     _: Query<NoParameters>,
     Json(patch): Json<ControllerPatch>,
 ) -> Result<Response, Problem> {
+    let controller = change(&shared, &caller, &id, patch).await?;
+    Ok(Json(ControllerView::new(&controller)).into_response())
+}
+
+/// Changes what an operator says about a controller.
+pub(crate) async fn change(
+    shared: &Shared,
+    caller: &Caller,
+    id: &ControllerId,
+    patch: ControllerPatch,
+) -> Result<Controller, Problem> {
     let mut faults = Faults::default();
     let set = patch.labels.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
     faults.labels("labels", &set.collect());
     faults.finish()?;
     let change = ControllerChange { draining: patch.draining, labels: patch.labels };
-    let controller = shared.store.change_controller(caller.actor(), &id, change).await?;
+    let controller = shared.store.change_controller(caller.actor(), id, change).await?;
     let controller = controller.ok_or_else(AnyController::unknown)?;
     tracing::info!(controller = %id, draining = controller.draining, "an operator changed a controller");
     // There may be room now where there was none.
     if shared.store.retry_unplaced(PLACEMENTS).await? > 0 {
         shared.wake.notify_one();
     }
-    Ok(Json(ControllerView::new(&controller)).into_response())
+    Ok(controller)
 }
 
 /// How a controller is to be removed.
@@ -169,22 +185,33 @@ pub(super) async fn delete(
     Query(Removing { force }): Query<Removing>,
     Path(AnyController(id)): Path<AnyController>,
 ) -> Result<Response, Problem> {
+    let forgotten = remove(&shared, &caller, &id, force).await?;
+    Ok(if force {
+        Json(RemovedController { id: &id, forgotten }).into_response()
+    } else {
+        StatusCode::NO_CONTENT.into_response()
+    })
+}
+
+/// Removes a controller, by force with its sessions. Says how many were forgotten.
+pub(crate) async fn remove(
+    shared: &Shared,
+    caller: &Caller,
+    id: &ControllerId,
+    force: bool,
+) -> Result<usize, Problem> {
     let mut forgotten = 0;
     if force {
         let keep = shared.config.keep_tombstones;
-        let sessions = shared.store.forget_sessions_of(caller.actor(), &id, keep).await?;
+        let sessions = shared.store.forget_sessions_of(caller.actor(), id, keep).await?;
         sessions.iter().filter_map(|id| SessionId::parse(id).ok()).for_each(|id| shared.changes.changed(&id));
         forgotten = sessions.len();
     }
-    match shared.store.delete_controller(caller.actor(), &id).await? {
+    match shared.store.delete_controller(caller.actor(), id).await? {
         ControllerDeletion::Deleted => {
-            shared.fleet.detach(&id);
+            shared.fleet.detach(id);
             tracing::info!(controller = %id, forgotten, "a controller was removed");
-            Ok(if force {
-                Json(RemovedController { id: &id, forgotten }).into_response()
-            } else {
-                StatusCode::NO_CONTENT.into_response()
-            })
+            Ok(forgotten)
         }
         ControllerDeletion::NoSuchController => Err(AnyController::unknown()),
         ControllerDeletion::HasSessions(count) => {
@@ -197,9 +224,9 @@ pub(super) async fn delete(
 /// A controller as a path names it; whether there is one is seen when it is used.
 #[derive(utoipa::IntoParams)]
 #[into_params(names("id"), parameter_in = Path)]
-pub(super) struct AnyController(
+pub(crate) struct AnyController(
     /// The controller's id.
-    ControllerId,
+    pub(crate) ControllerId,
 );
 
 impl InPath for AnyController {

@@ -9,8 +9,8 @@ mod query;
 use std::sync::Arc;
 
 pub(crate) use json::{Body, Json, JsonText, media_type, read, read_strictly, whole};
-pub(crate) use path::{Found, InPath, Path};
-pub(crate) use query::{NoParameters, ParameterSet, Parameters, Query, Waiting};
+pub(crate) use path::{Found, InPath, Path, find};
+pub(crate) use query::{NoParameters, ParameterSet, Parameters, Query, Waiting, parameters};
 
 use crate::control::Shared;
 
