@@ -20,6 +20,8 @@ const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
 
 /// How long a message may wait for its client.
 const SEND_LIMIT: Duration = Duration::from_secs(60);
+/// The same once the server stops.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
 
 /// What a method answers.
 pub(super) type Reply<T> = Result<Response<T>, Status>;
@@ -47,6 +49,7 @@ where
     S: Source<T> + Send + 'static,
 {
     let (sender, mut receiver) = mpsc::channel(1);
+    let stopping = shared.stopping.clone();
     // The server waits for it when it stops.
     shared.connections.spawn(async move {
         loop {
@@ -57,8 +60,16 @@ where
             let Some(message) = message else { return };
             let last = message.is_err();
             // A client that takes nothing for so long is let go; it can come back.
-            let taken = sender.send_timeout(message.map_err(Status::from), SEND_LIMIT).await;
-            if last || taken.is_err() {
+            let taken = sender.send_timeout(message.map_err(Status::from), SEND_LIMIT);
+            let goodbye = async {
+                stopping.cancelled().await;
+                tokio::time::sleep(GOODBYE_LIMIT).await;
+            };
+            let goes_on = tokio::select! {
+                taken = taken => taken.is_ok() && !last,
+                () = goodbye => false,
+            };
+            if !goes_on {
                 return;
             }
         }
