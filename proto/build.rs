@@ -7,8 +7,9 @@ use prost::Message as _;
 /// Between the API server and controllers.
 const CONTROLLER: [&str; 1] = ["streamspace/controller/v1/controller.proto"];
 /// Between the API server and its clients.
-const API: [&str; 4] = [
+const API: [&str; 5] = [
     "streamspace/api/v1/session.proto",
+    "streamspace/api/v1/spec.proto",
     "streamspace/api/v1/template.proto",
     "streamspace/api/v1/admin.proto",
     "streamspace/api/v1/watch.proto",

@@ -9,7 +9,7 @@ import uuid
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
-from streamspace.api.v1 import session_pb2, session_pb2_grpc, watch_pb2, watch_pb2_grpc
+from streamspace.api.v1 import session_pb2, session_pb2_grpc, spec_pb2, watch_pb2, watch_pb2_grpc
 
 
 def main(address: str, image: str) -> None:
@@ -20,7 +20,7 @@ def main(address: str, image: str) -> None:
         # From the first message on nothing is missed.
         assert next(events).kind == watch_pb2.WATCH_KIND_READY
 
-        spec = session_pb2.SessionSpec(base_image=image, ports=[session_pb2.Port(name="web", container_port=80)])
+        spec = spec_pb2.SessionSpec(base_image=image, ports=[spec_pb2.Port(name="web", container_port=80)])
         request = session_pb2.CreateSessionRequest(
             spec=spec, idempotency_key=str(uuid.uuid4()), wait=Duration(seconds=120)
         )

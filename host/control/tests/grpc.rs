@@ -204,6 +204,8 @@ async fn what_cannot_be_made_is_refused_with_every_field() {
     let expected =
         ["spec.base_image", "spec.idle_timeout", "spec.ports[0].container_port", "spec.ports[0].protocol"];
     assert_eq!(told, expected);
+    let unsaid = api::CreateSessionRequest { require: vec![api::Requirement::Gpu.into(), 0], ..simplest() };
+    assert_eq!(faults(clients.sessions.create(unsaid).await), ["require[1]"]);
     let wait = Some(prost_types::Duration { seconds: -1, nanos: 0 });
     let impatient = api::CreateSessionRequest { wait, ..simplest() };
     assert_eq!(faults(clients.sessions.create(impatient).await), ["wait"]);

@@ -15,6 +15,9 @@ use crate::control::Shared;
 use crate::rest::auth::{Caller, Operator};
 use crate::rest::problem::{FieldError, Problem};
 
+/// What no length of time is written like.
+const NO_LENGTH: &str = "malformed";
+
 /// Numbers on the wire are binary fractions. Up to here every whole one has its own.
 const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
 
@@ -110,11 +113,15 @@ pub(super) fn digits(number: Option<u32>) -> Option<String> {
     number.map(|number| number.to_string())
 }
 
-/// A length of time as Go writes it; none = the empty text.
+/// A length of time as Go writes it; none = the empty text. One that is malformed is for the reader to refuse.
 pub(super) fn go_text(length: &prost_types::Duration) -> String {
     let (seconds, nanos) = (length.seconds.unsigned_abs(), length.nanos.unsigned_abs());
     if (seconds, nanos) == (0, 0) {
         return String::new();
+    }
+    let signs_differ = i64::from(length.nanos).signum() * length.seconds.signum() < 0;
+    if signs_differ || nanos > 999_999_999 {
+        return NO_LENGTH.to_owned();
     }
     let mut text = if length.seconds < 0 || length.nanos < 0 { "-".to_owned() } else { String::new() };
     for (number, unit) in [(seconds / 3600, 'h'), (seconds / 60 % 60, 'm')] {
@@ -186,10 +193,12 @@ mod tests {
             (0, 500_000_000, "0.5s"),
             (61, 1, "1m1.000000001s"),
             (-5, 0, "-5s"),
+            (5, -1, "malformed"),
+            (0, 1_000_000_000, "malformed"),
         ] {
             let length = prost_types::Duration { seconds, nanos };
             assert_eq!(go_text(&length), text);
-            if seconds > 0 {
+            if seconds > 0 && text != NO_LENGTH {
                 let read = GoDuration::parse(text).unwrap().length();
                 assert_eq!(read, Duration::try_from(length).unwrap());
             }

@@ -207,27 +207,27 @@ fn number(descriptor: &EnumDescriptor, text: &str) -> i32 {
     found.map_or(0, |value| value.number())
 }
 
-/// What a message says: fields that know whether they were given, and all others but the zeros of enums.
+/// What a message says: fields that know whether they were given, and all others but the zeros of enums. Times are the
+/// server's.
 fn said(message: &DynamicMessage) -> Map<String, Json> {
     let descriptor = message.descriptor();
     let fields = descriptor.fields().filter(|field| {
-        message.has_field(field) || !(field.supports_presence() || field.is_list() || field.is_map())
+        let is_time =
+            field.kind().as_message().is_some_and(|kind| kind.full_name() == "google.protobuf.Timestamp");
+        let is_said =
+            message.has_field(field) || !(field.supports_presence() || field.is_list() || field.is_map());
+        is_said && !is_time && *message.get_field(field) != Value::EnumNumber(0)
     });
-    fields
-        .filter_map(|field| {
-            Some((field.name().to_owned(), shown(&field.kind(), &message.get_field(&field))?))
-        })
-        .collect()
+    fields.map(|field| (field.name().to_owned(), shown(&field.kind(), &message.get_field(&field)))).collect()
 }
 
-fn shown(kind: &Kind, value: &Value) -> Option<Json> {
-    Some(match (kind, value) {
+fn shown(kind: &Kind, value: &Value) -> Json {
+    match (kind, value) {
         (_, Value::String(text)) => text.clone().into(),
         (_, Value::Bool(flag)) => (*flag).into(),
         (_, Value::F64(number)) => (*number).into(),
         (_, Value::U32(number)) => (*number).into(),
         (_, Value::U64(number)) => (*number).into(),
-        (Kind::Enum(_), Value::EnumNumber(0)) => return None,
         (Kind::Enum(descriptor), Value::EnumNumber(number)) => {
             // A value that is none is for the reader to refuse, by the field's name.
             let name = descriptor.get_value(*number).map(|value| value.name().to_owned());
@@ -235,23 +235,23 @@ fn shown(kind: &Kind, value: &Value) -> Option<Json> {
             name.map_or_else(|| number.to_string(), str::to_ascii_lowercase).into()
         }
         (_, Value::Message(message)) => match message.descriptor().full_name() {
-            // Times are the server's.
-            "google.protobuf.Timestamp" => return None,
-            "google.protobuf.Duration" => go_text(&message.transcode_to().ok()?).into(),
-            "google.protobuf.Struct" => json_object(message.transcode_to().ok()?).into(),
+            "google.protobuf.Duration" => {
+                message.transcode_to().map_or(Json::Null, |length| go_text(&length).into())
+            }
+            "google.protobuf.Struct" => {
+                message.transcode_to().map_or(Json::Null, |object| json_object(object).into())
+            }
             _ => said(message).into(),
         },
-        (_, Value::List(items)) => {
-            items.iter().map(|item| shown(kind, item)).collect::<Option<Vec<_>>>()?.into()
-        }
+        (_, Value::List(items)) => items.iter().map(|item| shown(kind, item)).collect(),
         (Kind::Message(entry), Value::Map(entries)) => {
             let kind = entry.map_entry_value_field().kind();
             let entries =
-                entries.iter().map(|(key, value)| Some((key.as_str()?.to_owned(), shown(&kind, value)?)));
-            entries.collect::<Option<Map<_, _>>>()?.into()
+                entries.iter().filter_map(|(key, value)| Some((key.as_str()?, shown(&kind, value))));
+            entries.map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>().into()
         }
-        _ => return None,
-    })
+        _ => Json::Null,
+    }
 }
 
 #[cfg(test)]
@@ -310,11 +310,11 @@ mod tests {
                 vnc: Some(proto::Vnc { protocol: 99, ..Default::default() }),
                 ..Default::default()
             }),
-            require: vec![proto::Requirement::PersistentStorage.into()],
+            require: vec![proto::Requirement::PersistentStorage.into(), 0],
             ..Default::default()
         };
         let said = said(&request);
-        assert_eq!(said["require"], json!(["persistent_storage"]));
+        assert_eq!(said["require"], json!(["persistent_storage", "unspecified"]));
         let spec = json!({
             "home_size": "", "idle_timeout": "", "max_session_duration": "1h30m0.5s", "vnc": {"protocol": "99"},
         });
