@@ -291,6 +291,20 @@ async fn work_that_takes_time_and_gets_stuck_half_way_converges() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_made_and_never_started_is_hibernated_all_the_same() {
+    let Some(stage) = Stage::new().await else { return };
+    let refused = json!([{"verb": "box.start", "count": 1, "fault": {"error": {"status": 500}}}]);
+    stage.simulated.rules(refused).await;
+    stage.create("half").await.expect_err("it is not started");
+    assert_eq!(stage.phase("half").await.unwrap(), "Pending");
+    // Only what ran once can be told from what is still being made.
+    assert_eq!(stage.hibernate("half").await.unwrap(), "Hibernated");
+    assert_eq!(stage.phase("half").await.unwrap(), "Hibernated");
+    assert_eq!(stage.simulated.effects_on("ss-half").await, ["box.made", "box.started", "box.stopped"]);
+    assert_eq!(stage.wake("half").await.unwrap(), "Running");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_infrastructure_that_hangs_does_not_keep_the_caller() {
     let Some(stage) = Stage::new().await else { return };
     stage.simulated.rules(json!([{"verb": "box.create", "count": 1, "fault": "hang_after"}])).await;

@@ -1,7 +1,7 @@
 //! `cargo xtask crash`: kills the server at every named point under load, and judges what became of its sessions.
 
 use crate::cargo::cargo;
-use crate::dist::knowing;
+use crate::dist::{Profile, knowing};
 use crate::paths::Paths;
 use crate::plugins::{self, SIMULATED_PACKAGE};
 use crate::postgres::{self, Postgres};
@@ -23,6 +23,9 @@ pub struct Arguments {
     /// Servers over one database, all under load, of which one is killed or stopped every few seconds; needs PostgreSQL
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
     servers: u8,
+    /// Build as released: more kills a minute, but it takes a while the first time
+    #[arg(long)]
+    release: bool,
     /// Do not install anything on this system
     #[arg(long)]
     no_install: bool,
@@ -45,14 +48,18 @@ pub fn crash(paths: &Paths, arguments: &Arguments) -> Result<()> {
     let plugins = plugins::build(paths, &paths.cache.join("plugins"))?;
     plugins::build_one(paths, SIMULATED_PACKAGE, &simulated_plugin(paths))?;
     progress("building the server with its failpoints");
+    let profile = if arguments.release { Profile::Release } else { Profile::Dev };
     let mut build = cargo(paths);
     build.args(["build", "--bins"]).args(FEATURES);
+    if arguments.release {
+        build.arg("--release");
+    }
     command::run(knowing(&mut build, &plugins))?;
     let postgres = match arguments.database {
         Database::Sqlite => None,
         Database::Postgres => Some(postgres::start(paths, !arguments.no_install)?),
     };
-    let mut driver = driver(paths);
+    let mut driver = driver(paths, profile);
     if let Some(postgres) = &postgres {
         on_postgres(&mut driver, postgres);
     }
@@ -67,12 +74,13 @@ pub fn on_postgres<'a>(driver: &'a mut Command, postgres: &Postgres) -> &'a mut 
 }
 
 /// The program that kills, told where everything is.
-pub fn driver(paths: &Paths) -> Command {
-    let mut driver = Command::new(paths.target.join("debug/streamspace-crash"));
+pub fn driver(paths: &Paths, profile: Profile) -> Command {
+    let built = paths.target.join(profile.directory());
+    let mut driver = Command::new(built.join("streamspace-crash"));
     driver
-        .env("STREAMSPACE_TEST_BIN", paths.target.join("debug/streamspace"))
+        .env("STREAMSPACE_TEST_BIN", built.join("streamspace"))
         .env("STREAMSPACE_TEST_PLUGINS", paths.cache.join("plugins"))
-        .env("STREAMSPACE_TEST_SIMULATED", paths.target.join("debug/streamspace-simulated"))
+        .env("STREAMSPACE_TEST_SIMULATED", built.join("streamspace-simulated"))
         .env("STREAMSPACE_TEST_SIMULATED_PLUGIN", simulated_plugin(paths));
     driver
 }

@@ -31,6 +31,16 @@ pub enum Profile {
     Release,
 }
 
+impl Profile {
+    /// Where cargo puts what it builds.
+    pub fn directory(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
+    }
+}
+
 pub fn build(paths: &Paths, arguments: &Arguments) -> Result<()> {
     let profile = if arguments.dev { Profile::Dev } else { Profile::Release };
     let dist = paths.dist();
@@ -50,23 +60,21 @@ pub fn build(paths: &Paths, arguments: &Arguments) -> Result<()> {
 /// Builds the server and says where it is.
 pub fn server(paths: &Paths, plugins: &[Plugin], profile: Profile) -> Result<PathBuf> {
     let mut build = cargo(paths);
-    let directory = match profile {
+    match profile {
         Profile::Dev => {
             progress("building the server (dev profile)");
             // Without `-p`: features are then those of the whole workspace, the same as in the tests, and
             // going back and forth between `run` and `test` does not rebuild the dependencies.
             build.args(["build", "--bin", "streamspace"]);
-            "debug"
         }
         Profile::Release => {
             progress("building the server (release profile; takes a while the first time)");
             build.args(["build", "-p", "streamspace", "--release"]);
-            "release"
         }
-    };
+    }
     knowing(&mut build, plugins);
     command::run(&mut build)?;
-    Ok(paths.target.join(directory).join("streamspace"))
+    Ok(paths.target.join(profile.directory()).join("streamspace"))
 }
 
 /// Tells the compiler the digests of the plugins.

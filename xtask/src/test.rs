@@ -3,7 +3,7 @@
 use crate::cargo::{WASM, cargo};
 use crate::crash;
 use crate::desktop;
-use crate::dist::knowing;
+use crate::dist::{Profile, knowing};
 use crate::docker_engine::{self, Engine, Ready};
 use crate::images::{self, TEST};
 use crate::paths::Paths;
@@ -185,13 +185,13 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
             let kills = |driver: &mut Command| {
                 command::run(driver.args(["--minutes", KILLING_MINUTES, "--each", "1"]))
             };
-            report.step("kills under load", || kills(&mut crash::driver(paths)));
+            report.step("kills under load", || kills(&mut crash::driver(paths, Profile::Dev)));
             if let Some(postgres) = &backends.postgres {
                 report.step("kills under load on PostgreSQL", || {
-                    kills(crash::on_postgres(&mut crash::driver(paths), postgres))
+                    kills(crash::on_postgres(&mut crash::driver(paths, Profile::Dev), postgres))
                 });
                 report.step("several servers over one PostgreSQL", || {
-                    let mut driver = crash::driver(paths);
+                    let mut driver = crash::driver(paths, Profile::Dev);
                     command::run(crash::on_postgres(&mut driver, postgres).args(SEVERAL_SERVERS))
                 });
             }

@@ -25,13 +25,21 @@ fn lead_to<'a>(
     let name = names::of_box(session)?;
     let mut found = api.get_own(&name)?;
     observed::fence(&found, api.call().epoch)?;
-    if rests(&found) && found.state != goal {
+    if rests(&found) && is_unfinished(&found) {
+        // Only a box that ran once can be told from one that is still being made.
+        found = api.start(&name)?;
+    } else if rests(&found) && found.state != goal {
         found = act(api, &name)?;
     }
-    if rests(&found) && found.state == goal {
+    if rests(&found) && found.state == goal && !is_unfinished(&found) {
         return Ok(Outcome::Done(observed::state(&found)));
     }
     observed::in_progress(&found)
+}
+
+/// Whether whoever made a box was stopped before it was started.
+fn is_unfinished(found: &Box) -> bool {
+    found.state == State::Stopped && found.starts == 0
 }
 
 /// Whether nothing is being done to a box.
