@@ -365,3 +365,25 @@ fn anchors(page: &str) -> BTreeSet<String> {
         })
         .collect()
 }
+
+#[test]
+fn every_method_of_grpc_clients_is_documented_and_no_other() {
+    let mut declared: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for entry in fs::read_dir(root().join("proto/streamspace/api/v1")).unwrap() {
+        let proto = fs::read_to_string(entry.unwrap().path()).unwrap();
+        for service in proto.split("\nservice ").skip(1) {
+            let (name, rest) = service.split_once(" {").unwrap();
+            let methods = rest.split("\n}").next().unwrap().split("\n  rpc ").skip(1);
+            let methods = methods.map(|method| method.split('(').next().unwrap().to_owned());
+            declared.insert(name.to_owned(), methods.collect());
+        }
+    }
+    assert_eq!(declared.len(), 4);
+    let page = read("docs/grpc.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `") && line.contains("Service`"));
+    let documented = rows.map(|row| {
+        let cell = |number| spans(row.split('|').nth(number).unwrap()).into_iter().map(str::to_owned);
+        (cell(1).next().unwrap(), cell(2).collect())
+    });
+    assert_eq!(documented.collect::<BTreeMap<_, _>>(), declared);
+}

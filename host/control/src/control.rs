@@ -13,6 +13,7 @@ use crate::domain::{Actor, ControllerId, Epoch, MAX_ID_BYTES, Registration, Rule
 use crate::events::{Feed, News};
 use crate::fleet::{ControllerTransport, Fleet, ProbeLimits};
 use crate::gateway::Activity;
+use crate::grpc::Contract;
 use crate::metrics::Metrics;
 use crate::observe::{Asked, Observer};
 use crate::plugins::PluginDirectory;
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// What requests keep between each other.
     pub(crate) kept: rest::Kept,
+    /// The messages and services of gRPC clients.
+    pub(crate) contract: Contract,
     /// Who uses sessions.
     pub(crate) activity: Activity,
     /// Connections that outlive their request.
@@ -149,6 +152,7 @@ impl Control {
             feed: Arc::new(Feed::new(Arc::clone(&store), config.event_backlog)),
             metrics,
             kept: rest::Kept::new(&config),
+            contract: Contract::read()?,
             activity: Activity::new(Arc::clone(&store), connections.clone(), config.activity_interval),
             connections,
             config: Arc::new(config),
@@ -243,7 +247,7 @@ impl Control {
         self.shared.fleet.probe_now(id);
     }
 
-    /// The REST API and the gateway to sessions. It works without [`Control::run`], but then nothing is ever done about
+    /// The REST API, the same for gRPC clients, and the gateway to sessions. It works without [`Control::run`], but then nothing is ever done about
     /// what it stores.
     pub fn router(&self) -> axum::Router {
         rest::router(Arc::clone(&self.shared), gateway::router(Arc::clone(&self.shared)))

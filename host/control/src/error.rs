@@ -39,6 +39,9 @@ pub enum ControlError {
     /// No controller was registered under this id.
     #[error("no controller with the id {0} is registered")]
     UnknownController(ControllerId),
+    /// The description of the gRPC API that is built in cannot be read.
+    #[error("the description of the gRPC API: {0}")]
+    Contract(String),
     /// A registration that cannot be.
     #[error("registration of a controller: {0}")]
     Registration(String),

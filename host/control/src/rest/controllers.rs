@@ -44,14 +44,8 @@ pub(super) async fn list(
     _: Operator,
     _: Query<NoParameters>,
 ) -> Result<Response, Problem> {
-    let controllers = shared.store.controllers().await?;
-    let mut instances: HashMap<ControllerId, Vec<Instance>> = HashMap::new();
-    for instance in shared.store.instances(None, INSTANCES_SHOWN).await? {
-        instances.entry(instance.controller_id.clone()).or_default().push(instance);
-    }
-    let of = |controller: &Controller| instances.get(&controller.id).map(Vec::as_slice).unwrap_or_default();
-    let views: Vec<_> = controllers.iter().map(|one| ControllerView::new(one, of(one))).collect();
-    Ok(Json(views).into_response())
+    let found = all(&shared).await?;
+    Ok(Json(found.iter().map(Found::view).collect::<Vec<_>>()).into_response())
 }
 
 /// Read a controller
@@ -76,19 +70,56 @@ pub(super) async fn get(
     _: Query<NoParameters>,
     Path(AnyController(id)): Path<AnyController>,
 ) -> Result<Response, Problem> {
-    let controller = shared.store.controller(&id).await?.ok_or_else(AnyController::unknown)?;
-    show(&shared, &controller).await
+    Ok(Json(one(&shared, &id).await?.view()).into_response())
+}
+
+/// A controller, with those of its processes that are heard of.
+pub(crate) struct Found {
+    controller: Controller,
+    instances: Vec<Instance>,
+}
+
+impl Found {
+    async fn of(shared: &Shared, controller: Controller) -> Result<Self, Problem> {
+        let instances = shared.store.instances(Some(&controller.id), INSTANCES_SHOWN).await?;
+        Ok(Self { controller, instances })
+    }
+
+    /// What is shown of it.
+    pub(crate) fn view(&self) -> ControllerView<'_> {
+        ControllerView::new(&self.controller, &self.instances)
+    }
+}
+
+/// All controllers.
+pub(crate) async fn all(shared: &Shared) -> Result<Vec<Found>, Problem> {
+    let controllers = shared.store.controllers().await?;
+    let mut instances: HashMap<ControllerId, Vec<Instance>> = HashMap::new();
+    for instance in shared.store.instances(None, INSTANCES_SHOWN).await? {
+        instances.entry(instance.controller_id.clone()).or_default().push(instance);
+    }
+    let with = |controller: Controller| {
+        let instances = instances.remove(&controller.id).unwrap_or_default();
+        Found { controller, instances }
+    };
+    Ok(controllers.into_iter().map(with).collect())
+}
+
+/// The controller of this id.
+pub(crate) async fn one(shared: &Shared, id: &ControllerId) -> Result<Found, Problem> {
+    let controller = shared.store.controller(id).await?.ok_or_else(AnyController::unknown)?;
+    Found::of(shared, controller).await
 }
 
 /// What an operator says about a controller, as it is written.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct ControllerPatch {
+pub(crate) struct ControllerPatch {
     /// Whether it gets no new sessions.
-    draining: Option<bool>,
+    pub(crate) draining: Option<bool>,
     /// Labels of the operator, which win over all others. `null` takes one away; those of the registration come back
     /// then.
-    labels: BTreeMap<String, Option<String>>,
+    pub(crate) labels: BTreeMap<String, Option<String>>,
 }
 
 impl Body for ControllerPatch {}
@@ -117,24 +148,29 @@ pub(super) async fn patch(
     _: Query<NoParameters>,
     Json(patch): Json<ControllerPatch>,
 ) -> Result<Response, Problem> {
+    Ok(Json(change(&shared, &caller, &id, patch).await?.view()).into_response())
+}
+
+/// Changes what an operator says about a controller.
+pub(crate) async fn change(
+    shared: &Shared,
+    caller: &Caller,
+    id: &ControllerId,
+    patch: ControllerPatch,
+) -> Result<Found, Problem> {
     let mut faults = Faults::default();
     let set = patch.labels.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
     faults.labels("labels", &set.collect());
     faults.finish()?;
     let change = ControllerChange { draining: patch.draining, labels: patch.labels };
-    let controller = shared.store.change_controller(caller.actor(), &id, change).await?;
+    let controller = shared.store.change_controller(caller.actor(), id, change).await?;
     let controller = controller.ok_or_else(AnyController::unknown)?;
     tracing::info!(controller = %id, draining = controller.draining, "an operator changed a controller");
     // There may be room now where there was none.
     if shared.store.retry_unplaced(PLACEMENTS).await? > 0 {
         shared.wake.notify_one();
     }
-    show(&shared, &controller).await
-}
-
-async fn show(shared: &Shared, controller: &Controller) -> Result<Response, Problem> {
-    let instances = shared.store.instances(Some(&controller.id), INSTANCES_SHOWN).await?;
-    Ok(Json(ControllerView::new(controller, &instances)).into_response())
+    Found::of(shared, controller).await
 }
 
 /// How a controller is to be removed.
@@ -184,22 +220,33 @@ pub(super) async fn delete(
     Query(Removing { force }): Query<Removing>,
     Path(AnyController(id)): Path<AnyController>,
 ) -> Result<Response, Problem> {
+    let forgotten = remove(&shared, &caller, &id, force).await?;
+    Ok(if force {
+        Json(RemovedController { id: &id, forgotten }).into_response()
+    } else {
+        StatusCode::NO_CONTENT.into_response()
+    })
+}
+
+/// Removes a controller, by force with its sessions. Says how many were forgotten.
+pub(crate) async fn remove(
+    shared: &Shared,
+    caller: &Caller,
+    id: &ControllerId,
+    force: bool,
+) -> Result<usize, Problem> {
     let mut forgotten = 0;
     if force {
         let keep = shared.config.keep_tombstones;
-        let sessions = shared.store.forget_sessions_of(caller.actor(), &id, keep).await?;
+        let sessions = shared.store.forget_sessions_of(caller.actor(), id, keep).await?;
         sessions.iter().filter_map(|id| SessionId::parse(id).ok()).for_each(|id| shared.changes.changed(&id));
         forgotten = sessions.len();
     }
-    match shared.store.delete_controller(caller.actor(), &id).await? {
+    match shared.store.delete_controller(caller.actor(), id).await? {
         ControllerDeletion::Deleted => {
-            shared.fleet.detach(&id);
+            shared.fleet.detach(id);
             tracing::info!(controller = %id, forgotten, "a controller was removed");
-            Ok(if force {
-                Json(RemovedController { id: &id, forgotten }).into_response()
-            } else {
-                StatusCode::NO_CONTENT.into_response()
-            })
+            Ok(forgotten)
         }
         ControllerDeletion::NoSuchController => Err(AnyController::unknown()),
         ControllerDeletion::HasSessions(count) => {
@@ -212,9 +259,9 @@ pub(super) async fn delete(
 /// A controller as a path names it; whether there is one is seen when it is used.
 #[derive(utoipa::IntoParams)]
 #[into_params(names("id"), parameter_in = Path)]
-pub(super) struct AnyController(
+pub(crate) struct AnyController(
     /// The controller's id.
-    ControllerId,
+    pub(crate) ControllerId,
 );
 
 impl InPath for AnyController {

@@ -16,7 +16,7 @@ use crate::store::SessionRecord;
 /// A session.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Session)]
-pub(super) struct SessionView<'a> {
+pub(crate) struct SessionView<'a> {
     id: &'a SessionId,
     /// Whose it is.
     user_id: &'a str,
@@ -86,7 +86,7 @@ struct OperationView<'a> {
 }
 
 impl<'a> SessionView<'a> {
-    pub(super) fn new(record: &'a SessionRecord) -> Self {
+    pub(crate) fn new(record: &'a SessionRecord) -> Self {
         let SessionRecord { session, operation } = record;
         let (controller_id, controller_type) =
             session.placed.as_ref().map_or(("", ""), |(id, kind)| (id.as_str(), kind.as_str()));
@@ -147,7 +147,7 @@ fn kind(SessionRecord { session, operation }: &SessionRecord) -> OperationKind {
 /// A controller.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Controller)]
-pub(super) struct ControllerView<'a> {
+pub(crate) struct ControllerView<'a> {
     id: &'a ControllerId,
     /// The kind of backend.
     #[serde(rename = "type")]

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::panic)]
 
+pub mod calls;
 pub mod database;
 pub mod live;
 pub mod own_postgres;
