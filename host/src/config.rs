@@ -12,7 +12,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use figment::Figment;
 use figment::providers::{Data, Env, Format as _, Serialized, Toml};
 use serde::Deserialize;
-use streamspace_control::{ControlConfig, GoDuration, Quota};
+use streamspace_control::{ControlConfig, GoDuration, PlacementStrategy, Quota};
 use streamspace_runtime::{EndpointConfig, LimitOverrides, SecretSource};
 
 use crate::cli::ServeArgs;
@@ -31,6 +31,7 @@ const FROM_ENVIRONMENT: &[&str] = &[
     "health",
     "drift_grace",
     "placement_limit",
+    "placement",
     "controller",
 ];
 
@@ -95,6 +96,9 @@ pub(crate) struct Config {
     /// How long a session waits for a controller that can take it.
     #[serde(default)]
     pub(crate) placement_limit: Option<GoDuration>,
+    /// How a controller is chosen.
+    #[serde(default)]
+    pub(crate) placement: PlacementConfig,
     /// Controllers; none = those for the backends that are found.
     #[serde(default, rename = "controller")]
     pub(crate) controllers: Vec<ControllerConfig>,
@@ -129,6 +133,15 @@ pub(crate) struct HealthConfig {
     pub(crate) offline_after: Option<u32>,
     /// How long another process of a remote one waits for a sign of life of the active one.
     pub(crate) lease: Option<GoDuration>,
+}
+
+/// How a controller is chosen.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PlacementConfig {
+    /// Among several that can take a session.
+    #[serde(default)]
+    pub(crate) strategy: PlacementStrategy,
 }
 
 /// One controller.
@@ -332,7 +345,10 @@ mod tests {
         assert_eq!(config.audit.keep.unwrap().length().as_secs(), 720 * 3600);
         assert_eq!((config.quota.sessions, config.quota.cpu), (Some(3), None));
         assert_eq!(config.quota.memory.unwrap().bytes(), 16 << 30);
+        let placement = load("[placement]\nstrategy = \"round-robin\"\n").unwrap().placement;
+        assert_eq!(placement.strategy, PlacementStrategy::RoundRobin);
         let nothing = load("").unwrap();
+        assert_eq!(nothing.placement.strategy, PlacementStrategy::LeastLoaded);
         assert!(nothing.audit.keep.is_none() && nothing.quota == Quota::default());
     }
 
@@ -425,6 +441,7 @@ mod tests {
             ("lisen = \"127.0.0.1:1\"", "lisen"),
             ("listen = \"nowhere\"", "listen"),
             ("audit = { keep = \"a year\" }", "audit.keep"),
+            ("placement = { strategy = \"random\" }", "placement.strategy"),
             ("quota = { cpus = 4 }", "cpus"),
             ("quota = { memory = \"lots\" }", "quota.memory"),
             ("quota = { sessions = -1 }", "quota.sessions"),

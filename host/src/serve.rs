@@ -54,6 +54,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     if let Some(limit) = &config.placement_limit {
         control_config.placement_limit = limit.length();
     }
+    control_config.placement_strategy = config.placement.strategy;
     let control = Arc::new(Control::open(control_config).await?);
     let runtime =
         Runtime::new(RuntimeConfig { cache_dir: Some(config.data.join("compiled")), ..Default::default() })?;

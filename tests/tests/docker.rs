@@ -191,10 +191,15 @@ async fn what_the_engine_refuses_names_the_field() {
     let server = stage.installation.start();
     let api = server.api();
     let mut request = stage.request();
-    request["spec"]["resources"]["cpu"] = json!("4000");
+    request["spec"]["resources"]["memory"] = json!("1Mi");
     let created = api.post("/api/v1/sessions", &request).await;
     let failed = api.wait_for_phase(id(&created.body), "Failed").await;
-    assert!(failed["status"]["conditions"].to_string().contains("spec.resources.cpu"), "{failed}");
+    assert!(failed["status"]["conditions"].to_string().contains("spec.resources.memory"), "{failed}");
+    // What the engine does not have it is not even asked for.
+    request["spec"]["resources"]["cpu"] = json!("4000");
+    let refused = api.post("/api/v1/sessions", &request).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{}", refused.body);
+    assert!(refused.body["detail"].to_string().contains("has less processor time"), "{}", refused.body);
     assert!(stage.engine.containers(&controller(&api).await).await.is_empty());
     stage.end(server).await;
 }

@@ -114,6 +114,7 @@ fn configuration_keys() -> BTreeSet<String> {
     for (table, inner) in [
         ("audit", keys(&config, "struct AuditConfig")),
         ("health", keys(&config, "struct HealthConfig")),
+        ("placement", keys(&config, "struct PlacementConfig")),
         ("quota", keys(&quota, "pub struct Quota")),
     ] {
         all.remove(table);
@@ -259,6 +260,7 @@ fn every_reason_is_documented() {
         "host/control/src/reconcile/outcome.rs",
         "host/control/src/rest/adopt.rs",
         "host/control/src/store/sql/create.rs",
+        "host/control/src/store/transition.rs",
         "host/runtime/src/error.rs",
         "host/shell/src/service.rs",
         "host/shell/src/slot.rs",

@@ -9,9 +9,9 @@ use std::time::Duration;
 use bollard::query_parameters::RemoveImageOptions;
 use serde_json::{Value, json};
 use streamspace_tests::api::{Answer, Api};
-use streamspace_tests::docker::Engine;
+use streamspace_tests::docker::{Engine, Leftovers};
 use streamspace_tests::provided;
-use streamspace_tests::server::Server;
+use streamspace_tests::server::{Installation, Server};
 use streamspace_tests::stage::{Stage, container, id};
 
 /// From the request to the running session.
@@ -59,6 +59,20 @@ const DELETING: [&str; 6] = [
     "docker.container-remove",
     "control.delete.replied",
     "control.delete.recorded",
+];
+/// From the wish to the session that runs on the other controller.
+const MOVING: [&str; 11] = [
+    "control.migrate.committed",
+    "control.operation.claimed",
+    "control.delete.claimed",
+    "docker.container-remove",
+    "control.delete.replied",
+    "control.delete.recorded",
+    "control.create.claimed",
+    "docker.container-create",
+    "docker.container-start",
+    "control.create.replied",
+    "control.create.recorded",
 ];
 
 /// When the server dies.
@@ -311,5 +325,92 @@ async fn at_every_instant_of_a_deletion() {
             counted = again(&stage, id(&session), counted).await;
         }
     }
+    server.kill();
+}
+
+/// Two controllers, of one engine.
+const TWO: &str = r#"[
+    {name="one", plugin="docker", endpoints={engine={docker="unix:///var/run/docker.sock"}}},
+    {name="two", plugin="docker", endpoints={engine={docker="unix:///var/run/docker.sock"}}},
+]"#;
+
+#[tokio::test]
+async fn at_every_instant_of_a_move() {
+    let Some(socket) = provided("STREAMSPACE_TEST_DOCKER") else { return };
+    let (Some(installation), Some(image)) =
+        (Installation::with_engine(&socket), provided("STREAMSPACE_TEST_IMAGE"))
+    else {
+        return;
+    };
+    let controllers = TWO.replace("/var/run/docker.sock", &socket).replace(['\n', ' '], "");
+    let installation = installation.environment("STREAMSPACE_CONTROLLER", &controllers);
+    let engine = Engine::at(&socket).await.unwrap();
+    let mut server = installation.start();
+    let both: Vec<String> = streamspace_tests::until("two healthy controllers", async || {
+        let all = server.api().get("/api/v1/admin/controllers").await.body;
+        let healthy = all.as_array()?.iter().filter(|one| one["status"] == "healthy");
+        let ids: Vec<_> = healthy.map(|one| id(one).to_owned()).collect();
+        (ids.len() == 2).then_some(ids)
+    })
+    .await;
+    let _leftovers: Vec<Leftovers> = both.iter().map(|id| Leftovers::of(&socket, id)).collect();
+    let request = json!({
+        "controller_id": both[0],
+        "spec": {"base_image": image, "resources": {"memory": "64Mi"}},
+    });
+    let session = server.api().create_running(&request).await;
+    let path = format!("/api/v1/sessions/{}/migrate", id(&session));
+    let mut at = 0;
+    for kill in kills(&MOVING) {
+        server.kill();
+        let target = &both[1 - at];
+        let wish = json!({"controller_id": target});
+        // A server that has just started knows nothing of its controllers yet.
+        let moved = async |api: &Api| loop {
+            let answer = api.try_post(&path, &wish).await?;
+            if answer.status != reqwest::StatusCode::CONFLICT {
+                return Ok::<Answer, reqwest::Error>(answer);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        println!("{kill:?}");
+        let known = match kill {
+            Kill::At(failpoint) => {
+                let doomed = installation.start_to_die_at(failpoint);
+                let _ = moved(&doomed.api()).await;
+                doomed.died().await;
+                true
+            }
+            Kill::After(moment) => {
+                let doomed = installation.start();
+                let api = doomed.api();
+                let death = async {
+                    tokio::time::sleep(moment).await;
+                    doomed.kill();
+                };
+                let (answer, ()) = tokio::join!(moved(&api), death);
+                answer.is_ok_and(|answer| answer.status.is_success())
+            }
+        };
+        server = installation.start();
+        let api = server.api();
+        let seen = streamspace_tests::until("it runs, and nothing is under way", async || {
+            let seen = api.get(&format!("/api/v1/sessions/{}", id(&session))).await.body;
+            let rests = seen["status"]["operation"].is_null() && seen["moving_to"].is_null();
+            (seen["phase"] == "Running" && rests).then_some(seen)
+        })
+        .await;
+        let arrived = seen["controller_id"] == json!(target);
+        assert!(arrived || !known, "{kill:?}: the wish was lost: {seen}");
+        if arrived {
+            at = 1 - at;
+        }
+        for (number, controller) in both.iter().enumerate() {
+            let there = engine.containers(controller).await;
+            assert_eq!(there.len(), usize::from(number == at), "{kill:?}: on {controller}: {there:?}");
+        }
+    }
+    let deleted = server.api().delete(&format!("/api/v1/sessions/{}?wait=60s", id(&session))).await;
+    assert_eq!(deleted.status, reqwest::StatusCode::NO_CONTENT, "{}", deleted.body);
     server.kill();
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::Quota;
+use crate::placement::PlacementStrategy;
 pub(crate) use database::DatabasePlace;
 pub use database::DatabaseUrl;
 
@@ -51,6 +52,8 @@ pub struct ControlConfig {
     pub force_after: Duration,
     /// How long a session waits for a controller that can take it; then it has failed.
     pub placement_limit: Duration,
+    /// Which of several controllers takes a session that all of them can take.
+    pub placement_strategy: PlacementStrategy,
     /// How often a controller is probed, and the most that lies between two signs of life of a remote one.
     pub health_interval: Duration,
     /// How long a probe may take.
@@ -119,6 +122,7 @@ impl ControlConfig {
             drift_grace: None,
             force_after: Duration::from_secs(60),
             placement_limit: Duration::from_secs(24 * 3600),
+            placement_strategy: PlacementStrategy::default(),
             health_interval: Duration::from_secs(30),
             probe_timeout: Duration::from_secs(5),
             offline_after: 2,

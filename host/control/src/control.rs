@@ -130,8 +130,9 @@ impl Control {
             timeout: config.probe_timeout,
             offline_after: config.offline_after.max(1),
         };
-        let fleet = Arc::new(Fleet::new(limits, stop.clone(), events, call_metrics));
         let wake = Arc::new(Notify::new());
+        let fleet = Fleet::new(limits, stop.clone(), events, Arc::clone(&wake), call_metrics);
+        let fleet = Arc::new(fleet);
         let presence = Presence::enter(
             Arc::clone(&store),
             Arc::clone(&fleet),

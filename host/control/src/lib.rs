@@ -52,6 +52,7 @@ pub use control::{Control, migrate};
 pub use domain::{ControllerId, GoDuration, InvalidDuration, InvalidId, Quota, Registration, SessionId};
 pub use error::ControlError;
 pub use fleet::ControllerTransport;
+pub use placement::PlacementStrategy;
 pub use plugins::{
     AskedEndpoint, AskedLimits, PluginController, PluginDirectory, PluginState, PluginView, Replacement,
 };

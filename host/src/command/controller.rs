@@ -330,7 +330,7 @@ async fn one(client: &Client, given: &str, change: Change) -> anyhow::Result<(St
 }
 
 /// The id of the one controller that is meant.
-async fn resolve(client: &Client, given: &str) -> anyhow::Result<String> {
+pub(super) async fn resolve(client: &Client, given: &str) -> anyhow::Result<String> {
     let listed = client.get(&["admin", "controllers"]).await?;
     let controllers: Vec<Controller> = client.typed(&listed)?;
     let names: Vec<_> = controllers.iter().map(|one| (one.id.as_str(), one.name.as_str())).collect();

@@ -93,6 +93,8 @@ pub enum Action {
     SessionDelete,
     /// What waits or failed is to be tried at once.
     SessionRetry,
+    /// A session is to be moved to another controller.
+    SessionMigrate,
     /// A session went without its controller's word.
     SessionForget,
     /// A session was made for an object that was there.
@@ -153,6 +155,7 @@ impl Action {
             Self::SessionTerminate => "session.terminate",
             Self::SessionDelete => "session.delete",
             Self::SessionRetry => "session.retry",
+            Self::SessionMigrate => "session.migrate",
             Self::SessionForget => "session.forget",
             Self::SessionAdopt => "session.adopt",
             Self::DriftIgnore => "drift.ignore",

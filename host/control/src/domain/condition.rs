@@ -20,13 +20,25 @@ pub mod condition_type {
     /// It is known what the session is made of. Said of adopted ones only, where it is not.
     pub const SPEC_KNOWN: &str = "SpecKnown";
 
+    /// The session is moved to another controller.
+    pub const MIGRATING: &str = "Migrating";
+
     /// A limit in time was reached and the session wished otherwise because of it; the reason says which.
     pub const POLICY_APPLIED: &str = "PolicyApplied";
 
     /// Whether the API server, and not the backend, writes this type.
     pub fn is_own(name: &str) -> bool {
-        [SCHEDULED, READY, CONTROLLER_REACHABLE, OBJECT_PRESENT, DRIFTED, SPEC_KNOWN, POLICY_APPLIED]
-            .contains(&name)
+        [
+            SCHEDULED,
+            READY,
+            CONTROLLER_REACHABLE,
+            OBJECT_PRESENT,
+            DRIFTED,
+            SPEC_KNOWN,
+            MIGRATING,
+            POLICY_APPLIED,
+        ]
+        .contains(&name)
     }
 }
 

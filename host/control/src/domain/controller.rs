@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ControllerId, Requirement};
+use super::{ControllerId, Ledger, Requirement};
 
 /// What a controller says about itself when it registers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,9 @@ pub struct Registration {
     /// What placement may choose by.
     pub labels: BTreeMap<String, String>,
 }
+
+/// The label by which controllers say that they share the homes of users: those with the same value do.
+pub const HOME_STORAGE: &str = "stream.space/home-storage";
 
 /// How a controller is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -91,6 +94,14 @@ pub struct Capacity {
     pub available_storage: String,
 }
 
+impl Capacity {
+    /// Whether it says how much is free.
+    pub fn tells_available(&self) -> bool {
+        let free = [&self.available_memory, &self.available_cpu, &self.available_storage];
+        free.into_iter().any(|said| !said.is_empty())
+    }
+}
+
 /// A controller as the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Controller {
@@ -118,6 +129,10 @@ pub struct Controller {
     pub draining: bool,
     /// How many sessions are placed on it.
     pub sessions: u32,
+    /// What it has, and what of it is given to sessions.
+    pub ledger: Ledger,
+    /// Grows with every session that is placed on any controller, and was so much when it last got one.
+    pub last_placed: u64,
     /// The place of the server that drives it; absent = none does.
     pub active_server: Option<String>,
     /// When it last answered.
@@ -144,11 +159,5 @@ impl Controller {
             Requirement::PersistentStorage => can.supports_persistent_storage,
             Requirement::Networking => can.supports_networking,
         }
-    }
-
-    /// Whether it takes one more session.
-    pub fn has_room(&self) -> bool {
-        let limit = self.capabilities.as_ref().map_or(0, |capabilities| capabilities.capacity.max_sessions);
-        limit == 0 || self.sessions < limit
     }
 }

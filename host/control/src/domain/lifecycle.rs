@@ -34,6 +34,9 @@ pub fn decide(session: &Session, operation: &Operation, now: DateTime<Utc>) -> S
         (Wish::Gone { .. }, false, _) => Step::Forget,
         (Wish::Gone { .. }, true, _) => Step::Call(OperationKind::Delete),
 
+        // Nothing may be left of it where it is, before it is made where it is moved to.
+        (Wish::State(_), true, _) if session.moving_to.is_some() => Step::Call(OperationKind::Delete),
+
         (Wish::State(Terminated), false, _) => Step::Rest,
         (Wish::State(Terminated), true, Phase::Terminated) if !open => Step::Rest,
         (Wish::State(Terminated), true, _) => Step::Call(OperationKind::Delete),
@@ -105,6 +108,7 @@ pub(crate) mod tests {
             state,
             phase,
             placed: placed.then(|| (ControllerId::generate(), "docker".into())),
+            moving_to: None,
             placement: PlacementRequest::default(),
             node_id: String::new(),
             spec: SessionSpec {

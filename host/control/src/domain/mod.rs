@@ -3,6 +3,7 @@
 mod account;
 mod audit;
 mod canonical;
+mod capacity;
 mod condition;
 mod controller;
 mod draft;
@@ -24,8 +25,9 @@ mod text;
 pub use account::{Role, Token, User};
 pub use audit::{Action, Actor, AuditEntry, Deed, Rule};
 pub use canonical::{canonical_json, sha256_hex};
+pub use capacity::{Amounts, Ledger, Share};
 pub use condition::{Condition, ConditionStatus, Conditions, condition_type};
-pub use controller::{Capabilities, Capacity, Controller, ControllerStatus, Registration};
+pub use controller::{Capabilities, Capacity, Controller, ControllerStatus, HOME_STORAGE, Registration};
 pub use draft::{EnvDraft, MountDraft, PortDraft, ResourcesDraft, SpecDraft, VncDraft, WebAppDraft};
 pub use drift::{
     Drift, DriftAlarm, DriftAlarmKind, DriftId, DriftObject, DriftOwnership, DriftReason, DriftState,

@@ -163,6 +163,9 @@ pub struct Session {
     pub phase: Phase,
     /// Where it was placed, and that controller's type. Absent until there was room.
     pub placed: Option<(ControllerId, String)>,
+    /// Where it is moved to: another controller of the same type. It is made there once nothing is left of it where it
+    /// is placed.
+    pub moving_to: Option<ControllerId>,
     /// Where it may be placed.
     pub placement: PlacementRequest,
     /// The backend's own name of its main object: a cache, never a key.

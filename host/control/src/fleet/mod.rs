@@ -51,6 +51,8 @@ pub(crate) struct Fleet {
     tasks: TaskTracker,
     stop: CancellationToken,
     events: tokio::sync::mpsc::UnboundedSender<ControllerId>,
+    /// Wakes whoever places sessions.
+    wake: Arc<Notify>,
     metrics: CallMetrics,
 }
 
@@ -59,6 +61,7 @@ impl Fleet {
         limits: ProbeLimits,
         stop: CancellationToken,
         events: tokio::sync::mpsc::UnboundedSender<ControllerId>,
+        wake: Arc<Notify>,
         metrics: CallMetrics,
     ) -> Self {
         Self {
@@ -69,6 +72,7 @@ impl Fleet {
             tasks: TaskTracker::new(),
             stop,
             events,
+            wake,
             metrics,
         }
     }
@@ -96,6 +100,7 @@ impl Fleet {
             events: self.events.clone(),
             health: sender,
             now: Arc::clone(&probe_now),
+            wake: Arc::clone(&self.wake),
         };
         let stopped = stop.clone();
         self.tasks.spawn(async move {

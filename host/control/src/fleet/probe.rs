@@ -53,6 +53,8 @@ pub(super) struct Prober {
     pub(super) health: watch::Sender<Option<Health>>,
     /// The pause between two probes ends when this is notified.
     pub(super) now: Arc<Notify>,
+    /// Wakes whoever places sessions.
+    pub(super) wake: Arc<Notify>,
 }
 
 impl Prober {
@@ -68,10 +70,12 @@ impl Prober {
             let message =
                 if status == ControllerStatus::Healthy { String::new() } else { found.message.clone() };
             // What another server finds that drives it is what counts.
-            if self.standing.epoch().is_some()
-                && let Err(error) = self.store.record_probe(&self.id, found).await
-            {
-                tracing::error!(%error, "the result of a probe was not stored");
+            if self.standing.epoch().is_some() {
+                match self.store.record_probe(&self.id, found).await {
+                    Ok(true) => self.wake.notify_one(),
+                    Ok(false) => {}
+                    Err(error) => tracing::error!(%error, "the result of a probe was not stored"),
+                }
             }
             let known = self.health.send_replace(Some(Health { status, message: message.clone() }));
             if known.as_ref().map(|known| known.status) != Some(status) {

@@ -30,7 +30,7 @@ const DATABASE_RETRY: Duration = Duration::from_secs(1);
 /// A claim holds so much longer than the call may take: the outcome has to be stored as well.
 const LEASE_MARGIN: Duration = Duration::from_secs(20);
 /// Sessions without a controller that are placed at once.
-pub(crate) const PLACEMENTS: u32 = 32;
+const PLACEMENTS: u32 = 32;
 /// Steps that are claimed in one transaction.
 const CLAIMED_AT_ONCE: usize = 128;
 

@@ -48,6 +48,8 @@ enum Course {
 enum Event {
     Wish(WishedState),
     Delete,
+    /// It is to go on on another controller.
+    Move,
     /// A step is claimed and its call goes like that …
     Begin(Course),
     /// … and its end is recorded.
@@ -202,18 +204,32 @@ impl Model {
                 session.generation = session.generation.next();
                 operation.next_attempt_at = Some(self.now);
             }
+            Event::Move => {
+                let session = &self.record.session;
+                let moves = session.placed.is_some() && !session.is_deleting() && session.moving_to.is_none();
+                if moves {
+                    self.record.depart(ControllerId::generate(), self.now);
+                    // Whoever moves it knows that it is made anew.
+                    self.precious = false;
+                }
+            }
             Event::Begin(course) => self.begin(course),
             Event::End => self.end(),
             Event::Wait(minutes) => self.now += chrono::Duration::minutes(minutes),
             Event::Finish => {
                 self.backend.finish();
-                if std::mem::take(&mut self.backend.hung) && !self.record.session.is_deleting() {
+                let session = &self.record.session;
+                let stays = !session.is_deleting() && session.moving_to.is_none();
+                if std::mem::take(&mut self.backend.hung) && stays {
                     self.backend.coming = Some(OperationKind::Create);
                     self.backend.finish();
                 }
             }
-            // What comes back while its session goes is a stray, which others see to.
-            Event::Hand(..) if self.record.session.placed.is_none() || self.record.session.is_deleting() => {}
+            // What comes back while its session goes, or leaves, is a stray, which others see to.
+            Event::Hand(..)
+                if self.record.session.placed.is_none()
+                    || self.record.session.is_deleting()
+                    || self.record.session.moving_to.is_some() => {}
             Event::Hand(object, seen) => {
                 self.backend.object = object;
                 if seen {
@@ -231,7 +247,7 @@ impl Model {
     fn judge(&mut self) {
         let SessionRecord { session, operation } = &self.record;
         let kept = matches!(session.wish, Wish::State(WishedState::Running | WishedState::Hibernated));
-        let there = self.backend.object.is_some() && kept;
+        let there = self.backend.object.is_some() && kept && session.moving_to.is_none();
         let usable = operation.is_settled() && session.wish.is_fulfilled_by(session.phase);
         self.precious = there && (self.precious || usable);
     }
@@ -291,9 +307,16 @@ impl Model {
             _ => false,
         };
         let record = outcome(&claimed, answer, around);
+        let before = self.record.session.placed.clone();
         self.removed = self.record.apply(record, Epoch::NONE, self.now) == Applied::Removed;
         let SessionRecord { session, operation } = &self.record;
         assert!(!(fulfilled && session.phase == Phase::Failed), "failed, though it is as wished");
+        if session.placed != before {
+            assert_eq!(self.backend.object, None, "nothing is left where it was");
+            // What may turn up there later is a stray, which others see to.
+            let Backend { loses, made, .. } = self.backend;
+            self.backend = Backend { loses, made, ..Backend::default() };
+        }
         self.worked += self.now - claimed.operation.updated_at;
         self.worked += operation.next_attempt_at.map_or(chrono::Duration::zero(), |next| next - self.now);
     }
@@ -349,6 +372,7 @@ fn events() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => wish.prop_map(Event::Wish),
         1 => Just(Event::Delete),
+        2 => Just(Event::Move),
         8 => course.prop_map(Event::Begin),
         8 => Just(Event::End),
         3 => (1..12i64).prop_map(Event::Wait),
@@ -379,6 +403,7 @@ proptest! {
         let SessionRecord { session, operation } = &model.record;
         prop_assert!(operation.is_settled() && decide(session, operation, model.now) == Step::Rest);
         prop_assert_eq!(session.observed_generation, Some(session.generation));
+        prop_assert!(session.moving_to.is_none(), "it is where it was to be moved");
         if session.phase == Phase::Failed {
             let never_there = operation.kind == OperationKind::Create && !operation.accepted && !operation.established;
             let left = model.backend.object.is_some_and(|object| object != Phase::Terminated);

@@ -11,7 +11,7 @@ use super::Reconciler;
 use super::outcome::{Answer, Circumstances, outcome};
 use crate::domain::{OperationKind, Requirement, Step, Wish, WishedState};
 use crate::fleet::{CallError, ControllerClient, Observation, Reply};
-use crate::placement::LeastLoaded;
+use crate::placement::Placement;
 use crate::presence::{Moment, Term};
 use crate::store::{Claimed, Placer, Recorded, StoreError};
 
@@ -84,13 +84,7 @@ impl Reconciler {
         }
         match recorded {
             Ok(Recorded::Stored) => {}
-            Ok(Recorded::Removed) => {
-                tracing::info!("the session is gone");
-                // There is room where there may have been none.
-                if let Err(error) = self.store.retry_unplaced(super::PLACEMENTS).await {
-                    tracing::warn!(%error, "sessions that wait for room were not woken");
-                }
-            }
+            Ok(Recorded::Removed) => tracing::info!("the session is gone"),
             Ok(Recorded::Stale) => tracing::warn!("the claim ran out before the step ended"),
             Err(error) => tracing::error!(%error, "the outcome of a step was not stored"),
         }
@@ -103,7 +97,8 @@ impl Reconciler {
         if claimed.session.state == WishedState::Hibernated {
             placement.require.push(Requirement::Hibernation);
         }
-        let placer = LeastLoaded::new(&placement, &claimed.session.spec);
+        let strategy = self.config.placement_strategy;
+        let placer = Placement::new(&placement, &claimed.session.spec, strategy);
         let pause =
             super::backoff::after_failure(claimed.operation.failures + 3, None, rand::random::<f64>());
         let pause = pause.max(Duration::from_secs(1));

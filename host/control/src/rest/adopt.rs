@@ -70,6 +70,7 @@ pub(super) fn adoption(adoptee: Adoptee<'_>) -> Result<Adoption, Problem> {
         state,
         phase: seen.phase,
         placed: Some((controller.id.clone(), controller.controller_type.clone())),
+        moving_to: None,
         placement: PlacementRequest {
             controller_id: Some(controller.id.clone()),
             ..PlacementRequest::default()

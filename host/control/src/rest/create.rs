@@ -20,7 +20,7 @@ use super::view::SessionView;
 use crate::changes::Listener;
 use crate::control::Shared;
 use crate::domain::{Conditions, Generation, Phase, Session, SessionId, Wish, WishedState, now};
-use crate::placement::LeastLoaded;
+use crate::placement::Placement;
 use crate::store::{Created, IdempotencyKey, NewSession, PlacementDecision};
 
 /// Create a session
@@ -109,7 +109,8 @@ pub(crate) async fn make(
     // Right after a start nothing is known of the controllers yet.
     shared.fleet.first_probes(shared.config.first_probe_wait).await;
     let mut listener = shared.changes.subscribe();
-    let placer = Arc::new(LeastLoaded::new(&valid.placement, &valid.spec));
+    let strategy = shared.config.placement_strategy;
+    let placer = Arc::new(Placement::new(&valid.placement, &valid.spec, strategy));
     let new = new_session(caller, valid, Arc::clone(&placer), idempotency)?;
     match shared.store.create_session(new).await? {
         Created::Stored(record) => {
@@ -138,7 +139,7 @@ pub(crate) async fn make(
 fn new_session(
     caller: &Caller,
     valid: ValidCreate,
-    placer: Arc<LeastLoaded>,
+    placer: Arc<Placement>,
     idempotency: Option<IdempotencyKey>,
 ) -> Result<NewSession, Problem> {
     let ValidCreate { user_id, template_id, spec, controller_config, placement } = valid;
@@ -155,6 +156,7 @@ fn new_session(
         state: WishedState::Running,
         phase: Phase::Pending,
         placed: None,
+        moving_to: None,
         placement,
         node_id: String::new(),
         spec,
@@ -195,7 +197,7 @@ async fn answer(
 }
 
 /// What is in the way at every controller that was asked for, by name.
-async fn named_reasons(shared: &Shared, placer: &LeastLoaded) -> Result<String, Problem> {
+async fn named_reasons(shared: &Shared, placer: &Placement) -> Result<String, Problem> {
     let controllers = shared.store.controllers().await?;
     let named = placer.verdicts(&controllers).into_iter().filter_map(|verdict| {
         let (controller, obstacle) = (verdict.controller, verdict.obstacle?);

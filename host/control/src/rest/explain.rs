@@ -16,10 +16,10 @@ use super::problem::Problem;
 use super::sessions::VisibleRecord;
 use crate::control::Shared;
 use crate::domain::{
-    Controller, ControllerId, ControllerStatus, Generation, OperationKind, Phase, PlacementRequest, Session,
-    SessionId, WishedState, condition_type,
+    Controller, ControllerId, ControllerStatus, Generation, OperationKind, Phase, PlacementRequest,
+    QuotaKind, Session, SessionId, Share, WishedState, condition_type,
 };
-use crate::placement::{LeastLoaded, Verdict};
+use crate::placement::{Placement, Verdict};
 use crate::store::SessionRecord;
 
 /// Why a session is where it is.
@@ -71,6 +71,46 @@ struct VerdictView<'a> {
     obstacle: Option<&'static str>,
     /// The same in a sentence.
     reason: String,
+    /// What the session asks for, and how the controller stands to it, in everything that either says something about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    capacity: Option<Vec<ShareView>>,
+}
+
+/// How a controller stands to what a session asks for, in one kind. What the session holds itself is not counted.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Share)]
+struct ShareView {
+    resource: QuotaKind,
+    /// What the session asks for.
+    asked: String,
+    /// What is reserved for others.
+    reserved: String,
+    /// What there is; `null` = the controller does not say, and takes whatever comes.
+    #[schema(required)]
+    total: Option<String>,
+    /// What was free when the controller last said so; `null` = it does not say.
+    #[schema(required)]
+    available: Option<String>,
+    /// What was given away that is not counted in that yet.
+    promised: String,
+    /// There is enough of it.
+    enough: bool,
+}
+
+impl ShareView {
+    fn new(share: Share) -> Self {
+        let write = |amount: u64| share.kind.write(amount);
+        Self {
+            resource: share.kind,
+            asked: write(share.asked),
+            reserved: write(share.reserved),
+            total: share.total.map(write),
+            available: share.available.map(write),
+            promised: write(share.unseen),
+            enough: share.is_enough(),
+        }
+    }
 }
 
 /// Explain where a session is
@@ -102,11 +142,14 @@ pub(crate) async fn explain<T>(
 ) -> Result<T, Problem> {
     let session = &record.session;
     let controllers = shared.store.controllers().await?;
-    let placer = LeastLoaded::new(&session.placement, &session.spec);
+    let held = session.controller_id().map(|id| (id.clone(), session.held()));
+    let strategy = shared.config.placement_strategy;
+    let placer = Placement::new(&session.placement, &session.spec, strategy).holding(held);
     let full = caller.sees_all();
     let controller = session.controller_id().and_then(|id| controllers.iter().find(|one| one.id == *id));
     let verdicts = placer.verdicts(&controllers);
-    let verdicts = verdicts.into_iter().map(|verdict| verdict_view(session, verdict, full)).collect();
+    let verdicts =
+        verdicts.into_iter().map(|verdict| verdict_view(session, &placer, verdict, full)).collect();
     let explanation = Explanation {
         session_id: &session.id,
         state: session.state,
@@ -119,11 +162,17 @@ pub(crate) async fn explain<T>(
     Ok(show(&explanation))
 }
 
-fn verdict_view<'a>(session: &Session, verdict: Verdict<'a>, full: bool) -> VerdictView<'a> {
+fn verdict_view<'a>(
+    session: &Session,
+    placer: &Placement,
+    verdict: Verdict<'a>,
+    full: bool,
+) -> VerdictView<'a> {
     let Verdict { controller, obstacle } = verdict;
     let chosen = session.controller_id() == Some(&controller.id);
     let reason = match &obstacle {
         _ if chosen => "the session is placed here".to_owned(),
+        _ if session.moving_to.as_ref() == Some(&controller.id) => "the session moves here".to_owned(),
         Some(obstacle) if full => obstacle.describe_fully(controller),
         Some(obstacle) => obstacle.describe(controller),
         None if session.placed.is_some() => "could take it; another was chosen".to_owned(),
@@ -139,6 +188,10 @@ fn verdict_view<'a>(session: &Session, verdict: Verdict<'a>, full: bool) -> Verd
         eligible: obstacle.is_none(),
         obstacle: obstacle.map(|obstacle| obstacle.as_str()),
         reason,
+        capacity: full.then(|| {
+            let told = |share: &Share| share.asked > 0 || share.total.is_some() || share.available.is_some();
+            placer.ledger(controller).shares(placer.asked()).filter(told).map(ShareView::new).collect()
+        }),
     }
 }
 
@@ -164,9 +217,11 @@ fn waiting_for(record: &SessionRecord, controller: Option<&Controller>, full: bo
     if let Some(controller) = controller.filter(|one| one.status != ControllerStatus::Healthy) {
         return Some(format!("{}{next}", unwell(controller, full)));
     }
-    let kind = if session.is_deleting() { OperationKind::Delete } else { operation.kind };
+    let goes = session.is_deleting() || session.moving_to.is_some();
+    let kind = if goes { OperationKind::Delete } else { operation.kind };
     let what = match kind {
         OperationKind::Create => "its creation",
+        OperationKind::Delete if session.moving_to.is_some() => "its removal where it is, to be moved",
         OperationKind::Delete => "its removal",
         OperationKind::Hibernate => "its hibernation",
         OperationKind::Wake => "its waking",

@@ -20,6 +20,7 @@ pub(crate) mod idempotency;
 mod kept;
 pub(crate) mod logs;
 mod metrics;
+mod migrate;
 pub(crate) mod openapi;
 mod plugins;
 pub(crate) mod problem;
@@ -77,6 +78,7 @@ pub(crate) fn router(shared: Arc<Shared>, beside: OpenApiRouter) -> Router {
         .routes(routes!(wish::heartbeat))
         .routes(routes!(verbs::retry))
         .routes(routes!(verbs::forget))
+        .routes(routes!(migrate::post))
         .routes(routes!(drift::list))
         .routes(routes!(drift::get, drift::delete))
         .routes(routes!(drift::adopt))

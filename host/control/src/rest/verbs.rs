@@ -17,7 +17,6 @@ use super::view::SessionView;
 use super::wish::{Answer, wanted};
 use crate::control::Shared;
 use crate::domain::SessionId;
-use crate::reconcile::PLACEMENTS;
 use crate::store::{NewRetry, Retried, SessionRecord};
 
 /// Try a session again
@@ -131,7 +130,6 @@ pub(crate) async fn let_go(shared: &Shared, caller: &Caller, id: SessionId) -> R
     tracing::warn!(session = %id, controller, "a session was forgotten without the word of its controller");
     shared.changes.changed(&id);
     // There may be room where there was none.
-    shared.store.retry_unplaced(PLACEMENTS).await?;
     shared.wake.notify_one();
     Ok(())
 }

@@ -8,8 +8,9 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::domain::{
-    Capabilities, Condition, Controller, ControllerId, ControllerStatus, Generation, Instance, InstanceRole,
-    InstanceStatus, OperationKind, Phase, SessionId, SessionSpec, Step, WishedState, decide, now,
+    Amounts, Capabilities, Condition, Controller, ControllerId, ControllerStatus, Generation, Instance,
+    InstanceRole, InstanceStatus, OperationKind, Phase, QuotaKind, SessionId, SessionSpec, Step, WishedState,
+    decide, now,
 };
 use crate::store::SessionRecord;
 
@@ -26,6 +27,9 @@ pub(crate) struct SessionView<'a> {
     controller_id: &'a str,
     /// The type of that controller.
     controller_type: &'a str,
+    /// The controller that it is moved to; `null` when it is not.
+    #[schema(required)]
+    moving_to: Option<&'a ControllerId>,
     /// What the backend calls it; may be empty.
     node_id: &'a str,
     /// What is wanted.
@@ -97,6 +101,7 @@ impl<'a> SessionView<'a> {
             template_id: &session.template_id,
             controller_id,
             controller_type,
+            moving_to: session.moving_to.as_ref(),
             node_id: &session.node_id,
             state: session.state,
             phase: session.phase,
@@ -157,6 +162,8 @@ pub(crate) struct ControllerView<'a> {
     status: ControllerStatus,
     /// How many sessions are placed on it.
     sessions: u32,
+    /// What is reserved for them.
+    reserved: ReservedView,
     /// When it last answered, or gave a sign of life by itself.
     #[schema(required)]
     last_heartbeat: Option<DateTime<Utc>>,
@@ -223,6 +230,32 @@ impl<'a> InstanceView<'a> {
     }
 }
 
+/// What is reserved of a controller.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Reserved)]
+struct ReservedView {
+    /// Places: of all sessions but those that are terminated.
+    sessions: u64,
+    /// Processors, of those that run or are to run.
+    cpu: String,
+    /// Memory, likewise.
+    memory: String,
+    /// Disks, volumes and homes, as asked for.
+    storage: String,
+}
+
+impl ReservedView {
+    fn new(reserved: &Amounts) -> Self {
+        let write = |kind: QuotaKind| kind.write(reserved.of(kind));
+        Self {
+            sessions: reserved.sessions,
+            cpu: write(QuotaKind::Cpu),
+            memory: write(QuotaKind::Memory),
+            storage: write(QuotaKind::Storage),
+        }
+    }
+}
+
 impl<'a> ControllerView<'a> {
     /// With those of its processes that are heard of.
     pub(super) fn new(controller: &'a Controller, instances: &'a [Instance]) -> Self {
@@ -234,6 +267,7 @@ impl<'a> ControllerView<'a> {
             name: &controller.name,
             status: controller.status,
             sessions: controller.sessions,
+            reserved: ReservedView::new(&controller.ledger.reserved),
             last_heartbeat: controller.last_heartbeat.max(heard),
             endpoint: &controller.endpoint,
             remote: controller.remote,

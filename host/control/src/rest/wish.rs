@@ -220,6 +220,11 @@ pub(crate) async fn wish(shared: &Shared, id: SessionId, wanted: Wanted) -> Resu
             let detail = "the session's controller cannot hibernate sessions";
             return Err(Problem::conflict("unsupported", detail));
         }
+        Wished::NoRoom => {
+            let detail =
+                "the session's controller has no room for it to run now; what it had, others have got";
+            return Err(Problem::conflict("no-room", detail));
+        }
         Wished::NoSuchSession => return Err(VisibleSession::unknown()),
     };
     let Some(wait) = wait else {

@@ -240,6 +240,54 @@ pub enum Wished {
     OverQuota(Vec<QuotaExcess>),
     /// The session's controller cannot do that; nothing was stored.
     Unsupported,
+    /// The session's controller has no room for it now; nothing was stored.
+    NoRoom,
+    /// There is no such session.
+    NoSuchSession,
+}
+
+/// The wish that a session go on on another controller.
+pub struct NewMove {
+    /// Who wishes.
+    pub by: Actor,
+    /// Whose.
+    pub session_id: SessionId,
+    /// Where to.
+    pub target: ControllerId,
+    /// Says whether that controller can take it.
+    pub placer: Arc<dyn Placer>,
+    /// Binds the answer.
+    pub idempotency: Option<IdempotencyKey>,
+    /// Makes the answer that is kept for the key.
+    pub render: fn(&SessionRecord) -> String,
+}
+
+/// What became of a [`NewMove`].
+#[derive(Debug)]
+pub enum Moved {
+    /// It is stored, under a new generation.
+    Stored(Box<SessionRecord>),
+    /// It is there already, or on its way there; nothing was changed.
+    Unchanged(Box<SessionRecord>),
+    /// An earlier request with this key wished it; this was the answer.
+    Replayed {
+        /// The answer of that time.
+        response: String,
+    },
+    /// The key belongs to another request.
+    KeyMismatch,
+    /// The session is being deleted; nothing was stored.
+    Deleting,
+    /// The session is on no controller yet; nothing was stored.
+    NotPlaced,
+    /// It is on its way to another controller; nothing was stored.
+    UnderWay(ControllerId),
+    /// Its controller does not answer, and so cannot remove it; how it does. Nothing was stored.
+    Unreachable(ControllerStatus),
+    /// That cannot be done between these controllers; why. Nothing was stored.
+    Unsupported(String),
+    /// The other controller does not take it; nothing was stored.
+    Refused(PlacementDecision),
     /// There is no such session.
     NoSuchSession,
 }
@@ -650,8 +698,8 @@ pub trait Store: Send + Sync + 'static {
     /// Removes a controller without sessions.
     async fn delete_controller(&self, by: Actor, id: &ControllerId)
     -> Result<ControllerDeletion, StoreError>;
-    /// Stores what a probe found.
-    async fn record_probe(&self, id: &ControllerId, probe: ProbeRecord) -> Result<(), StoreError>;
+    /// Stores what a probe found; whether sessions are due now that waited for room.
+    async fn record_probe(&self, id: &ControllerId, probe: ProbeRecord) -> Result<bool, StoreError>;
 
     /// Stores a session, its operation, its placement and its idempotency key, or nothing.
     async fn create_session(&self, new: NewSession) -> Result<Created, StoreError>;
@@ -694,6 +742,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Stores a wish, unless it is none that was not there already.
     async fn wish(&self, wish: NewWish) -> Result<Wished, StoreError>;
+    /// Stores the wish that a session go on on another controller.
+    async fn migrate(&self, new: NewMove) -> Result<Moved, StoreError>;
     /// Notes signs of users. A later one that is known already stays.
     async fn record_activity(&self, signs: Vec<ActivitySign>) -> Result<(), StoreError>;
 

@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 
 use super::{ObservedChange, SessionRecord, StepRecord};
 use crate::domain::{
-    Condition, ConditionStatus, Epoch, Phase, Step, Wish, WishedState, condition_type, decide,
+    Condition, ConditionStatus, ControllerId, Epoch, OperationKind, Phase, Step, Wish, WishedState,
+    condition_type, decide,
 };
 
 /// What becomes of a row.
@@ -88,6 +89,68 @@ impl SessionRecord {
         true
     }
 
+    /// It is to be moved to another controller of the same type: it is removed where it is, and then made there.
+    pub(crate) fn depart(&mut self, target: ControllerId, at: DateTime<Utc>) {
+        let Self { session, operation } = self;
+        // Whoever asked for the one controller has asked for the other by now.
+        if session.placement.controller_id.is_some() {
+            session.placement.controller_id = Some(target.clone());
+        }
+        let message = format!("it is removed where it is, and then made on {target}");
+        session.conditions.set(migrating(ConditionStatus::True, "Removing", message, at));
+        session.moving_to = Some(target);
+        session.generation = session.generation.next();
+        session.updated_at = at;
+        operation.next_attempt_at = Some(at);
+        operation.updated_at = at;
+    }
+
+    /// It is not to be moved any more. What was begun to be removed is made again.
+    pub(crate) fn stay(&mut self, why: &str, at: DateTime<Utc>) {
+        let Self { session, operation } = self;
+        session.moving_to = None;
+        session.conditions.set(migrating(ConditionStatus::False, "Cancelled", why.to_owned(), at));
+        session.generation = session.generation.next();
+        session.updated_at = at;
+        operation.next_attempt_at = Some(at);
+        operation.updated_at = at;
+    }
+
+    /// Nothing is left of it where it was: from here on it is placed where it is moved to, and made there.
+    fn arrive(&mut self, at: DateTime<Utc>) {
+        let Self { session, operation } = self;
+        let Some(target) = session.moving_to.take() else { return };
+        let message = format!("moved to {target}");
+        let condition = |kind: &str, status, reason: &str, message: &str| Condition {
+            kind: kind.to_owned(),
+            status,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            since: at,
+        };
+        session.conditions.set(condition(
+            condition_type::SCHEDULED,
+            ConditionStatus::True,
+            "Moved",
+            &message,
+        ));
+        session.conditions.set(migrating(ConditionStatus::False, "Moved", message, at));
+        let kind = session.placed.take().map(|(_, kind)| kind).unwrap_or_default();
+        session.placed = Some((target, kind));
+        session.node_id.clear();
+        if session.wish == Wish::State(WishedState::Terminated) {
+            session.observe_phase(Phase::Terminated, at);
+        } else {
+            session.observe_phase(Phase::Pending, at);
+            let why = "not started yet on its new controller";
+            session.conditions.set(condition(condition_type::READY, ConditionStatus::False, "Pending", why));
+        }
+        operation.renew(at);
+        (operation.kind, operation.generation) = (OperationKind::Create, session.generation);
+        (operation.established, operation.repairs, operation.repaired_at) = (false, 0, None);
+        self.rest_if_fulfilled(at);
+    }
+
     /// Begins the next step, and says which; none if the wish holds without any. `leased_until` is the end of the
     /// claim before this one, if there still is one. To be asked only when it is due and nobody works on it.
     pub(crate) fn claim(
@@ -134,9 +197,10 @@ impl SessionRecord {
         if step.gone && same_wish && matches!(self.session.wish, Wish::Gone { .. }) {
             return Applied::Removed;
         }
+        let arrives = step.gone && same_wish && self.session.moving_to.is_some();
         let Self { session, operation } = self;
         let before = session.clone();
-        if let Some(phase) = step.phase {
+        if let Some(phase) = step.phase.filter(|_| !arrives) {
             session.observe_phase(phase, at);
         }
         if let Some(node_id) = step.node_id {
@@ -148,7 +212,7 @@ impl SessionRecord {
         for condition in step.conditions {
             session.conditions.set(condition);
         }
-        if step.wish_answered {
+        if step.wish_answered && !arrives {
             session.observed_generation = Some(step.served);
         }
         if *session != before {
@@ -157,6 +221,10 @@ impl SessionRecord {
         *operation = step.operation;
         operation.epoch = epoch;
         operation.updated_at = at;
+        if arrives {
+            self.arrive(at);
+        }
+        let Self { operation, .. } = self;
         if !same_wish {
             // The wish changed while the step was under way: what is next is decided at once, and anew.
             operation.next_attempt_at = Some(at);
@@ -166,10 +234,15 @@ impl SessionRecord {
     }
 }
 
+fn migrating(status: ConditionStatus, reason: &str, message: String, at: DateTime<Utc>) -> Condition {
+    let kind = condition_type::MIGRATING.to_owned();
+    Condition { kind, status, reason: reason.to_owned(), message, since: at }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Operation, OperationKind, now, test_session};
+    use crate::domain::{Operation, now, test_session};
 
     #[test]
     fn what_is_there_as_wished_stands_as_if_it_had_been_made_so() {

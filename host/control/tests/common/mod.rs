@@ -121,6 +121,8 @@ pub struct State {
     /// What the backend says about being ready, by session.
     pub ready: HashMap<String, Condition>,
     pub max_sessions: i32,
+    /// What else the backend says that it has.
+    pub capacity: ResourceCapacity,
     /// Absent = `docker`.
     pub controller_type: Option<&'static str>,
     pub last_create: Option<CreateSessionRequest>,
@@ -499,7 +501,7 @@ impl ControllerService for Backend {
             supports_hibernation: hibernation,
             supports_watch: watch,
             supports_persistent_storage: persistent,
-            capacity: Some(ResourceCapacity { max_sessions, ..Default::default() }),
+            capacity: Some(ResourceCapacity { max_sessions, ..self.with(|state| state.capacity.clone()) }),
             ..Default::default()
         }))
     }

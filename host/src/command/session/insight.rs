@@ -129,6 +129,31 @@ struct Verdict {
     chosen: bool,
     eligible: bool,
     reason: String,
+    #[serde(default)]
+    capacity: Vec<Share>,
+}
+
+/// What a session asks for, and what the controller has of it; for operators.
+#[derive(Deserialize)]
+struct Share {
+    resource: String,
+    asked: String,
+    reserved: String,
+    total: Option<String>,
+    available: Option<String>,
+    promised: String,
+}
+
+impl Share {
+    /// `memory: asks for 4Gi; 12Gi of 32Gi reserved, 16Gi available (2Gi promised)`
+    fn describe(&self) -> String {
+        let total = self.total.as_ref().map(|total| format!("{} of {total} reserved", self.reserved));
+        let available =
+            self.available.as_ref().map(|free| format!("{free} available ({} promised)", self.promised));
+        let known: Vec<String> = total.into_iter().chain(available).collect();
+        let known = if known.is_empty() { "no limit told".to_owned() } else { known.join(", ") };
+        format!("{}: asks for {}; {known}", self.resource, self.asked)
+    }
 }
 
 pub(super) async fn explain(args: OneArgs) -> anyhow::Result<ExitCode> {
@@ -150,6 +175,7 @@ pub(super) async fn explain(args: OneArgs) -> anyhow::Result<ExitCode> {
                 (false, true) => ("eligible", None),
                 (false, false) => ("not eligible", Some(Tone::Waiting)),
             };
+            let shares: Vec<String> = verdict.capacity.iter().map(Share::describe).collect();
             table.row([
                 verdict.name.unwrap_or_default().into(),
                 verdict.kind.into(),
@@ -157,6 +183,7 @@ pub(super) async fn explain(args: OneArgs) -> anyhow::Result<ExitCode> {
                 Cell::toned(word, tone),
                 verdict.reason.into(),
             ]);
+            table.note(&shares.join("\n"), 2);
         }
         text.push('\n');
         text.push_str(&table.render());

@@ -5,6 +5,7 @@ mod follow;
 mod goal;
 mod insight;
 mod list;
+mod migrate;
 mod model;
 mod open;
 mod wish;
@@ -76,6 +77,14 @@ Examples:
   streamspace session retry 01980c5e-7b1f
   streamspace session retry 01980c5e-7b1f 01980c5e-9a02 --wait")]
     Retry(wish::WishArgs),
+
+    /// Move a session to another controller of the same type; for operators.
+    ///
+    /// It is stopped and removed where it is, and then made anew there: what is not in a home that both share is lost.
+    #[command(after_help = "\
+Examples:
+  streamspace session migrate 01980c5e-7b1f docker-2 --wait")]
+    Migrate(migrate::MigrateArgs),
 
     /// Forget sessions without the word of their controller, for one that does not come back; for operators.
     ///
@@ -149,6 +158,7 @@ pub(crate) fn run(command: SessionCommand) -> anyhow::Result<ExitCode> {
             SessionCommand::Hibernate(args) => wish::run(args, wish::Verb::Hibernate).await,
             SessionCommand::Wake(args) => wish::run(args, wish::Verb::Wake).await,
             SessionCommand::Retry(args) => wish::run(args, wish::Verb::Retry).await,
+            SessionCommand::Migrate(args) => migrate::run(args).await,
             SessionCommand::Forget(args) => wish::forget(args).await,
             SessionCommand::Rm(args) => wish::remove(args).await,
             SessionCommand::Logs(args) => follow::run(args).await,

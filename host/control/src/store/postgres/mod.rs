@@ -65,7 +65,9 @@ impl PostgresStore {
         let (news, _) = watch::channel(latest);
         let listening = tokio::spawn(listener::listen(reading(options), readers.clone(), news.clone()));
         let writer = Writer::start(writing, connection, news);
-        Ok(Self::new(readers, writer, places, Some(AbortOnDropHandle::new(listening))))
+        let store = Self::new(readers, writer, places, Some(AbortOnDropHandle::new(listening)));
+        store.make_up().await?;
+        Ok(store)
     }
 }
 

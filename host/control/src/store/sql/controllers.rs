@@ -7,9 +7,10 @@ use sqlx::Row as _;
 use sqlx::types::Json;
 
 use super::rows::controller_row;
-use super::{Connection, Row, audit, dialect, events, instances};
+use super::{Connection, Row, audit, dialect, events, instances, reservations};
 use crate::domain::{
-    Action, Actor, Controller, ControllerId, ControllerStatus, Deed, Happening, Registration, now,
+    Action, Actor, Capabilities, Controller, ControllerId, ControllerStatus, Deed, Happening, Registration,
+    now,
 };
 use crate::store::{ControllerChange, ControllerDeletion, ProbeRecord, StoreError};
 
@@ -56,6 +57,7 @@ pub(super) async fn register(
         let at = dialect::present(db).await?;
         let deed = Deed::to_controller(Action::ControllerRegister, &id).with(details);
         audit::record(db, at, &by, deed).await?;
+        reservations::stir(db, &id).await?;
     }
     Ok(id)
 }
@@ -132,6 +134,8 @@ pub(super) async fn change(
         let details = json!({ "draining": controller.draining, "labels": controller.operator_labels });
         let deed = Deed::to_controller(Action::ControllerChange, &id).with(details);
         audit::record(db, at, &by, deed).await?;
+        // There may be room now where there was none.
+        reservations::stir(db, &id).await?;
     }
     Ok(Some(controller))
 }
@@ -141,10 +145,11 @@ pub(super) async fn delete(
     by: Actor,
     id: ControllerId,
 ) -> Result<ControllerDeletion, StoreError> {
-    let sessions: i64 = sqlx::query_scalar("SELECT count(*) FROM sessions WHERE controller_id = $1")
-        .bind(id.as_str())
-        .fetch_one(&mut *db)
-        .await?;
+    let sessions: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM sessions WHERE controller_id = $1 OR moving_to = $1")
+            .bind(id.as_str())
+            .fetch_one(&mut *db)
+            .await?;
     if sessions > 0 {
         return Ok(ControllerDeletion::HasSessions(sessions.unsigned_abs()));
     }
@@ -159,20 +164,27 @@ pub(super) async fn delete(
     Ok(ControllerDeletion::Deleted)
 }
 
+/// Stores what a probe found; whether sessions are tried now that waited for room.
 pub(super) async fn record_probe(
     db: &mut Connection,
     id: ControllerId,
     probe: ProbeRecord,
-) -> Result<(), StoreError> {
-    let known: Option<String> = sqlx::query_scalar("SELECT status FROM controllers WHERE id = $1")
-        .bind(id.as_str())
-        .fetch_optional(&mut *db)
-        .await?;
-    if let Some(known) = known.as_deref().and_then(ControllerStatus::parse)
+) -> Result<bool, StoreError> {
+    let known: Option<(String, Option<Json<Capabilities>>)> =
+        sqlx::query_as("SELECT status, capabilities FROM controllers WHERE id = $1")
+            .bind(id.as_str())
+            .fetch_optional(&mut *db)
+            .await?;
+    let status = known.as_ref().and_then(|(status, _)| ControllerStatus::parse(status));
+    if let Some(known) = status
         && let Some(happening) = Happening::of_health(&id, known, probe.status, &probe.message)
     {
         events::tell_of_controller(db, &id, happening).await?;
     }
+    let said = known.and_then(|(_, capabilities)| capabilities).map(|Json(said)| said);
+    let news = status != Some(probe.status)
+        || probe.capabilities.as_ref().is_some_and(|now| said.as_ref() != Some(now));
+    let available = probe.capabilities.as_ref().is_some_and(|now| now.capacity.tells_available());
     sqlx::query(
         "UPDATE controllers SET status = $2, message = $3, capabilities = coalesce($4, capabilities), \
          last_heartbeat = coalesce($5, last_heartbeat), updated_at = $6 WHERE id = $1",
@@ -183,9 +195,13 @@ pub(super) async fn record_probe(
     .bind(probe.capabilities.map(Json))
     .bind(probe.answered.then_some(probe.at))
     .bind(probe.at)
-    .execute(db)
+    .execute(&mut *db)
     .await?;
-    Ok(())
+    if available {
+        reservations::seen(db, &id, probe.at).await?;
+    }
+    // It got well, or has more than it said before.
+    if news { reservations::stir(db, &id).await } else { Ok(false) }
 }
 
 /// How many sessions are placed on it.

@@ -8,6 +8,7 @@ use serde_json::json;
 use sqlx::Row as _;
 use sqlx::types::Json;
 
+use super::roster::Roster;
 use super::{Connection, audit, controllers, dialect, events, operations, quotas, sessions};
 use crate::domain::{
     Action, Condition, ConditionStatus, ControllerId, Deed, Generation, Happening, Limits, Operation, Phase,
@@ -25,6 +26,7 @@ pub(super) async fn create(
     db: &mut Connection,
     new: NewSession,
     limits: Limits,
+    roster: Arc<Roster>,
 ) -> Result<Created, StoreError> {
     let NewSession { by, mut session, placer, idempotency, render } = new;
     let at = dialect::present(db).await?;
@@ -40,7 +42,7 @@ pub(super) async fn create(
     }
 
     let mut operation = Operation::first(session.id.clone(), at);
-    match placer.place(&controllers::all(db).await?) {
+    match roster.choose(db, placer.as_ref()).await? {
         PlacementDecision::On(id, controller_type) => {
             controllers::count(db, &id, 1).await?;
             assign(&mut session, id, controller_type, at)?;
@@ -77,8 +79,8 @@ pub(super) async fn place(
     lease: Lease,
     served: Generation,
     placer: Arc<dyn Placer>,
-    retry_at: DateTime<Utc>,
-    limit: Duration,
+    (retry_at, limit): (DateTime<Utc>, Duration),
+    roster: Arc<Roster>,
 ) -> Result<Recorded, StoreError> {
     let Some(SessionRecord { mut session, mut operation }) = operations::claimed(db, &lease).await? else {
         return Ok(Recorded::Stale);
@@ -91,7 +93,7 @@ pub(super) async fn place(
     // The wish may have changed since the claim; then what is next is decided anew.
     if session.generation == served && session.placed.is_none() {
         let end = waits_until(&mut session, &mut operation, limit, at);
-        match placer.place(&controllers::all(db).await?) {
+        match roster.choose(db, placer.as_ref()).await? {
             PlacementDecision::On(id, controller_type) => {
                 controllers::count(db, &id, 1).await?;
                 assign(&mut session, id, controller_type, at)?;
@@ -202,11 +204,13 @@ fn put_off(session: &mut Session, why: String, at: DateTime<Utc>) {
 }
 
 pub(super) async fn insert(db: &mut Connection, session: &Session) -> Result<(), StoreError> {
+    let [sessions, cpu, memory, storage] = session.held().to_db();
     sqlx::query(
         "INSERT INTO sessions (id, user_id, template_id, controller_id, controller_type, node_id, state, \
          generation, phase, conditions, url, spec, spec_hash, controller_config, placement, created_at, \
-         updated_at, running_since, started_at, policy_due_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+         updated_at, running_since, started_at, policy_due_at, held_sessions, held_cpu, held_memory, \
+         held_storage) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
+         $18, $19, $20, $21, $22, $23, $24)",
     )
     .bind(session.id.as_str())
     .bind(&session.user_id)
@@ -229,6 +233,10 @@ pub(super) async fn insert(db: &mut Connection, session: &Session) -> Result<(),
     .bind(session.running_since)
     .bind(session.started_at)
     .bind(due(session))
+    .bind(sessions)
+    .bind(cpu)
+    .bind(memory)
+    .bind(storage)
     .execute(db)
     .await?;
     Ok(())

@@ -1,5 +1,6 @@
 //! The drift list: what listings say of objects that no session explains, and what operators say.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -29,24 +30,43 @@ pub(super) async fn unexplained(
 ) -> Result<Vec<Stray>, StoreError> {
     let mut found = Vec::new();
     for ids in ids.chunks(CHUNK) {
-        let mut placed = std::collections::HashMap::new();
+        let mut placed = HashMap::new();
         for row in rows_of(db, "SELECT id, controller_id FROM sessions WHERE id IN (", ids).await? {
             let here = row.try_get::<Option<String>, _>(1)?.as_deref() == Some(controller.as_str());
             placed.insert(row.try_get::<String, _>(0)?, here);
         }
         let tombs = "SELECT session_id, deleted_at FROM tombstones WHERE session_id IN (";
-        let mut buried = std::collections::HashMap::new();
+        let mut buried = HashMap::new();
         for row in rows_of(db, tombs, ids).await? {
             buried.insert(row.try_get::<String, _>(0)?, row.try_get::<DateTime<Utc>, _>(1)?);
         }
+        let left = left_from(db, controller, ids).await?;
         found.extend(ids.iter().filter(|id| placed.get(*id) != Some(&true)).map(|id| {
             let elsewhere = placed.contains_key(id);
-            // A session that is there was not deleted.
-            let deleted_at = buried.get(id).copied().filter(|_| !elsewhere);
-            Stray { id: id.clone(), deleted_at, elsewhere }
+            // A session that is there was not deleted, but what it left behind where it was is not wanted any more.
+            let deleted_at = if elsewhere { left.get(id) } else { buried.get(id) }.copied();
+            Stray { id: id.clone(), deleted_at, elsewhere: elsewhere && deleted_at.is_none() }
         }));
     }
     Ok(found)
+}
+
+/// Those of them that were moved away from there, and when.
+async fn left_from(
+    db: &mut Connection,
+    controller: &ControllerId,
+    ids: &[String],
+) -> Result<HashMap<String, DateTime<Utc>>, StoreError> {
+    let mut query =
+        QueryBuilder::<Database>::new("SELECT session_id, left_at FROM departures WHERE controller_id = ");
+    query.push_bind(controller.as_str().to_owned()).push(" AND session_id IN (");
+    let mut list = query.separated(", ");
+    for id in ids {
+        list.push_bind(id.clone());
+    }
+    query.push(")");
+    let rows = query.build().fetch_all(db).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
 async fn rows_of(db: &mut Connection, select: &'static str, ids: &[String]) -> Result<Vec<Row>, StoreError> {

@@ -11,10 +11,13 @@ mod enrollment;
 pub(super) mod events;
 mod instances;
 mod join_tokens;
+mod moves;
 mod observed;
 pub(super) mod operations;
 pub(super) mod policies;
 mod quotas;
+mod reservations;
+mod roster;
 mod rows;
 mod servers;
 pub(super) mod sessions;
@@ -37,6 +40,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::dialect::{self, Connection, Database, Options, Pool, Row};
 use crate::store::*;
+use roster::Roster;
 use writer::Writer;
 
 /// Sessions that one transaction forgets: the whole server waits for it.
@@ -52,6 +56,8 @@ pub struct SqlStore {
     background: Option<AbortOnDropHandle<()>>,
     /// For users for whom nothing else was set.
     limits: Limits,
+    /// What the writer remembers of all controllers.
+    roster: Arc<Roster>,
 }
 
 impl SqlStore {
@@ -61,12 +67,19 @@ impl SqlStore {
         places: Pool,
         background: Option<AbortOnDropHandle<()>>,
     ) -> Self {
-        Self { readers, writer, places, background, limits: Limits::default() }
+        let roster = Arc::new(Roster::new(writer.rollbacks()));
+        Self { readers, writer, places, background, limits: Limits::default(), roster }
     }
 
     /// The same with limits for users for whom nothing else was set.
     pub fn with_limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
+    }
+
+    /// Notes what sessions hold of their controllers where an earlier version did not.
+    pub(super) async fn make_up(&self) -> Result<(), StoreError> {
+        while self.writer.run("make_up", |db| Box::pin(reservations::make_up(db))).await? {}
+        Ok(())
     }
 
     /// What the writer measures about itself.
@@ -230,14 +243,14 @@ impl Store for SqlStore {
         self.writer.run("delete_controller", move |db| Box::pin(controllers::delete(db, by, id))).await
     }
 
-    async fn record_probe(&self, id: &ControllerId, probe: ProbeRecord) -> Result<(), StoreError> {
+    async fn record_probe(&self, id: &ControllerId, probe: ProbeRecord) -> Result<bool, StoreError> {
         let id = id.clone();
         self.writer.run("record_probe", move |db| Box::pin(controllers::record_probe(db, id, probe))).await
     }
 
     async fn create_session(&self, new: NewSession) -> Result<Created, StoreError> {
-        let limits = self.limits.clone();
-        self.writer.run("create_session", move |db| Box::pin(create::create(db, new, limits))).await
+        let (limits, roster) = (self.limits.clone(), Arc::clone(&self.roster));
+        self.writer.run("create_session", move |db| Box::pin(create::create(db, new, limits, roster))).await
     }
 
     async fn earlier_answer(&self, key: &IdempotencyKey) -> Result<Option<Created>, StoreError> {
@@ -312,6 +325,10 @@ impl Store for SqlStore {
         self.writer.run("wish", move |db| Box::pin(wishes::wish(db, wish, limits))).await
     }
 
+    async fn migrate(&self, new: NewMove) -> Result<Moved, StoreError> {
+        self.writer.run("migrate", move |db| Box::pin(moves::depart(db, new))).await
+    }
+
     async fn record_activity(&self, signs: Vec<ActivitySign>) -> Result<(), StoreError> {
         self.writer.run("record_activity", move |db| Box::pin(wishes::record_activity(db, signs))).await
     }
@@ -337,10 +354,10 @@ impl Store for SqlStore {
         retry_at: DateTime<Utc>,
         limit: Duration,
     ) -> Result<Recorded, StoreError> {
-        let lease = lease.clone();
+        let (lease, roster) = (lease.clone(), Arc::clone(&self.roster));
         self.writer
             .run("place_session", move |db| {
-                Box::pin(create::place(db, lease, served, placer, retry_at, limit))
+                Box::pin(create::place(db, lease, served, placer, (retry_at, limit), roster))
             })
             .await
     }
@@ -692,7 +709,7 @@ impl Store for SqlStore {
         self.writer.run("sweep", |db| Box::pin(operations::sweep(db))).await?;
         while self.writer.run("sweep", |db| Box::pin(tokens::sweep(db))).await? {}
         while self.writer.run("sweep", |db| Box::pin(join_tokens::sweep(db))).await? {}
-        Ok(())
+        self.make_up().await
     }
 
     async fn close(&self) {

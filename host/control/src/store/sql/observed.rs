@@ -5,7 +5,7 @@ use futures::TryStreamExt as _;
 use sqlx::{QueryBuilder, Row as _};
 
 use super::rows::{glance, readable, select_sessions};
-use super::{Connection, Database, Row, dialect, events, operations, sessions};
+use super::{Connection, Database, Row, dialect, events, operations, reservations, sessions};
 use crate::domain::{Condition, ConditionStatus, ControllerId, Happening, SessionId};
 use crate::store::{Glance, ObservedChange, Position, SessionRecord, StoreError};
 
@@ -78,6 +78,7 @@ pub(super) async fn record(
         if repaired {
             operations::store(db, &session, &operation, None).await?;
         }
+        reservations::stir_after(db, &before, &session).await?;
         changed.push(session.id);
     }
     Ok(changed)

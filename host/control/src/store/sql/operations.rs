@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
 use super::rows::{record, select_sessions};
-use super::{Connection, Row, dialect, events, servers, sessions, verbs};
+use super::{Connection, Row, dialect, events, moves, reservations, servers, sessions, verbs};
 use crate::domain::{Actor, ControllerId, Epoch, Happening, Lane, Operation, Rule, Session, decide, now};
 use crate::store::{
     Applied, ClaimRequest, Claimed, Claims, Due, DueLane, Lease, ObservedChange, Queue, Recorded,
@@ -334,6 +334,10 @@ pub(super) async fn record_step(
         sessions::store_observed(db, session).await?;
     }
     store(db, session, operation, None).await?;
+    if session.placed != before.placed {
+        moves::arrived(db, &before, session, at).await?;
+    }
+    reservations::stir_after(db, &before, session).await?;
     let told = Happening::of_operation(&claimed, operation, before.phase, session);
     events::tell(db, session, told.into_iter().chain(Happening::of_change(&before, session))).await?;
     Ok(Recorded::Stored)

@@ -6,8 +6,8 @@ use sqlx::types::Json;
 
 use super::Row;
 use crate::domain::{
-    Controller, ControllerId, ControllerStatus, Epoch, Generation, Operation, OperationId, OperationKind,
-    Phase, Session, SessionId, Wish, WishedState,
+    Amounts, Capabilities, Controller, ControllerId, ControllerStatus, Epoch, Generation, Ledger, Operation,
+    OperationId, OperationKind, Phase, Session, SessionId, Wish, WishedState,
 };
 use crate::store::{Glance, SessionRecord, StoreError};
 
@@ -18,7 +18,7 @@ macro_rules! select_sessions {
             "SELECT s.id, s.user_id, s.template_id, s.controller_id, s.controller_type, s.node_id, s.state, \
              s.deleting, s.purge_home, s.forget_after, s.generation, s.phase, s.observed_generation, \
              s.conditions, s.spec, s.spec_hash, s.controller_config, s.placement, s.last_activity, \
-             s.running_since, s.started_at, s.created_at, s.updated_at, \
+             s.running_since, s.started_at, s.created_at, s.updated_at, s.moving_to, \
              o.id AS op_id, o.kind AS op_kind, o.generation AS op_generation, o.attempt AS op_attempt, \
              o.failures AS op_failures, o.internal_failures AS op_internal_failures, \
              o.next_attempt_at AS op_next_attempt_at, o.deadline AS op_deadline, o.epoch AS op_epoch, \
@@ -134,6 +134,7 @@ fn session(row: &Row) -> Result<Session, StoreError> {
         state,
         phase: phase(row)?,
         placed,
+        moving_to: row.try_get::<Option<String>, _>("moving_to")?.map(controller).transpose()?,
         placement: json(row, "placement")?,
         node_id: row.try_get("node_id")?,
         spec: json(row, "spec")?,
@@ -155,10 +156,25 @@ fn controller(id: String) -> Result<ControllerId, StoreError> {
     ControllerId::parse(&id).map_err(|_| corrupt("controllers", format!("id {id}")))
 }
 
+/// Amounts as [`Amounts::to_db`] writes them; a column without a name has none.
+fn amounts(row: &Row, columns: [&str; 4]) -> Result<Amounts, StoreError> {
+    let mut stored = [0; 4];
+    for (amount, column) in stored.iter_mut().zip(columns).filter(|(_, column)| !column.is_empty()) {
+        *amount = row.try_get(column)?;
+    }
+    Ok(Amounts::from_db(stored))
+}
+
 /// A row of `controllers`, all columns.
 pub(super) fn controller_row(row: &Row) -> Result<Controller, StoreError> {
     let status: String = row.try_get("status")?;
-    let capabilities: Option<Json<_>> = row.try_get("capabilities")?;
+    let capabilities: Option<Json<Capabilities>> = row.try_get("capabilities")?;
+    let capabilities = capabilities.map(|Json(value)| value);
+    let reserved =
+        amounts(row, ["reserved_sessions", "reserved_cpu", "reserved_memory", "reserved_storage"])?;
+    let unseen = amounts(row, ["", "unseen_cpu", "unseen_memory", "unseen_storage"])?;
+    let capacity = capabilities.as_ref().map(|can| &can.capacity);
+    let ledger = Ledger::new(capacity, reserved, unseen);
     Ok(Controller {
         id: controller(row.try_get("id")?)?,
         controller_type: row.try_get("type")?,
@@ -168,11 +184,13 @@ pub(super) fn controller_row(row: &Row) -> Result<Controller, StoreError> {
         status: ControllerStatus::parse(&status)
             .ok_or_else(|| corrupt("controllers", format!("status {status}")))?,
         message: row.try_get("message")?,
-        capabilities: capabilities.map(|Json(value)| value),
+        capabilities,
         labels: json(row, "labels")?,
         operator_labels: json(row, "operator_labels")?,
         draining: row.try_get("draining")?,
         sessions: counter(row, "current_sessions")?,
+        ledger,
+        last_placed: u64::try_from(row.try_get::<i64, _>("last_placed")?).unwrap_or(0),
         active_server: row.try_get("active_server")?,
         last_heartbeat: row.try_get("last_heartbeat")?,
         created_at: row.try_get("created_at")?,

@@ -6,7 +6,7 @@ use sqlx::types::Json;
 use sqlx::{QueryBuilder, Row as _};
 
 use super::rows::{readable, record, select_sessions};
-use super::{Connection, Database, audit, controllers, dialect, events};
+use super::{Connection, Database, audit, controllers, dialect, events, reservations};
 use crate::domain::{Action, Actor, Deed, Generation, Happening, Lane, Phase, Session, SessionId, Wish, due};
 use crate::store::{Deletion, NewDeletion, Position, SessionFilter, SessionRecord, StoreError};
 
@@ -202,10 +202,12 @@ async fn force(db: &mut Connection, id: &SessionId, limit: std::time::Duration) 
 
 /// Stores everything about a session that can change, the wish excepted.
 pub(super) async fn store_observed(db: &mut Connection, session: &Session) -> Result<(), StoreError> {
+    let [sessions, cpu, memory, storage] = session.held().to_db();
     sqlx::query(
         "UPDATE sessions SET phase = $2, node_id = $3, conditions = $4, observed_generation = $5, \
          controller_id = $6, controller_type = $7, updated_at = $8, running_since = $9, started_at = $10, \
-         policy_due_at = $11 WHERE id = $1",
+         policy_due_at = $11, held_sessions = $12, held_cpu = $13, held_memory = $14, held_storage = $15, \
+         moving_to = $16 WHERE id = $1",
     )
     .bind(session.id.as_str())
     .bind(session.phase.as_str())
@@ -218,6 +220,11 @@ pub(super) async fn store_observed(db: &mut Connection, session: &Session) -> Re
     .bind(session.running_since)
     .bind(session.started_at)
     .bind(due(session))
+    .bind(sessions)
+    .bind(cpu)
+    .bind(memory)
+    .bind(storage)
+    .bind(session.moving_to.as_ref().map(|id| id.as_str()))
     .execute(db)
     .await?;
     Ok(())
@@ -236,6 +243,10 @@ pub(super) async fn remove(
     bury(db, session.id.as_str(), controller.map(|id| id.as_str()), at, keep_tombstone).await?;
     if let Some(controller) = controller {
         controllers::count(db, controller, -1).await?;
+    }
+    // There is room where there may have been none.
+    for id in controller.into_iter().chain(&session.moving_to) {
+        reservations::stir(db, id).await?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::Row as _;
 
-use super::{Connection, audit, controllers, create, dialect, events, sessions, wishes};
+use super::{Connection, audit, controllers, create, dialect, events, moves, reservations, sessions, wishes};
 use crate::domain::{Action, Actor, ControllerId, Deed, Generation, Happening, SessionId};
 use crate::store::{Created, Forgotten, NewRetry, Retried, StoreError};
 
@@ -90,18 +90,23 @@ pub(super) async fn forget_one(
     at: DateTime<Utc>,
     keep_tombstone: Duration,
 ) -> Result<Option<Forgotten>, StoreError> {
-    let row = sqlx::query("SELECT user_id, controller_id, generation FROM sessions WHERE id = $1")
+    let row = sqlx::query("SELECT user_id, controller_id, moving_to, generation FROM sessions WHERE id = $1")
         .bind(id)
         .fetch_optional(&mut *db)
         .await?;
     let Some(row) = row else { return Ok(None) };
     let user_id: String = row.try_get("user_id")?;
     let controller: Option<String> = row.try_get("controller_id")?;
+    let moving_to: Option<String> = row.try_get("moving_to")?;
     let generation = Generation::from_db(row.try_get("generation")?);
     sqlx::query("DELETE FROM sessions WHERE id = $1").bind(id).execute(&mut *db).await?;
     sessions::bury(db, id, controller.as_deref(), at, keep_tombstone).await?;
     if let Some(controller) = controller.as_deref().and_then(|id| ControllerId::parse(id).ok()) {
         controllers::count(db, &controller, -1).await?;
+    }
+    // There is room where there may have been none.
+    for id in controller.iter().chain(&moving_to).filter_map(|id| ControllerId::parse(id).ok()) {
+        reservations::stir(db, &id).await?;
     }
     events::tell_of_forgotten(db, id, &user_id, generation).await?;
     let details = json!({ "user_id": user_id, "controller_id": controller, "generation": generation });
@@ -130,6 +135,9 @@ pub(super) async fn forget_some_of(
             .await?;
     for id in &ids {
         forget_one(db, &by, id, at, keep_tombstone).await?;
+    }
+    if ids.is_empty() {
+        moves::cancel_all_to(db, &controller, at).await?;
     }
     Ok(ids)
 }

@@ -4,7 +4,9 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::types::Json;
 
-use super::{Connection, audit, controllers, create, dialect, events, operations, quotas, sessions};
+use super::{
+    Connection, audit, controllers, create, dialect, events, operations, quotas, reservations, sessions,
+};
 use crate::domain::{
     Action, Actor, Deed, Happening, Limits, Requirement, Session, SessionId, WishedState, due,
 };
@@ -37,6 +39,9 @@ pub(super) async fn wish(db: &mut Connection, new: NewWish, limits: Limits) -> R
                 return Ok(Wished::OverQuota(exceeded));
             }
         }
+        if lacks_room(db, &before, &record.session).await? {
+            return Ok(Wished::NoRoom);
+        }
         keep(db, &by, &before, &mut record, at).await?;
     }
     if let Some(key) = idempotency {
@@ -63,7 +68,17 @@ pub(super) async fn keep(
         "generation": session.generation,
     });
     let deed = Deed::to_session(Action::of_wish(session.state), &session.id).with(details);
-    audit::record(db, at, by, deed).await
+    audit::record(db, at, by, deed).await?;
+    reservations::stir_after(db, before, &record.session).await
+}
+
+/// Whether a session's controller has too little left of what the session is to hold beside what it holds. What it was
+/// not using others may have got.
+async fn lacks_room(db: &mut Connection, before: &Session, after: &Session) -> Result<bool, StoreError> {
+    let more = after.held().without(&before.held());
+    let Some(id) = after.controller_id().filter(|_| !more.is_nothing()) else { return Ok(false) };
+    let controller = controllers::one(db, id).await?;
+    Ok(controller.is_some_and(|known| known.ledger.lacks(&more).is_some()))
 }
 
 /// One that has not said what it can do yet is given the benefit of the doubt.
@@ -98,10 +113,11 @@ pub(super) async fn store(
         .await?;
     }
     let session = &record.session;
+    let [sessions, cpu, memory, storage] = session.held().to_db();
     sqlx::query(
         "UPDATE sessions SET state = $2, generation = $3, observed_generation = $4, phase = $5, \
-         conditions = $6, updated_at = $7, running_since = $8, started_at = $9, policy_due_at = $10 \
-         WHERE id = $1",
+         conditions = $6, updated_at = $7, running_since = $8, started_at = $9, policy_due_at = $10, \
+         held_sessions = $11, held_cpu = $12, held_memory = $13, held_storage = $14 WHERE id = $1",
     )
     .bind(session.id.as_str())
     .bind(session.state.as_str())
@@ -113,6 +129,10 @@ pub(super) async fn store(
     .bind(session.running_since)
     .bind(session.started_at)
     .bind(due(session))
+    .bind(sessions)
+    .bind(cpu)
+    .bind(memory)
+    .bind(storage)
     .execute(db)
     .await?;
     Ok(())

@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -37,6 +39,7 @@ pub(in crate::store) struct Writer {
     jobs: mpsc::Sender<Message>,
     latest: watch::Receiver<EventCursor>,
     metrics: WriterMetrics,
+    rollbacks: Arc<AtomicU64>,
 }
 
 enum Message {
@@ -145,10 +148,23 @@ impl Writer {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let latest = news.subscribe();
         let metrics = WriterMetrics::new();
-        let task =
-            Task { options, queue, news, metrics: metrics.clone(), waiting: VecDeque::new(), closing: None };
+        let rollbacks = Arc::new(AtomicU64::new(0));
+        let task = Task {
+            options,
+            queue,
+            news,
+            metrics: metrics.clone(),
+            rollbacks: Arc::clone(&rollbacks),
+            waiting: VecDeque::new(),
+            closing: None,
+        };
         tokio::spawn(task.run(connection));
-        Self { jobs, latest, metrics }
+        Self { jobs, latest, metrics, rollbacks }
+    }
+
+    /// Counts whatever was or may have been taken back of what jobs saw: it must not be remembered.
+    pub(super) fn rollbacks(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.rollbacks)
     }
 
     /// The last event that is committed.
@@ -198,6 +214,7 @@ struct Task {
     queue: mpsc::Receiver<Message>,
     news: watch::Sender<EventCursor>,
     metrics: WriterMetrics,
+    rollbacks: Arc<AtomicU64>,
     /// Jobs that were taken from the queue and not run yet.
     waiting: VecDeque<Box<dyn Job>>,
     closing: Option<oneshot::Sender<()>>,
@@ -255,7 +272,7 @@ impl Task {
         while self.collect().await {
             let begun = Instant::now();
             let mut batch = Vec::with_capacity(self.waiting.len());
-            let committed = match begin_or_reconnect(&self.options, db).await {
+            let committed = match begin_or_reconnect(&self.options, db, &self.rollbacks).await {
                 Ok(()) => self.transaction(db, &mut batch, begun).await,
                 Err(failure) => {
                     // Nobody's work was begun, but there is no telling when it could be.
@@ -263,6 +280,9 @@ impl Task {
                     Err(failure)
                 }
             };
+            if committed.is_err() {
+                self.rollbacks.fetch_add(1, Ordering::Release);
+            }
             self.metrics.batch.observe(batch.len() as f64);
             self.metrics.transaction.observe(begun.elapsed().as_secs_f64());
             let outcome = match &committed {
@@ -304,7 +324,12 @@ impl Task {
                 batch.push(job);
                 let Some(job) = batch.last_mut() else { break };
                 // A failed statement may have ended more than the job (a full disk does): then this fails as well.
-                let settle = if job.run(db).await { "RELEASE job; SAVEPOINT job" } else { "ROLLBACK TO job" };
+                let settle = if job.run(db).await {
+                    "RELEASE job; SAVEPOINT job"
+                } else {
+                    self.rollbacks.fetch_add(1, Ordering::Release);
+                    "ROLLBACK TO job"
+                };
                 sqlx::raw_sql(settle).execute(&mut *db).await?;
                 if begun.elapsed() > LONG_ENOUGH {
                     break;
@@ -384,7 +409,11 @@ impl Task {
 }
 
 /// Begins a transaction. A connection that was lost while it rested is replaced without anybody noticing.
-async fn begin_or_reconnect(options: &Options, db: &mut Connection) -> Result<(), Failure> {
+async fn begin_or_reconnect(
+    options: &Options,
+    db: &mut Connection,
+    rollbacks: &AtomicU64,
+) -> Result<(), Failure> {
     let failure = match begin(db).await {
         Err(failure) if failure.lost => failure,
         begun => return begun,
@@ -392,6 +421,8 @@ async fn begin_or_reconnect(options: &Options, db: &mut Connection) -> Result<()
     match connect(options, AT_ONCE).await {
         Ok(fresh) => {
             tracing::warn!(error = failure.message, "the connection to the database was lost and made again");
+            // It may lead to another server, which has not heard of everything.
+            rollbacks.fetch_add(1, Ordering::Release);
             *db = fresh;
             begin(db).await
         }

@@ -46,7 +46,9 @@ impl SqliteStore {
         let (news, _) = watch::channel(latest);
         let writer = Writer::start(options.create_if_missing(false), connection, news);
         // Nobody writes to it there: see `dialect::renew`.
-        Ok(Self::new(readers.clone(), writer, readers, None))
+        let store = Self::new(readers.clone(), writer, readers, None);
+        store.make_up().await?;
+        Ok(store)
     }
 }
 
