@@ -22,8 +22,8 @@ use streamspace_runtime::{
     Backend, BackendConfig, CallOptions, EndpointConfig, Fence, Plugin, Runtime, RuntimeConfig,
 };
 use streamspace_shell::{Shell, Transport};
-use streamspace_tests::provided;
 use streamspace_tests::simulated::Simulated;
+use streamspace_tests::{provided, until};
 use tokio::sync::OnceCell;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
@@ -298,7 +298,10 @@ async fn what_was_made_and_never_started_is_hibernated_all_the_same() {
     stage.create("half").await.expect_err("it is not started");
     assert_eq!(stage.phase("half").await.unwrap(), "Pending");
     // Only what ran once can be told from what is still being made.
-    assert_eq!(stage.hibernate("half").await.unwrap(), "Hibernated");
+    until("it is hibernated", async || {
+        (stage.hibernate("half").await.unwrap() == "Hibernated").then_some(())
+    })
+    .await;
     assert_eq!(stage.phase("half").await.unwrap(), "Hibernated");
     assert_eq!(stage.simulated.effects_on("ss-half").await, ["box.made", "box.started", "box.stopped"]);
     assert_eq!(stage.wake("half").await.unwrap(), "Running");

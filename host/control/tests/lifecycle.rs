@@ -65,6 +65,13 @@ async fn create_run_list_delete() {
     let one = format!("/api/v1/admin/controllers/{}", controllers[0]["id"].as_str().unwrap());
     assert_eq!(server.get(&one).await.json()["labels"]["region"], "lab");
 
+    // A controller is of one type.
+    let of = session["controller_id"].as_str().unwrap();
+    for (kind, count) in [("docker", 1), ("kvm", 0)] {
+        let page = server.get(&format!("/api/v1/sessions?controller_id={of}&controller_type={kind}")).await;
+        assert_eq!(page.json()["items"].as_array().unwrap().len(), count, "{}", page.text);
+    }
+
     let path = format!("/api/v1/sessions/{id}");
     let deleted = server.delete(&format!("{path}?wait=30s&purge_home=true")).await;
     assert_eq!((deleted.status, deleted.text.as_str()), (StatusCode::NO_CONTENT, ""));

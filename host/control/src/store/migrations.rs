@@ -20,6 +20,7 @@ const SQLITE: Files = &[
     (9, "drift", include_str!("../../../../migrations/sqlite/0009_drift.sql")),
     (11, "servers", include_str!("../../../../migrations/sqlite/0011_servers.sql")),
     (12, "lanes", include_str!("../../../../migrations/sqlite/0012_lanes.sql")),
+    (16, "in_between", include_str!("../../../../migrations/sqlite/0016_in_between.sql")),
 ];
 
 const POSTGRES: Files = &[
@@ -30,6 +31,7 @@ const POSTGRES: Files = &[
     (9, "drift", include_str!("../../../../migrations/postgres/0009_drift.sql")),
     (11, "servers", include_str!("../../../../migrations/postgres/0011_servers.sql")),
     (12, "lanes", include_str!("../../../../migrations/postgres/0012_lanes.sql")),
+    (16, "in_between", include_str!("../../../../migrations/postgres/0016_in_between.sql")),
 ];
 
 /// Held while a database is brought up to date: "streammg" in ASCII.

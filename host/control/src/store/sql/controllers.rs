@@ -74,6 +74,12 @@ pub(super) async fn one(db: &mut Connection, id: &ControllerId) -> Result<Option
     row.as_ref().map(controller_row).transpose()
 }
 
+/// The type of a controller, by an id as a caller writes it.
+pub(super) async fn type_of(db: &mut Connection, id: &str) -> Result<Option<String>, StoreError> {
+    let found = sqlx::query_scalar("SELECT type FROM controllers WHERE id = $1").bind(id);
+    Ok(found.fetch_optional(db).await?)
+}
+
 pub(super) async fn change(
     db: &mut Connection,
     by: Actor,

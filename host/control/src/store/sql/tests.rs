@@ -108,6 +108,15 @@ pub(in crate::store) fn filters() -> Vec<(SessionFilter, &'static str)> {
         (SessionFilter { controller_type: some("d"), ..all.clone() }, "idx_sessions_controller_type"),
         (SessionFilter { state: Some(WishedState::Running), ..all.clone() }, "idx_sessions_state"),
         (SessionFilter { phase: Some(Phase::Failed), ..all.clone() }, "idx_sessions_phase"),
+        (
+            SessionFilter {
+                state: Some(WishedState::Hibernated),
+                phase: Some(Phase::Running),
+                controller_id: some("c"),
+                ..all.clone()
+            },
+            "idx_sessions_in_between",
+        ),
         (all, "idx_sessions_created"),
     ]
 }
