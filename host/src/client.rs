@@ -276,7 +276,7 @@ fn base_of(mut to: Url) -> Url {
 }
 
 /// Whether the server is on this machine.
-fn is_local(url: &Url) -> bool {
+pub(crate) fn is_local(url: &Url) -> bool {
     url.host_str().is_some_and(|host| {
         let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
         host == "localhost" || address.is_some_and(|address| address.is_loopback())

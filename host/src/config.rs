@@ -28,6 +28,7 @@ const FROM_ENVIRONMENT: &[&str] = &[
     "log",
     "audit",
     "quota",
+    "health",
     "drift_grace",
     "placement_limit",
     "placement",
@@ -39,9 +40,22 @@ const LEASES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from
 /// More often would be a load without any use.
 const SHORTEST_RENEWAL: Duration = Duration::from_millis(100);
 
+/// What a time that says how controllers do may be.
+const HEALTH_TIMES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);
+
 /// Variables with our prefix that are read elsewhere, or by tests.
-const OTHER_VARIABLES: &[&str] =
-    &["config", "url", "token", "cache", "wasi_sysroot_src", "plugin_digests", "kill_at", "failpoints_seen"];
+const OTHER_VARIABLES: &[&str] = &[
+    "config",
+    "url",
+    "token",
+    "join_token",
+    "join_token_file",
+    "cache",
+    "wasi_sysroot_src",
+    "plugin_digests",
+    "kill_at",
+    "failpoints_seen",
+];
 
 /// All settings.
 #[derive(Debug, Deserialize)]
@@ -73,6 +87,9 @@ pub(crate) struct Config {
     /// What the sessions of one user may take, unless something else is set for them; none = anything.
     #[serde(default)]
     pub(crate) quota: Quota,
+    /// When a controller is taken to be well, unwell or away.
+    #[serde(default)]
+    pub(crate) health: HealthConfig,
     /// How long an object of an unknown session is left alone before it is removed; none = for ever.
     #[serde(default)]
     pub(crate) drift_grace: Option<GoDuration>,
@@ -102,6 +119,20 @@ pub(crate) struct Lease {
 pub(crate) struct AuditConfig {
     /// How long; none = a year.
     pub(crate) keep: Option<GoDuration>,
+}
+
+/// When a controller is taken to be well, unwell or away. What is not set is as usual.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HealthConfig {
+    /// Between two questions, and at most between two signs of life of a remote one.
+    pub(crate) interval: Option<GoDuration>,
+    /// How long an answer may take.
+    pub(crate) timeout: Option<GoDuration>,
+    /// So many questions without an answer in a row.
+    pub(crate) offline_after: Option<u32>,
+    /// How long another process of a remote one waits for a sign of life of the active one.
+    pub(crate) lease: Option<GoDuration>,
 }
 
 /// How a controller is chosen.
@@ -170,6 +201,15 @@ impl Config {
         if renewal < SHORTEST_RENEWAL || renewal * 3 > lease {
             bail!("server_renewal must be from 100ms to a third of server_lease");
         }
+        let HealthConfig { interval, timeout, offline_after, lease } = &self.health;
+        for (key, time) in [("interval", interval), ("timeout", timeout), ("lease", lease)] {
+            if time.as_ref().is_some_and(|time| !HEALTH_TIMES.contains(&time.length())) {
+                bail!("health.{key} must be from 100ms to 10m");
+            }
+        }
+        if *offline_after == Some(0) {
+            bail!("health.offline_after must be at least 1");
+        }
         let mut names = std::collections::BTreeSet::new();
         for controller in &self.controllers {
             if controller.name.is_empty() {
@@ -196,6 +236,19 @@ impl Config {
             lease: lease.unwrap_or(default.server_lease),
             renewal: renewal.unwrap_or(default.server_renewal),
         }
+    }
+
+    /// Lays what is set about the health of controllers over what is usual.
+    pub(crate) fn apply_health(&self, control: &mut ControlConfig) {
+        let HealthConfig { interval, timeout, offline_after, lease } = &self.health;
+        for (set, usual) in [
+            (interval, &mut control.health_interval),
+            (timeout, &mut control.probe_timeout),
+            (lease, &mut control.instance_lease),
+        ] {
+            *usual = set.as_ref().map_or(*usual, GoDuration::length);
+        }
+        control.offline_after = offline_after.unwrap_or(control.offline_after);
     }
 
     /// The directory with plugins: as set, or beside the program, or in the data directory.
@@ -367,6 +420,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_set_about_health_is_laid_over_what_is_usual() {
+        let config = load("[health]\nlease = \"3s\"\noffline_after = 5\n").unwrap();
+        let usual = ControlConfig::default();
+        let mut control = usual.clone();
+        config.apply_health(&mut control);
+        assert_eq!((control.instance_lease.as_secs(), control.offline_after), (3, 5));
+        assert_eq!(
+            (control.health_interval, control.probe_timeout),
+            (usual.health_interval, usual.probe_timeout)
+        );
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (toml, word) in [
             ("server_lease = \"0.5s\"", "server_lease"),
@@ -379,6 +445,10 @@ mod tests {
             ("quota = { cpus = 4 }", "cpus"),
             ("quota = { memory = \"lots\" }", "quota.memory"),
             ("quota = { sessions = -1 }", "quota.sessions"),
+            ("health = { lease = \"10ms\" }", "health.lease"),
+            ("health = { interval = \"soon\" }", "health.interval"),
+            ("health = { offline_after = 0 }", "health.offline_after"),
+            ("health = { leese = \"3s\" }", "leese"),
             ("[[controller]]\nname = \"a\"", "plugin"),
             (
                 "[[controller]]\nname = \"a\"\nplugin = \"b\"\n[[controller]]\nname = \"a\"\nplugin = \"b\"",

@@ -46,6 +46,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let Lease { lease, renewal } = config.lease();
     (control_config.server_lease, control_config.server_renewal) = (lease, renewal);
     control_config.quota = config.quota.clone();
+    config.apply_health(&mut control_config);
     if let Some(keep) = &config.audit.keep {
         control_config.keep_audit = keep.length();
     }

@@ -2,8 +2,9 @@
 //! the contract.
 
 pub mod quantity;
+pub mod span;
 
-/// All messages and services with what they import, as a `google.protobuf.FileDescriptorSet`.
+/// All messages and services of controllers with what they import, as a `google.protobuf.FileDescriptorSet`.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// `streamspace.controller.v1`: what the API server asks of a controller. Documented in `controller.proto`.
@@ -12,5 +13,18 @@ pub mod controller {
     /// Version 1.
     pub mod v1 {
         tonic::include_proto!("streamspace.controller.v1");
+    }
+}
+
+/// `streamspace.api.v1`: what clients ask of the API server. Documented in `streamspace/api/v1/*.proto`.
+#[allow(missing_docs, clippy::all, unused_qualifications)]
+pub mod api {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("streamspace.api.v1");
+
+        /// All messages and services of this version with what they import, as a `google.protobuf.FileDescriptorSet`.
+        pub const FILE_DESCRIPTOR_SET: &[u8] =
+            include_bytes!(concat!(env!("OUT_DIR"), "/api_descriptors.bin"));
     }
 }

@@ -1,7 +1,7 @@
 """What Schemathesis has to know of this server beyond its description.
 
 Ids in paths are made up by it and lead nowhere. Here some exist: a session that runs, others that may be changed and
-deleted, a template, a user, a token, a controller. A case that is to be right gets one of them, so that more than "not
+deleted, a template, a user, a token, a controller, one that registered. A case that is to be right gets one of them, so that more than "not
 found" is seen. The server is named by STREAMSPACE_URL and STREAMSPACE_TOKEN.
 """
 
@@ -49,6 +49,10 @@ def new_token(name: str) -> str:
     return call("POST", "/api/v1/tokens", name=name)["id"]
 
 
+def new_join_token(name: str) -> str:
+    return call("POST", "/api/v1/admin/join-tokens", name=name)["id"]
+
+
 def new_quota(user: str) -> str:
     return call("PUT", f"/api/v1/admin/quotas/{user}", sessions=5)["user_id"]
 
@@ -61,7 +65,7 @@ def controllers() -> dict:
     """The ids of both, once they are well."""
     deadline = time.monotonic() + PATIENCE
     while True:
-        found = call("GET", "/api/v1/admin/controllers")
+        found = [one for one in call("GET", "/api/v1/admin/controllers") if not one["remote"]]
         if len(found) == 2 and all(one["status"] == "healthy" for one in found):
             return {one["name"]: one["id"] for one in found}
         assert time.monotonic() < deadline, found
@@ -74,7 +78,8 @@ HOST, SPARE = CONTROLLERS["host"], CONTROLLERS["spare"]
 
 # Who calls. Chains of requests come upon these, and must not take away what they are made with.
 ME = call("GET", "/api/v1/me")
-SPARED = {ME["token"]["id"], ME["user_id"], HOST}
+REMOTE = os.environ["STREAMSPACE_REMOTE"]
+SPARED = {ME["token"]["id"], ME["user_id"], HOST, REMOTE, os.environ["STREAMSPACE_JOIN_TOKEN_ID"]}
 
 
 def drift() -> list:
@@ -106,6 +111,7 @@ CHANGE = {
     "/api/v1/admin/users/{id}": [new_user("user to change")],
     "/api/v1/admin/quotas/{user_id}": [new_quota("somebody")],
     "/api/v1/admin/controllers/{id}": [SPARE],
+    "/api/v1/controllers/{id}": [REMOTE],
     "/api/v1/admin/drift/{id}": DRIFT[1:2],
 }
 DELETE = {
@@ -117,6 +123,7 @@ DELETE = {
     "/api/v1/admin/drift/{id}": DRIFT[2:],
     "/api/v1/tokens/{id}": many(new_token, "own token"),
     "/api/v1/admin/tokens/{id}": many(new_token, "token"),
+    "/api/v1/admin/join-tokens/{id}": many(new_join_token, "join token"),
 }
 
 
@@ -152,6 +159,10 @@ def before_call(ctx, case, kwargs):
 
     if case.operation.definition.raw.get("operationId") == "create_session" and is_right(ParameterLocation.BODY):
         case.body = placeable(case.body)
+
+    # The token is that of the one and only process.
+    if case.operation.definition.raw.get("operationId") == "controller_heartbeat" and is_right(ParameterLocation.BODY):
+        case.body.pop("instance", None)
 
     # A type that is wrong for one thing may be right for another: null is, for an object that may be missing. What was
     # meant to be wrong is made so.

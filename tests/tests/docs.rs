@@ -113,6 +113,7 @@ fn configuration_keys() -> BTreeSet<String> {
     let mut all: BTreeSet<_> = keys(&config, "struct Config").into_iter().collect();
     for (table, inner) in [
         ("audit", keys(&config, "struct AuditConfig")),
+        ("health", keys(&config, "struct HealthConfig")),
         ("placement", keys(&config, "struct PlacementConfig")),
         ("quota", keys(&quota, "pub struct Quota")),
     ] {
@@ -248,6 +249,7 @@ fn every_reason_is_documented() {
     };
     let mut reasons = BTreeSet::new();
     for file in [
+        "host/call-auth/src/refusal.rs",
         "host/control/src/domain/condition.rs",
         "host/control/src/domain/policy.rs",
         "host/control/src/fleet/call.rs",
@@ -260,6 +262,7 @@ fn every_reason_is_documented() {
         "host/control/src/store/sql/create.rs",
         "host/control/src/store/transition.rs",
         "host/runtime/src/error.rs",
+        "host/shell/src/service.rs",
         "host/shell/src/slot.rs",
         "plugins/docker/src/create.rs",
         "plugins/docker/src/observed.rs",
@@ -363,4 +366,26 @@ fn anchors(page: &str) -> BTreeSet<String> {
             kept.map(|c| if c == ' ' { '-' } else { c }).collect()
         })
         .collect()
+}
+
+#[test]
+fn every_method_of_grpc_clients_is_documented_and_no_other() {
+    let mut declared: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for entry in fs::read_dir(root().join("proto/streamspace/api/v1")).unwrap() {
+        let proto = fs::read_to_string(entry.unwrap().path()).unwrap();
+        for service in proto.split("\nservice ").skip(1) {
+            let (name, rest) = service.split_once(" {").unwrap();
+            let methods = rest.split("\n}").next().unwrap().split("\n  rpc ").skip(1);
+            let methods = methods.map(|method| method.split('(').next().unwrap().to_owned());
+            declared.insert(name.to_owned(), methods.collect());
+        }
+    }
+    assert_eq!(declared.len(), 4);
+    let page = read("docs/grpc.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `") && line.contains("Service`"));
+    let documented = rows.map(|row| {
+        let cell = |number| spans(row.split('|').nth(number).unwrap()).into_iter().map(str::to_owned);
+        (cell(1).next().unwrap(), cell(2).collect())
+    });
+    assert_eq!(documented.collect::<BTreeMap<_, _>>(), declared);
 }

@@ -54,6 +54,12 @@ async fn every_answer_is_one_that_was_described() {
         simulated.send(Method::POST, "/foreign", Some(&body)).await;
     }
 
+    // One that registered, and connects by itself some time.
+    let join = server.api().post("/api/v1/admin/join-tokens", &json!({"name": "test"})).await.body;
+    let remote = json!({"type": "simulated", "name": "remote", "endpoint": ""});
+    let joining = server.api_as(join["secret"].as_str());
+    let remote = joining.post("/api/v1/controllers/register", &remote).await.body;
+
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
     let run = Command::new(python)
         .args(["-m", "schemathesis.cli", "--no-color", "--config-file"])
@@ -65,6 +71,10 @@ async fn every_answer_is_one_that_was_described() {
         .env("STREAMSPACE_URL", server.url())
         .env("STREAMSPACE_TOKEN", token.trim())
         .env("STREAMSPACE_DRIFTING", DRIFTING.to_string())
+        .env("STREAMSPACE_JOIN_TOKEN", join["secret"].as_str().unwrap())
+        .env("STREAMSPACE_JOIN_TOKEN_ID", join["id"].as_str().unwrap())
+        .env("STREAMSPACE_CONTROLLER_TOKEN", remote["auth_token"].as_str().unwrap())
+        .env("STREAMSPACE_REMOTE", remote["controller_id"].as_str().unwrap())
         .env("NO_PROXY", "*")
         // Reports and the like of its own stay away from the sources.
         .current_dir(plugins.path())

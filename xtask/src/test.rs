@@ -404,6 +404,9 @@ impl Backends {
         if let Some(python) = &self.python {
             test.env("STREAMSPACE_TEST_PYTHON", python);
         }
+        if let Some(go) = command::find("go") {
+            test.env("STREAMSPACE_TEST_GO", go);
+        }
         if let Some(postgres) = &self.postgres {
             test.env("STREAMSPACE_TEST_POSTGRES", &postgres.url);
             test.env("STREAMSPACE_TEST_POSTGRES_PROGRAMS", &postgres.programs);

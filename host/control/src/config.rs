@@ -54,12 +54,14 @@ pub struct ControlConfig {
     pub placement_limit: Duration,
     /// Which of several controllers takes a session that all of them can take.
     pub placement_strategy: PlacementStrategy,
-    /// How often a controller is probed.
+    /// How often a controller is probed, and the most that lies between two signs of life of a remote one.
     pub health_interval: Duration,
     /// How long a probe may take.
     pub probe_timeout: Duration,
-    /// So many failed probes in a row make a controller offline.
+    /// So many failed probes in a row make a controller offline, unless it gives signs of life by itself.
     pub offline_after: u32,
+    /// How long another process of a remote controller waits for a sign of life of the active one before it takes over.
+    pub instance_lease: Duration,
     /// How long a request waits for the first probe of a controller.
     pub first_probe_wait: Duration,
 
@@ -124,6 +126,7 @@ impl ControlConfig {
             health_interval: Duration::from_secs(30),
             probe_timeout: Duration::from_secs(5),
             offline_after: 2,
+            instance_lease: Duration::from_secs(15),
             first_probe_wait: Duration::from_secs(6),
             quota: Quota::default(),
             policy_interval: Duration::from_secs(5),
@@ -141,6 +144,11 @@ impl ControlConfig {
             gateway_connections: (128, 8192),
             activity_interval: Duration::from_secs(15),
         }
+    }
+
+    /// How often a process of a remote controller is to give a sign of life: two may be lost.
+    pub(crate) fn heartbeat_interval(&self) -> Duration {
+        self.health_interval.min(self.instance_lease / 3)
     }
 }
 

@@ -2,26 +2,32 @@
 
 use std::sync::{Arc, OnceLock};
 
+use streamspace_call_auth::SigningKey;
 use tokio::sync::{Mutex, Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::changes::Changes;
 use crate::data_dir::DataDir;
-use crate::domain::{Actor, ControllerId, Epoch, MAX_ID_BYTES, Registration, Rule, SessionId};
+use crate::domain::{Actor, ControllerId, Epoch, MAX_ID_BYTES, Registration, Rule, ServerKey, SessionId};
 use crate::events::{Feed, News};
 use crate::fleet::{ControllerTransport, Fleet, ProbeLimits};
 use crate::gateway::Activity;
+use crate::grpc::Contract;
 use crate::metrics::Metrics;
 use crate::observe::{Asked, Observer};
 use crate::plugins::PluginDirectory;
 use crate::presence::Presence;
 use crate::reconcile::Reconciler;
+use crate::remote::Remotes;
 use crate::store::{self, EventScope, Migrated, Store};
 use crate::{ControlConfig, ControlError, admin_token, gateway, policies, rest};
 
 /// How often expired rows are removed.
 const SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// Holds the key that calls to remote controllers are signed with, in the data folder.
+const KEY_FILE: &str = "call-signing.key";
 
 /// After a failure of the database.
 const NEWS_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
@@ -43,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) changes: Arc<Changes>,
     pub(crate) presence: Arc<Presence>,
+    /// Controllers that run elsewhere.
+    pub(crate) remotes: Arc<Remotes>,
     /// Wakes the reconciler.
     pub(crate) wake: Arc<Notify>,
     /// Controllers to be observed at once.
@@ -53,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// What requests keep between each other.
     pub(crate) kept: rest::Kept,
+    /// The messages and services of gRPC clients.
+    pub(crate) contract: Contract,
     /// Who uses sessions.
     pub(crate) activity: Activity,
     /// Connections that outlive their request.
@@ -68,6 +78,9 @@ impl Shared {
         loop {
             match news.next().await {
                 Ok(News::Events(events)) => {
+                    if events.iter().any(|event| event.controller_id.is_some()) {
+                        self.remotes.look_soon();
+                    }
                     for id in events.iter().filter_map(|event| event.session_id.as_deref()) {
                         if let Ok(id) = SessionId::parse(id) {
                             self.changes.changed(&id);
@@ -75,7 +88,10 @@ impl Shared {
                     }
                     self.wake.notify_one();
                 }
-                Ok(News::Lost) => self.wake.notify_one(),
+                Ok(News::Lost) => {
+                    self.remotes.look_soon();
+                    self.wake.notify_one();
+                }
                 Err(error) => {
                     tracing::debug!(%error, "what other servers have stored is not known");
                     tokio::time::sleep(NEWS_RETRY).await;
@@ -106,6 +122,7 @@ impl Control {
         let (metrics, call_metrics) = Metrics::new(&writer_metrics);
         admin_token::ensure(store.as_ref(), &config.data_dir, data_dir.instance()).await?;
 
+        let key = Arc::new(SigningKey::load_or_create(&config.data_dir.join(KEY_FILE))?);
         let stop = CancellationToken::new();
         let (events, health) = mpsc::unbounded_channel();
         let limits = ProbeLimits {
@@ -121,16 +138,22 @@ impl Control {
             Arc::clone(&fleet),
             Arc::clone(&wake),
             data_dir.instance(),
+            ServerKey { kid: key.kid().to_owned(), public_key: key.public().to_string() },
             (config.server_lease, config.server_renewal),
         );
         let presence = Arc::new(presence.await?);
+        let remotes =
+            Arc::new(Remotes::new(Arc::clone(&store), Arc::clone(&fleet), Arc::clone(&presence), key));
+        remotes.look().await?;
         let connections = TaskTracker::new();
         let shared = Arc::new(Shared {
             fleet,
             presence,
+            remotes,
             feed: Arc::new(Feed::new(Arc::clone(&store), config.event_backlog)),
             metrics,
             kept: rest::Kept::new(&config),
+            contract: Contract::read()?,
             activity: Activity::new(Arc::clone(&store), connections.clone(), config.activity_interval),
             connections,
             config: Arc::new(config),
@@ -143,6 +166,8 @@ impl Control {
         });
         let (feed, stopped) = (Arc::clone(&shared.feed), stop.clone());
         tokio::spawn(async move { stopped.run_until_cancelled(feed.run()).await });
+        let (remotes, stopped) = (Arc::clone(&shared.remotes), stop.clone());
+        tokio::spawn(async move { stopped.run_until_cancelled(remotes.run()).await });
         let presence = Arc::clone(&shared.presence);
         let keeping = tokio::spawn(async move { presence.keep().await });
         if shared.store.is_shared() {
@@ -201,7 +226,8 @@ impl Control {
     ) -> Result<(), ControlError> {
         let controller = self.shared.store.controller(id).await?;
         let controller = controller.ok_or_else(|| ControlError::UnknownController(id.clone()))?;
-        let Shared { store, fleet, presence, .. } = self.shared.as_ref();
+        let Shared { store, fleet, presence, remotes, .. } = self.shared.as_ref();
+        remotes.let_go(id).await;
         if let Some(term) = presence.term()
             && let Some(epoch) = store.take_over_controller(term.owner(), id).await?
         {
@@ -222,7 +248,7 @@ impl Control {
         self.shared.fleet.probe_now(id);
     }
 
-    /// The REST API and the gateway to sessions. It works without [`Control::run`], but then nothing is ever done about
+    /// The REST API, the same for gRPC clients, and the gateway to sessions. It works without [`Control::run`], but then nothing is ever done about
     /// what it stores.
     pub fn router(&self) -> axum::Router {
         rest::router(Arc::clone(&self.shared), gateway::router(Arc::clone(&self.shared)))

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use streamspace_call_auth::KeyFileError;
+
 use crate::domain::ControllerId;
 use crate::store::StoreError;
 
@@ -28,12 +30,18 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
+    /// There is no key to sign calls with.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// No controller was registered under this id.
     #[error("no controller with the id {0} is registered")]
     UnknownController(ControllerId),
+    /// The description of the gRPC API that is built in cannot be read.
+    #[error("the description of the gRPC API: {0}")]
+    Contract(String),
     /// A registration that cannot be.
     #[error("registration of a controller: {0}")]
     Registration(String),

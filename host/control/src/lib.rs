@@ -1,4 +1,5 @@
-//! The API server: domain types, store, placement, reconciler and REST.
+//! The API server: domain types, store, placement, reconciler and REST and
+//! gRPC for clients.
 //!
 //! It knows controllers by their gRPC contract and nothing of what is behind them. A request becomes a committed
 //! row before anything else happens; a reconciler drives every session to its wish, and can be killed at any
@@ -33,6 +34,7 @@ mod error;
 mod events;
 mod fleet;
 mod gateway;
+mod grpc;
 mod metrics;
 mod observe;
 mod placement;
@@ -40,6 +42,7 @@ mod plugins;
 mod policies;
 mod presence;
 mod reconcile;
+mod remote;
 mod rest;
 mod slots;
 mod store;

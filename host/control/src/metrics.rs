@@ -124,7 +124,11 @@ impl Metrics {
             "Committed events that were not handed to listeners yet",
             metrics.event_lag.clone(),
         );
-        registry.register("event_listeners", "Open WebSockets", metrics.event_listeners.clone());
+        registry.register(
+            "event_listeners",
+            "Open WebSockets and streams that hear events",
+            metrics.event_listeners.clone(),
+        );
         registry.register("log_followers", "Requests that follow output", metrics.log_followers.clone());
         registry.register(
             "gateway_connections",

@@ -2,10 +2,9 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures::Stream;
+use futures::stream::{self, Stream, StreamExt as _};
 use streamspace_proto::controller::v1::controller_service_server::{
     ControllerService, ControllerServiceServer,
 };
@@ -19,6 +18,7 @@ use streamspace_proto::controller::v1::{
     WatchSessionsRequest,
 };
 use streamspace_runtime::{Backend, CallOptions};
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::{Request, Response, Status, Streaming};
 use tower::ServiceExt;
@@ -26,6 +26,7 @@ use tower::util::BoxCloneSyncService;
 
 use crate::breaker::Subject;
 use crate::convert::{self, Mutation, home_key, session_ref, session_request, some_unless_empty};
+use crate::high_water::HighWater;
 use crate::slot::{Closed, Slot};
 use crate::{deadline, status, streams};
 
@@ -43,8 +44,9 @@ type EventStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// ControllerService over one backend, or over one after the other.
 pub struct Shell {
     slot: Arc<Slot>,
-    /// The highest epoch seen: whoever comes with a lower one has been replaced and does not know it yet.
-    epoch: AtomicU64,
+    high_water: HighWater,
+    /// When streams that have no end of their own come to it.
+    ending: CancellationToken,
 }
 
 impl Shell {
@@ -55,14 +57,24 @@ impl Shell {
 
     /// A shell over whatever backend is in the slot.
     pub fn over(slot: Arc<Slot>) -> Self {
-        Self { slot, epoch: AtomicU64::new(0) }
+        Self { slot, high_water: HighWater::default(), ending: CancellationToken::new() }
     }
 
     /// Refuses every epoch below this one from the start. Without it a shell that was started anew lets in whoever comes
     /// first, also one that was replaced while it was away: whoever registers or attaches it knows the epoch.
     pub fn fenced_from(self, epoch: u64) -> Self {
-        self.epoch.fetch_max(epoch, Ordering::SeqCst);
+        self.high_water.raise(epoch);
         self
+    }
+
+    /// Refuses every epoch below this high water, which others may raise as well.
+    pub fn fenced_by(self, high_water: HighWater) -> Self {
+        Self { high_water, ..self }
+    }
+
+    /// Ends its streams when told so: whoever waits until the calls under way have ended would wait for them for ever.
+    pub fn ending_with(self, ending: CancellationToken) -> Self {
+        Self { ending, ..self }
     }
 
     /// The service, ready to be served on a socket.
@@ -84,11 +96,25 @@ impl Shell {
         generation: u64,
         epoch: u64,
     ) -> Result<CallOptions, Status> {
-        let seen = self.epoch.fetch_max(epoch, Ordering::SeqCst);
+        let seen = self.high_water.raise(epoch);
         if epoch != 0 && epoch < seen {
             return Err(status::stale_epoch(epoch, seen));
         }
         Ok(CallOptions { timeout, operation_id, generation, epoch })
+    }
+
+    /// A stream until it ends, or until all do.
+    fn unless_ending<T: Send + 'static>(
+        &self,
+        items: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    ) -> EventStream<T> {
+        let ending = self.ending.clone();
+        let cut_off = async move {
+            let message = "the controller ends";
+            ending.is_cancelled().then(|| Err(status::unavailable("CONTROLLER_ENDS", message, None)))
+        };
+        let rest = stream::once(cut_off).filter_map(std::future::ready);
+        Box::pin(items.take_until(self.ending.clone().cancelled_owned()).chain(rest))
     }
 
     async fn entry(
@@ -254,7 +280,7 @@ impl ControllerService for Shell {
         let tail = u32::try_from(request.tail_lines).ok().filter(|lines| *lines > 0);
         let cursor = convert::cursor(request.cursor)?;
         let lines = streams::logs(&self.slot, timeout, session, cursor, tail, request.follow).await?;
-        Ok(Response::new(Box::pin(lines)))
+        Ok(Response::new(self.unless_ending(lines)))
     }
 
     async fn get_capabilities(
@@ -309,7 +335,7 @@ impl ControllerService for Shell {
         let timeout = deadline::of_request(request.metadata());
         let cursor = convert::cursor(request.into_inner().cursor)?;
         let events = streams::watch(&self.slot, timeout, cursor).await?;
-        Ok(Response::new(Box::pin(events)))
+        Ok(Response::new(self.unless_ending(events)))
     }
 
     async fn get_session_access(

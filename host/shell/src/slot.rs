@@ -1,10 +1,11 @@
 //! The place of the plugin that serves a controller.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use streamspace_runtime::{Backend, CallError};
+use streamspace_runtime::contract::plugin::Report;
+use streamspace_runtime::{Backend, CallError, CallOptions};
 use tonic::Status;
 
 use crate::breaker::{Breaker, Failing, Subject};
@@ -35,6 +36,12 @@ impl Slot {
         Arc::new(Self { occupant: ArcSwap::from_pointee(Occupant::serving(backend)) })
     }
 
+    /// A slot that waits for its first backend. Calls are refused until then, with this reason.
+    pub fn vacant(reason: impl Into<String>) -> Arc<Self> {
+        let vacant = Occupant::Vacant { reason: reason.into() };
+        Arc::new(Self { occupant: ArcSwap::from_pointee(vacant) })
+    }
+
     /// Lets another backend serve from now on. It should have been bound to the same
     /// [`Seat`](streamspace_runtime::Seat): that keeps two mutations of one session apart.
     pub fn replace(&self, backend: Backend) {
@@ -52,6 +59,26 @@ impl Slot {
             Occupant::Serving { breaker, .. } => breaker.failing(),
             Occupant::Vacant { .. } => None,
         }
+    }
+
+    /// Whether there is a backend.
+    pub fn is_vacant(&self) -> bool {
+        matches!(self.occupant.load().as_ref(), Occupant::Vacant { .. })
+    }
+
+    /// Looks at the backend, as a caller would.
+    pub async fn check(&self, timeout: Duration) -> Result<Report, Status> {
+        let call = |backend: Backend| async move { backend.check(CallOptions::read(timeout)).await };
+        self.call(Subject::Backend, call).await
+    }
+
+    /// Waits until no mutation is under way: see [`Backend::idle`].
+    pub async fn idle(&self) {
+        let backend = match self.occupant.load().as_ref() {
+            Occupant::Serving { backend, .. } => backend.clone(),
+            Occupant::Vacant { .. } => return,
+        };
+        backend.idle().await;
     }
 
     /// Calls the backend that serves now.

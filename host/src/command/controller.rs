@@ -1,6 +1,7 @@
 //! `streamspace controller …`.
 
 mod serve;
+mod token;
 
 use std::process::ExitCode;
 
@@ -12,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::Remote;
 use super::many::Many;
-use super::time::{age_of, moment, moment_of};
+use super::time::{age, age_of, moment, moment_of};
 use crate::client::{Client, ClientError};
 use crate::executor::on_one_thread;
 use crate::print::note;
@@ -61,15 +62,27 @@ Examples:
     )]
     Rm(RmArgs),
 
-    /// Serve one plugin as a controller of its own, without an API server beside it.
+    /// Look after the join tokens that let controllers in which run elsewhere; for administrators.
+    #[command(subcommand)]
+    Token(token::JoinTokenCommand),
+
+    /// Serve one plugin as a controller of its own.
     ///
-    /// The gRPC service streamspace.controller.v1.ControllerService, with grpc.health.v1 and server reflection.
-    /// It is not encrypted and asks nobody who they are: it is served on the loopback interface only, unless --insecure
-    /// is given. Registration with an API server, tokens and TLS are not there yet.
+    /// With --api it belongs to an API server: it serves, registers with a join token, and gives signs of life from then on.
+    /// Only calls that an API server has signed are taken. Beyond the loopback interface they have to be encrypted (--tls-cert,
+    /// --tls-key), unless --insecure is given.
+    ///
+    /// Without --api it asks nobody who they are: it is served on the loopback interface only, unless --insecure is given.
+    ///
+    /// Served are streamspace.controller.v1.ControllerService, grpc.health.v1 and server reflection. SIGTERM tells the API
+    /// server, lets the calls under way end, and ends it.
     #[command(after_help = "\
 Examples:
-  streamspace controller serve --plugin docker.wasm --name lab --endpoint engine=unix:///var/run/docker.sock")]
-    Serve(serve::ControllerServeArgs),
+  streamspace controller serve --plugin docker.wasm --name lab --endpoint engine=unix:///var/run/docker.sock
+  streamspace controller serve --plugin docker.wasm --name site-b --api https://desktops.example.org \\
+    --join-token-file join.token --listen 0.0.0.0:50051 --advertise grpcs://site-b.example.org:50051 \\
+    --tls-cert site-b.pem --tls-key site-b.key --label region=b")]
+    Serve(Box<serve::ControllerServeArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -119,12 +132,31 @@ struct Controller {
     #[serde(default)]
     endpoint: String,
     #[serde(default)]
+    instances: Vec<Instance>,
+    #[serde(default)]
     message: String,
     capabilities: Option<Capabilities>,
     #[serde(default)]
     labels: Map<String, Value>,
     draining: bool,
     created_at: DateTime<Utc>,
+}
+
+#[derive(Deserialize)]
+struct Instance {
+    instance: String,
+    role: String,
+    endpoint: String,
+    status: String,
+    last_heartbeat: DateTime<Utc>,
+}
+
+impl Instance {
+    fn describe(&self) -> String {
+        let Self { instance, role, endpoint, status, last_heartbeat } = self;
+        let parts = [instance.as_str(), role, status, endpoint].into_iter().filter(|part| !part.is_empty());
+        format!("{} (heard of {} ago)", parts.collect::<Vec<_>>().join(" "), age(*last_heartbeat))
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -202,6 +234,10 @@ impl Controller {
             ("CAN", abilities.join(",").into()),
             ("LABELS", self.labels().into()),
             ("ENDPOINT", self.endpoint.as_str().into()),
+            (
+                "PROCESSES",
+                self.instances.iter().map(Instance::describe).collect::<Vec<_>>().join(", ").into(),
+            ),
             ("LAST ANSWER", moment_of(self.last_heartbeat).into()),
             ("CREATED", moment(self.created_at).into()),
         ])
@@ -218,7 +254,8 @@ pub(crate) fn run(command: ControllerCommand) -> anyhow::Result<ExitCode> {
         ControllerCommand::Rm(args) => {
             on_one_thread(each(args.controllers, Change::Remove { force: args.force }))
         }
-        ControllerCommand::Serve(args) => serve::run(args),
+        ControllerCommand::Token(command) => on_one_thread(token::run(command)),
+        ControllerCommand::Serve(args) => serve::run(*args),
     }
 }
 

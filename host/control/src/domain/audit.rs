@@ -23,6 +23,15 @@ pub enum Actor {
         /// The request, as the server's log has it.
         request_id: Option<String>,
     },
+    /// A controller, or somebody who says so.
+    Controller {
+        /// Which; absent = nobody knows.
+        id: Option<ControllerId>,
+        /// Id and name of the join token that it came with, if it came with one.
+        join_token: Option<(String, String)>,
+        /// The request, as the server's log has it.
+        request_id: Option<String>,
+    },
     /// The server itself, by one of its rules.
     System(Rule),
 }
@@ -124,6 +133,16 @@ pub enum Action {
     ControllerChange,
     /// A controller was removed.
     ControllerDelete,
+    /// Another process of a controller is called from now on.
+    ControllerActivate,
+    /// Somebody registered or gave a sign of life who may not.
+    ControllerRefuse,
+    /// A join token was made.
+    JoinTokenCreate,
+    /// A join token was revoked.
+    JoinTokenDelete,
+    /// A join token that had expired was removed.
+    JoinTokenExpire,
 }
 
 impl Action {
@@ -156,6 +175,11 @@ impl Action {
             Self::QuotaRemove => "quota.remove",
             Self::ControllerChange => "controller.change",
             Self::ControllerDelete => "controller.delete",
+            Self::ControllerActivate => "controller.activate",
+            Self::ControllerRefuse => "controller.refuse",
+            Self::JoinTokenCreate => "join-token.create",
+            Self::JoinTokenDelete => "join-token.delete",
+            Self::JoinTokenExpire => "join-token.expire",
         }
     }
 
@@ -218,9 +242,9 @@ pub struct AuditEntry {
     pub id: i64,
     /// When, by the clock of the database.
     pub at: DateTime<Utc>,
-    /// `user` or `system`.
+    /// `user`, `controller` or `system`.
     pub actor_kind: String,
-    /// The user, or the server's rule.
+    /// The user, the controller, or the server's rule.
     pub actor: String,
     /// What the user could do.
     pub role: Option<String>,

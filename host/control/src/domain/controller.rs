@@ -111,8 +111,10 @@ pub struct Controller {
     pub controller_type: String,
     /// Unique within its type.
     pub name: String,
-    /// Where it serves; empty for one within this process.
+    /// Where it serves; empty for one within a server, and for one that connects by itself.
     pub endpoint: String,
+    /// It runs in processes of its own, which register.
+    pub remote: bool,
     /// How it is doing.
     pub status: ControllerStatus,
     /// Why it is not healthy.

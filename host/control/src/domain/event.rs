@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::{
-    Condition, Controller, ControllerId, ControllerStatus, Generation, Operation, Phase, Session, Wish,
-    condition_type, shortened,
+    Condition, Controller, ControllerId, ControllerStatus, Generation, Operation, Phase, Place, Session,
+    Wish, condition_type, shortened,
 };
 
 /// A place in the order of all events, which is the order of their commits.
@@ -64,6 +64,8 @@ pub enum EventKind {
     ControllerChanged,
     /// An operator removed a controller.
     ControllerDeleted,
+    /// A controller is called elsewhere than before.
+    ControllerMoved,
 }
 
 impl EventKind {
@@ -81,6 +83,7 @@ impl EventKind {
             Self::ControllerHealthChanged => "controller.health_changed",
             Self::ControllerChanged => "controller.changed",
             Self::ControllerDeleted => "controller.deleted",
+            Self::ControllerMoved => "controller.moved",
         }
     }
 }
@@ -246,6 +249,16 @@ impl Happening {
     /// An operator removed a controller.
     pub fn of_controller_deletion(id: &ControllerId) -> Self {
         Self::new(EventKind::ControllerDeleted, "", "", json!({ "controller_id": id.as_str() }))
+    }
+
+    /// A remote controller is called elsewhere, or for the first time.
+    pub fn of_controller_move(id: &ControllerId, place: &Place) -> Self {
+        let data = json!({
+            "controller_id": id.as_str(),
+            "instance": place.instance,
+            "endpoint": place.endpoint,
+        });
+        Self::new(EventKind::ControllerMoved, "", "", data)
     }
 }
 

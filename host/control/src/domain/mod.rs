@@ -8,6 +8,7 @@ mod condition;
 mod controller;
 mod draft;
 mod drift;
+mod endpoint;
 mod event;
 mod ids;
 mod lane;
@@ -15,8 +16,8 @@ mod lifecycle;
 mod operation;
 mod policy;
 mod quota;
+mod registry;
 mod session;
-mod span;
 mod spec;
 mod template;
 mod text;
@@ -31,6 +32,7 @@ pub use draft::{EnvDraft, MountDraft, PortDraft, ResourcesDraft, SpecDraft, VncD
 pub use drift::{
     Drift, DriftAlarm, DriftAlarmKind, DriftId, DriftObject, DriftOwnership, DriftReason, DriftState,
 };
+pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use event::{Event, EventCursor, Happening};
 pub use ids::{ControllerId, Epoch, Generation, InvalidId, MAX_ID_BYTES, OperationId, SessionId};
 pub use lane::{Lane, Room};
@@ -38,10 +40,11 @@ pub use lifecycle::{Step, decide};
 pub use operation::{Operation, OperationKind};
 pub use policy::{Limit, Verdict, due, verdict};
 pub use quota::{Limits, Quota, QuotaExcess, QuotaKind, QuotaOverride, UNLIMITED, Usage};
+pub use registry::{Instance, InstanceRole, InstanceStatus, JoinToken, LONGEST_INSTANCE, Place, ServerKey};
 pub use session::{Phase, PlacementRequest, Requirement, Session, Wish, WishedState};
-pub use span::{GoDuration, InvalidDuration};
 pub use spec::{EnvVar, Port, PortProtocol, Resources, SessionSpec, Vnc, VncProtocol, VolumeMount, WebApp};
 pub use streamspace_proto::quantity::{ByteQuantity, CpuQuantity};
+pub use streamspace_proto::span::{GoDuration, InvalidDuration};
 pub use template::{AppType, Template, TemplateBody, TemplateOffer, merge_objects};
 pub(crate) use text::shortened;
 

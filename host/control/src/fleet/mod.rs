@@ -166,6 +166,11 @@ impl Fleet {
         let _ = self.events.send(id.clone());
     }
 
+    /// This server does not drive a controller any more.
+    pub(crate) fn stand_down_from(&self, id: &ControllerId) {
+        self.standing(id).stand_down();
+    }
+
     /// This server drives nothing any more.
     pub(crate) fn stand_down(&self) {
         let standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use streamspace_call_auth::Refusal;
 use streamspace_proto::controller::v1 as proto;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
 
 use super::{CallError, ControllerClient, Standing};
 use crate::domain::{Capabilities, Capacity, ControllerId, ControllerStatus, now, shortened};
@@ -12,6 +14,9 @@ use crate::store::{ProbeRecord, Store};
 
 /// A controller that is not well is looked at again sooner than the interval says.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// How long the answer to a registration may be on its way.
+const TO_BE_REGISTERED: Duration = Duration::from_secs(3);
 
 /// How often, how long, how many.
 #[derive(Debug, Clone)]
@@ -96,17 +101,18 @@ impl Prober {
 
     async fn probe(&self, failures: &mut u32) -> ProbeRecord {
         let at = now();
-        let health = self.client.health_check(self.limits.timeout).await;
-        let health = match health {
+        let health = match self.health_check().await {
             Ok(health) => health,
             Err(error) => {
                 *failures = failures.saturating_add(1);
-                let status = if *failures >= self.limits.offline_after {
-                    ControllerStatus::Offline
-                } else {
-                    ControllerStatus::Unhealthy
-                };
-                return self.found(status, said(&error), None, false, at);
+                if *failures < self.limits.offline_after {
+                    return self.found(ControllerStatus::Unhealthy, said(&error), None, false, at);
+                }
+                if self.is_heard_of().await {
+                    let message = format!("it gives signs of life, but cannot be called: {}", said(&error));
+                    return self.found(ControllerStatus::Unhealthy, message, None, false, at);
+                }
+                return self.found(ControllerStatus::Offline, said(&error), None, false, at);
             }
         };
         *failures = 0;
@@ -131,6 +137,27 @@ impl Prober {
         let message =
             if health.message.is_empty() { "says that it is unhealthy".into() } else { health.message };
         self.found(ControllerStatus::Unhealthy, message, capabilities, true, at)
+    }
+
+    /// Asks how it does. A remote controller is asked at once when it registers, maybe before it has the answer to that, and
+    /// so before it knows whom to answer.
+    async fn health_check(&self) -> Result<proto::HealthCheckResponse, CallError> {
+        let begun = Instant::now();
+        loop {
+            let answer = self.client.health_check(self.limits.timeout).await;
+            let too_early =
+                answer.as_ref().is_err_and(|error| error.reason == Refusal::NotRegistered.reason());
+            if !too_early || begun.elapsed() > TO_BE_REGISTERED {
+                return answer;
+            }
+            tokio::time::sleep(TO_BE_REGISTERED / 30).await;
+        }
+    }
+
+    /// Whether the controller says by itself that it lives. One within a server never does.
+    async fn is_heard_of(&self) -> bool {
+        let heard = self.store.is_heard_of(&self.id).await;
+        heard.inspect_err(|error| tracing::debug!(%error, "whether it lives is not known")).unwrap_or(false)
     }
 
     fn found(

@@ -20,6 +20,7 @@ pub(super) fn controller(
         controller_type: controller_type.into(),
         name: name.into(),
         endpoint: String::new(),
+        remote: false,
         status,
         message: String::new(),
         ledger: Ledger::new(Some(&capacity), reserved, Amounts::default()),

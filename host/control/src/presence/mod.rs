@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::domain::ServerKey;
 use crate::fleet::Fleet;
 use crate::store::{Store, StoreError, Succession, lease_owner};
 
@@ -34,6 +35,8 @@ pub(crate) struct Presence {
     /// Wakes the reconciler.
     wake: Arc<Notify>,
     instance: String,
+    /// What this server's calls are verified with.
+    key: ServerKey,
     lease: Duration,
     renewal: Duration,
     term: watch::Sender<Option<Arc<Term>>>,
@@ -46,10 +49,12 @@ impl Presence {
         fleet: Arc<Fleet>,
         wake: Arc<Notify>,
         instance: &str,
+        key: ServerKey,
         (lease, renewal): (Duration, Duration),
     ) -> Result<Self, StoreError> {
         let instance = instance.to_owned();
-        let presence = Self { store, fleet, wake, instance, lease, renewal, term: watch::Sender::new(None) };
+        let term = watch::Sender::new(None);
+        let presence = Self { store, fleet, wake, instance, key, lease, renewal, term };
         presence.begin().await?;
         Ok(presence)
     }
@@ -63,6 +68,7 @@ impl Presence {
         let owner = lease_owner(&self.instance);
         let asked = Moment::now();
         self.store.enter(&owner, self.lease).await?;
+        self.store.publish_key(&owner, self.key.clone()).await?;
         tracing::info!(place = owner, "this server has its place");
         let term = match self.store.is_shared() {
             true => Term::new(owner, self.lease, asked),

@@ -21,7 +21,7 @@ use crate::gateway::service::way_in;
 /// The ways to a session.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Access)]
-struct AccessView<'a> {
+pub(crate) struct AccessView<'a> {
     session_id: &'a SessionId,
     /// Where a browser reaches it.
     url: String,
@@ -63,9 +63,13 @@ pub(super) async fn get(
     _: Query<NoParameters>,
     Path(VisibleRecord(record)): Path<VisibleRecord>,
 ) -> Result<Response, Problem> {
-    let session = &record.session;
+    Ok(Json(ways(&shared, &record.session).await?).into_response())
+}
+
+/// Asks for the ways to a session.
+pub(crate) async fn ways<'a>(shared: &Shared, session: &'a Session) -> Result<AccessView<'a>, Problem> {
     require_running(session)?;
-    let client = client_of(&shared, session)?;
+    let client = client_of(shared, session)?;
     let request = proto::GetSessionAccessRequest {
         session_id: session.id.to_string(),
         node_id: session.node_id.clone(),
@@ -74,7 +78,7 @@ pub(super) async fn get(
     let answer = client.access(request, shared.config.call_timeout).await;
     let answer = answer.map_err(|error| problem(&session.spec, &error))?;
     let services = answer.points.iter().map(|point| service(session, point)).collect();
-    Ok(Json(AccessView { session_id: &session.id, url: session.url(), services }).into_response())
+    Ok(AccessView { session_id: &session.id, url: session.url(), services })
 }
 
 fn service(session: &Session, point: &proto::AccessPoint) -> ServiceView {

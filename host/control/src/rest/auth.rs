@@ -6,7 +6,7 @@ use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::request::Parts;
-use http::{HeaderMap, header};
+use http::{Extensions, HeaderMap, header};
 use tower_http::request_id::RequestId;
 
 use super::authenticator::{Authenticator, Identity};
@@ -59,7 +59,13 @@ impl<S: Sync> FromRequestParts<S> for Operator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let caller = authenticated(parts)?;
+        Self::of(authenticated(parts)?)
+    }
+}
+
+impl Operator {
+    /// The caller, if they are one.
+    pub(crate) fn of(caller: Caller) -> Result<Self, Problem> {
         if caller.sees_all() {
             Ok(Self(caller))
         } else {
@@ -92,14 +98,24 @@ pub(crate) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let token = bearer(request.headers())
-        .ok_or_else(|| Problem::unauthorized("expected the header Authorization: Bearer <token>"))?;
-    let request_id = request.extensions().get::<RequestId>();
-    let request_id = request_id.and_then(|id| id.header_value().to_str().ok()).map(shortened);
-    let caller = Caller { request_id, ..caller_of(&shared, token).await? };
-    tracing::Span::current().record("user", &caller.user_id);
+    let caller = who(&shared, request.headers(), request.extensions()).await?;
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
+}
+
+/// Who makes a request, if its token is valid.
+pub(crate) async fn who(
+    shared: &Shared,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Result<Caller, Problem> {
+    let token = bearer(headers)
+        .ok_or_else(|| Problem::unauthorized("expected the header Authorization: Bearer <token>"))?;
+    let request_id = extensions.get::<RequestId>();
+    let request_id = request_id.and_then(|id| id.header_value().to_str().ok()).map(shortened);
+    let caller = Caller { request_id, ..caller_of(shared, token).await? };
+    tracing::Span::current().record("user", &caller.user_id);
+    Ok(caller)
 }
 
 /// Whose token it is, if it is a valid one.

@@ -1,7 +1,8 @@
 //! What operators see of controllers, and say about them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -16,8 +17,11 @@ use super::problem::Problem;
 use super::validate::Faults;
 use super::view::ControllerView;
 use crate::control::Shared;
-use crate::domain::{ControllerId, SessionId};
+use crate::domain::{Controller, ControllerId, Instance, SessionId};
 use crate::store::{ControllerChange, ControllerDeletion};
+
+/// A process of a controller that was not heard of for longer is not shown, unless it is the active one.
+const INSTANCES_SHOWN: Duration = Duration::from_secs(600);
 
 /// List controllers
 ///
@@ -39,8 +43,8 @@ pub(super) async fn list(
     _: Operator,
     _: Query<NoParameters>,
 ) -> Result<Response, Problem> {
-    let controllers = shared.store.controllers().await?;
-    Ok(Json(controllers.iter().map(ControllerView::new).collect::<Vec<_>>()).into_response())
+    let found = all(&shared).await?;
+    Ok(Json(found.iter().map(Shown::view).collect::<Vec<_>>()).into_response())
 }
 
 /// Read a controller
@@ -65,19 +69,56 @@ pub(super) async fn get(
     _: Query<NoParameters>,
     Path(AnyController(id)): Path<AnyController>,
 ) -> Result<Response, Problem> {
-    let controller = shared.store.controller(&id).await?.ok_or_else(AnyController::unknown)?;
-    Ok(Json(ControllerView::new(&controller)).into_response())
+    Ok(Json(one(&shared, &id).await?.view()).into_response())
+}
+
+/// A controller, with those of its processes that are heard of.
+pub(crate) struct Shown {
+    controller: Controller,
+    instances: Vec<Instance>,
+}
+
+impl Shown {
+    async fn of(shared: &Shared, controller: Controller) -> Result<Self, Problem> {
+        let instances = shared.store.instances(Some(&controller.id), INSTANCES_SHOWN).await?;
+        Ok(Self { controller, instances })
+    }
+
+    /// What is shown of it.
+    pub(crate) fn view(&self) -> ControllerView<'_> {
+        ControllerView::new(&self.controller, &self.instances)
+    }
+}
+
+/// All controllers.
+pub(crate) async fn all(shared: &Shared) -> Result<Vec<Shown>, Problem> {
+    let controllers = shared.store.controllers().await?;
+    let mut instances: HashMap<ControllerId, Vec<Instance>> = HashMap::new();
+    for instance in shared.store.instances(None, INSTANCES_SHOWN).await? {
+        instances.entry(instance.controller_id.clone()).or_default().push(instance);
+    }
+    let with = |controller: Controller| {
+        let instances = instances.remove(&controller.id).unwrap_or_default();
+        Shown { controller, instances }
+    };
+    Ok(controllers.into_iter().map(with).collect())
+}
+
+/// The controller of this id.
+pub(crate) async fn one(shared: &Shared, id: &ControllerId) -> Result<Shown, Problem> {
+    let controller = shared.store.controller(id).await?.ok_or_else(AnyController::unknown)?;
+    Shown::of(shared, controller).await
 }
 
 /// What an operator says about a controller, as it is written.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct ControllerPatch {
+pub(crate) struct ControllerPatch {
     /// Whether it gets no new sessions.
-    draining: Option<bool>,
+    pub(crate) draining: Option<bool>,
     /// Labels of the operator, which win over all others. `null` takes one away; those of the registration come back
     /// then.
-    labels: BTreeMap<String, Option<String>>,
+    pub(crate) labels: BTreeMap<String, Option<String>>,
 }
 
 impl Body for ControllerPatch {}
@@ -106,17 +147,27 @@ pub(super) async fn patch(
     _: Query<NoParameters>,
     Json(patch): Json<ControllerPatch>,
 ) -> Result<Response, Problem> {
+    Ok(Json(change(&shared, &caller, &id, patch).await?.view()).into_response())
+}
+
+/// Changes what an operator says about a controller.
+pub(crate) async fn change(
+    shared: &Shared,
+    caller: &Caller,
+    id: &ControllerId,
+    patch: ControllerPatch,
+) -> Result<Shown, Problem> {
     let mut faults = Faults::default();
     let set = patch.labels.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
     faults.labels("labels", &set.collect());
     faults.finish()?;
     let change = ControllerChange { draining: patch.draining, labels: patch.labels };
-    let controller = shared.store.change_controller(caller.actor(), &id, change).await?;
+    let controller = shared.store.change_controller(caller.actor(), id, change).await?;
     let controller = controller.ok_or_else(AnyController::unknown)?;
     tracing::info!(controller = %id, draining = controller.draining, "an operator changed a controller");
     // There may be room now where there was none.
     shared.wake.notify_one();
-    Ok(Json(ControllerView::new(&controller)).into_response())
+    Shown::of(shared, controller).await
 }
 
 /// How a controller is to be removed.
@@ -166,23 +217,34 @@ pub(super) async fn delete(
     Query(Removing { force }): Query<Removing>,
     Path(AnyController(id)): Path<AnyController>,
 ) -> Result<Response, Problem> {
+    let forgotten = remove(&shared, &caller, &id, force).await?;
+    Ok(if force {
+        Json(RemovedController { id: &id, forgotten }).into_response()
+    } else {
+        StatusCode::NO_CONTENT.into_response()
+    })
+}
+
+/// Removes a controller, by force with its sessions. Says how many were forgotten.
+pub(crate) async fn remove(
+    shared: &Shared,
+    caller: &Caller,
+    id: &ControllerId,
+    force: bool,
+) -> Result<usize, Problem> {
     let mut forgotten = 0;
     if force {
         let keep = shared.config.keep_tombstones;
-        let sessions = shared.store.forget_sessions_of(caller.actor(), &id, keep).await?;
+        let sessions = shared.store.forget_sessions_of(caller.actor(), id, keep).await?;
         sessions.iter().filter_map(|id| SessionId::parse(id).ok()).for_each(|id| shared.changes.changed(&id));
         forgotten = sessions.len();
         shared.wake.notify_one();
     }
-    match shared.store.delete_controller(caller.actor(), &id).await? {
+    match shared.store.delete_controller(caller.actor(), id).await? {
         ControllerDeletion::Deleted => {
-            shared.fleet.detach(&id);
+            shared.fleet.detach(id);
             tracing::info!(controller = %id, forgotten, "a controller was removed");
-            Ok(if force {
-                Json(RemovedController { id: &id, forgotten }).into_response()
-            } else {
-                StatusCode::NO_CONTENT.into_response()
-            })
+            Ok(forgotten)
         }
         ControllerDeletion::NoSuchController => Err(AnyController::unknown()),
         ControllerDeletion::HasSessions(count) => {
@@ -195,9 +257,9 @@ pub(super) async fn delete(
 /// A controller as a path names it; whether there is one is seen when it is used.
 #[derive(utoipa::IntoParams)]
 #[into_params(names("id"), parameter_in = Path)]
-pub(super) struct AnyController(
+pub(crate) struct AnyController(
     /// The controller's id.
-    ControllerId,
+    pub(crate) ControllerId,
 );
 
 impl InPath for AnyController {

@@ -54,8 +54,31 @@ pub(super) async fn create(
     key: RepeatKey,
     JsonText(body): JsonText,
 ) -> Result<Response, Problem> {
-    let idempotency = key.bound_to(&body, &caller, &shared);
-    let read = CreateRequest::read(&body)?;
+    let Made { id, session } = make(&shared, &caller, key, &body, wait).await?;
+    let headers = [
+        (header::LOCATION, format!("/api/v1/sessions/{id}")),
+        (header::CONTENT_TYPE, "application/json".to_owned()),
+    ];
+    Ok((StatusCode::CREATED, headers, session).into_response())
+}
+
+/// A session that was made, now or by an earlier request with the same key.
+pub(crate) struct Made {
+    id: SessionId,
+    /// As JSON.
+    pub(crate) session: String,
+}
+
+/// Makes the session that a body asks for, and waits for it if that is asked as well.
+pub(crate) async fn make(
+    shared: &Shared,
+    caller: &Caller,
+    key: RepeatKey,
+    body: &[u8],
+    wait: Option<Duration>,
+) -> Result<Made, Problem> {
+    let idempotency = key.bound_to(body, caller, shared);
+    let read = CreateRequest::read(body)?;
     let template = match read.template() {
         Some(name) => shared.store.template(name).await?,
         None => None,
@@ -72,7 +95,7 @@ pub(super) async fn create(
             return match earlier {
                 Some(Created::Replayed { session_id, response }) => {
                     let mut listener = shared.changes.subscribe();
-                    answer(&shared, &mut listener, &session_id, response, wait).await
+                    answer(shared, &mut listener, session_id, response, wait).await
                 }
                 _ => Err(problem),
             };
@@ -88,7 +111,7 @@ pub(super) async fn create(
     let mut listener = shared.changes.subscribe();
     let strategy = shared.config.placement_strategy;
     let placer = Arc::new(Placement::new(&valid.placement, &valid.spec, strategy));
-    let new = new_session(&caller, valid, Arc::clone(&placer), idempotency)?;
+    let new = new_session(caller, valid, Arc::clone(&placer), idempotency)?;
     match shared.store.create_session(new).await? {
         Created::Stored(record) => {
             streamspace_failpoint::hit("control.session.committed");
@@ -96,10 +119,10 @@ pub(super) async fn create(
             shared.changes.changed(&record.session.id);
             shared.wake.notify_one();
             let body = SessionView::render(&record);
-            answer(&shared, &mut listener, &record.session.id, body, wait).await
+            answer(shared, &mut listener, record.session.id, body, wait).await
         }
         Created::Replayed { session_id, response } => {
-            answer(&shared, &mut listener, &session_id, response, wait).await
+            answer(shared, &mut listener, session_id, response, wait).await
         }
         Created::KeyMismatch => Err(Problem::conflict(
             "idempotency-key",
@@ -107,8 +130,7 @@ pub(super) async fn create(
         )),
         Created::OverQuota(excess) => Err(Problem::over_quota(excess)),
         Created::Refused(decision) => {
-            let named =
-                if caller.sees_all() { named_reasons(&shared, &placer).await? } else { String::new() };
+            let named = if caller.sees_all() { named_reasons(shared, &placer).await? } else { String::new() };
             Err(refusal(decision, &named))
         }
     }
@@ -157,25 +179,21 @@ fn new_session(
 async fn answer(
     shared: &Shared,
     listener: &mut Listener,
-    id: &SessionId,
+    id: SessionId,
     at_once: String,
     wait: Option<Duration>,
-) -> Result<Response, Problem> {
-    let body = match wait {
+) -> Result<Made, Problem> {
+    let session = match wait {
         None => at_once,
         Some(wait) => {
-            let settled = wait_until(shared, listener, id, wait, |record| {
+            let settled = wait_until(shared, listener, &id, wait, |record| {
                 matches!(record.session.phase, Phase::Running | Phase::Failed)
             });
             // Gone in the meantime: then the first answer is the last there is.
             settled.await?.map_or(at_once, |record| SessionView::render(&record))
         }
     };
-    let headers = [
-        (header::LOCATION, format!("/api/v1/sessions/{id}")),
-        (header::CONTENT_TYPE, "application/json".to_owned()),
-    ];
-    Ok((StatusCode::CREATED, headers, body).into_response())
+    Ok(Made { id, session })
 }
 
 /// What is in the way at every controller that was asked for, by name.

@@ -26,7 +26,7 @@ const LARGEST_LIMIT: u32 = 1000;
 /// An event: in lists and on WebSockets.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Event)]
-pub(super) struct EventView<'a> {
+pub(crate) struct EventView<'a> {
     /// What happened, like `session.phase_changed`.
     #[serde(rename = "type")]
     kind: &'a str,
@@ -58,7 +58,7 @@ pub(super) struct EventView<'a> {
 }
 
 impl<'a> EventView<'a> {
-    pub(super) fn new(event: &'a Event) -> Self {
+    pub(crate) fn new(event: &'a Event) -> Self {
         Self {
             kind: &event.kind,
             cursor: event.cursor.to_string(),
@@ -85,7 +85,7 @@ struct Page<'a> {
 /// Which events are asked for.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     /// Only those after this one: `next_cursor`, or the cursor of the last event that was seen.
     #[param(value_type = Option<String>, pattern = "^[0-9]{1,19}$")]
     after: Option<EventCursor>,
@@ -116,9 +116,19 @@ impl ParameterSet for Wanted {
 )]
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
-    Query(Wanted { after, limit }): Query<Wanted>,
+    Query(wanted): Query<Wanted>,
     Path(RememberedSession(id)): Path<RememberedSession>,
 ) -> Result<Response, Problem> {
+    let (events, next_cursor) = page(&shared, id, wanted).await?;
+    Ok(Json(Page { items: events.iter().map(EventView::new).collect(), next_cursor }).into_response())
+}
+
+/// A page of a session's events, and the cursor of the next one.
+pub(crate) async fn page(
+    shared: &Shared,
+    id: SessionId,
+    Wanted { after, limit }: Wanted,
+) -> Result<(Vec<Event>, Option<String>), Problem> {
     let query = EventQuery {
         scope: EventScope { user_id: None, sessions: vec![id] },
         after: after.unwrap_or(EventCursor::START),
@@ -129,15 +139,15 @@ pub(super) async fn list(
     let more = events.len() > limit as usize;
     events.truncate(limit as usize);
     let next_cursor = events.last().filter(|_| more).map(|last| last.cursor.to_string());
-    Ok(Json(Page { items: events.iter().map(EventView::new).collect(), next_cursor }).into_response())
+    Ok((events, next_cursor))
 }
 
 /// A session whose events the caller may see: they outlive it.
 #[derive(utoipa::IntoParams)]
 #[into_params(names("id"), parameter_in = Path)]
-pub(super) struct RememberedSession(
+pub(crate) struct RememberedSession(
     /// The session's id.
-    SessionId,
+    pub(crate) SessionId,
 );
 
 impl InPath for RememberedSession {

@@ -24,7 +24,7 @@ use crate::store::SessionRecord;
 
 /// Why a session is where it is.
 #[derive(Serialize, ToSchema)]
-struct Explanation<'a> {
+pub(crate) struct Explanation<'a> {
     session_id: &'a SessionId,
     state: WishedState,
     phase: Phase,
@@ -130,6 +130,16 @@ pub(super) async fn get(
     _: Query<NoParameters>,
     Path(VisibleRecord(record)): Path<VisibleRecord>,
 ) -> Result<Response, Problem> {
+    explain(&shared, &caller, &record, |explanation| Json(explanation).into_response()).await
+}
+
+/// Explains where a session is, as far as the caller may know.
+pub(crate) async fn explain<T>(
+    shared: &Shared,
+    caller: &Caller,
+    record: &SessionRecord,
+    show: impl FnOnce(&Explanation<'_>) -> T,
+) -> Result<T, Problem> {
     let session = &record.session;
     let controllers = shared.store.controllers().await?;
     let held = session.controller_id().map(|id| (id.clone(), session.held()));
@@ -146,10 +156,10 @@ pub(super) async fn get(
         phase: session.phase,
         generation: session.generation,
         observed_generation: session.observed_generation,
-        waiting_for: waiting_for(&record, controller, full),
+        waiting_for: waiting_for(record, controller, full),
         placement: PlacementView { request: &session.placement, controllers: verdicts },
     };
-    Ok(Json(explanation).into_response())
+    Ok(show(&explanation))
 }
 
 fn verdict_view<'a>(

@@ -48,8 +48,13 @@ pub(super) async fn alive() -> Json<Health> {
     responses((status = 200, body = Health, description = "It does."), Refused<503>),
 )]
 pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Result<Json<Health>, Problem> {
+    look(&shared).await.map(|()| WELL)
+}
+
+/// Whether the server is ready, and why not.
+pub(crate) async fn look(shared: &Shared) -> Result<(), Problem> {
     match tokio::time::timeout(PATIENCE, shared.store.ping()).await {
-        Ok(Ok(())) => Ok(WELL),
+        Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
             tracing::error!(%error, "not ready");
             let why = match error {

@@ -1,5 +1,6 @@
 //! What requests keep between each other. Memory only, all of it bounded.
 
+use super::registry::Refusals;
 use super::tickets::Tickets;
 use super::usage::Samples;
 use crate::ControlConfig;
@@ -11,6 +12,8 @@ pub(crate) struct Kept {
     pub(super) samples: Samples,
     pub(super) listeners: Slots,
     pub(super) followers: Slots,
+    /// Controllers that were turned away.
+    pub(super) refusals: Refusals,
     /// Connections through the gateway that outlive their request, by session.
     pub(crate) visits: Slots,
 }
@@ -22,6 +25,7 @@ impl Kept {
             samples: Samples::default(),
             listeners: Slots::new(config.event_listeners),
             followers: Slots::new(config.log_followers),
+            refusals: Refusals::default(),
             visits: Slots::new(config.gateway_connections),
         }
     }

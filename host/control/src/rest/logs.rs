@@ -9,7 +9,8 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
-use futures::stream;
+use futures::future;
+use futures::stream::{self, Stream, StreamExt as _};
 use http::{HeaderMap, header};
 use serde::Serialize;
 use serde_json::json;
@@ -89,7 +90,7 @@ impl Form {
 /// A line of output.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = LogLine)]
-struct LineView {
+pub(crate) struct LineView {
     /// When it was written, if that is known.
     #[schema(required)]
     time: Option<DateTime<Utc>>,
@@ -124,7 +125,7 @@ struct Page<'a> {
 /// What is wanted of the output.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     /// Lines as they come, until the session ends or the client leaves.
     #[param(default = false, required = false)]
     follow: bool,
@@ -193,8 +194,48 @@ pub(super) async fn get(
     Path(VisibleRecord(record)): Path<VisibleRecord>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let form = Form::negotiate(&headers, wanted.follow);
+    let lines = match read(shared, &caller, record.session, wanted).await? {
+        Output::Page { lines, more } => return Ok(page(&lines, more, form)),
+        Output::Follower(follower) => follower.lines(),
+    };
+    let lines = lines.filter_map(move |line| {
+        let text = match line {
+            Ok(line) => Some(form.write(&line)),
+            // The head of the answer is gone already: the failure is its last line.
+            Err(error) => (form == Form::Lines).then(|| format!("{}\n", json!({ "error": error }))),
+        };
+        future::ready(text.map(|text| Ok::<_, Infallible>(Bytes::from(text))))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, form.content_type()),
+        (header::CACHE_CONTROL, "no-store"),
+        // Proxies that collect an answer first would show nothing for a long time.
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    Ok((headers, Body::from_stream(lines)).into_response())
+}
+
+/// What a session wrote.
+pub(crate) enum Output {
+    /// What there is of it.
+    Page {
+        lines: Vec<LineView>,
+        /// There are lines behind them.
+        more: bool,
+    },
+    /// All of it, as it comes.
+    Follower(Box<Follower>),
+}
+
+/// Begins to read what a session writes.
+pub(crate) async fn read(
+    shared: Arc<Shared>,
+    caller: &Caller,
+    session: Session,
+    wanted: Wanted,
+) -> Result<Output, Problem> {
     let Wanted { follow, tail, cursor, limit } = wanted;
-    let session = record.session;
     let client = client_of(&shared, &session)?;
     let slot = shared.kept.followers.take(&caller.user_id);
     let slot = slot.ok_or_else(|| Problem::too_many("too many requests read the output of sessions"))?;
@@ -212,9 +253,8 @@ pub(super) async fn get(
     let entries = client.logs(request, shared.config.call_timeout).await;
     let mut entries = entries.map_err(|error| refused.because_of(&error))?;
 
-    let form = Form::negotiate(&headers, follow);
     if !follow {
-        return page(&refused, &mut entries, limit.unwrap_or(LARGEST_LIMIT), deadline, form).await;
+        return collect(&refused, &mut entries, limit.unwrap_or(LARGEST_LIMIT), deadline).await;
     }
     let first = match tokio::time::timeout(FIRST_LINE, entries.message()).await {
         Ok(Ok(Some(entry))) => First::Line(entry),
@@ -223,18 +263,8 @@ pub(super) async fn get(
         Err(_) => First::None,
     };
     let until = Instant::now() + LONGEST_FOLLOW;
-    let follower = Follower { shared, session, entries, first, changes, form, until, _slot: slot };
-    let lines = stream::unfold(follower, |mut follower| async move {
-        let line = follower.next().await?;
-        Some((Ok::<_, Infallible>(Bytes::from(line)), follower))
-    });
-    let headers = [
-        (header::CONTENT_TYPE, form.content_type()),
-        (header::CACHE_CONTROL, "no-store"),
-        // Proxies that collect an answer first would show nothing for a long time.
-        (header::HeaderName::from_static("x-accel-buffering"), "no"),
-    ];
-    Ok((headers, Body::from_stream(lines)).into_response())
+    let follower = Follower { shared, session, entries, first, changes, until, _slot: slot };
+    Ok(Output::Follower(Box::new(follower)))
 }
 
 /// What a controller's failure means to whoever reads the output of a session.
@@ -253,13 +283,12 @@ impl Refusal<'_> {
     }
 }
 
-async fn page(
+async fn collect(
     refused: &Refusal<'_>,
     entries: &mut Streaming<proto::LogEntry>,
     limit: u32,
     deadline: Instant,
-    form: Form,
-) -> Result<Response, Problem> {
+) -> Result<Output, Problem> {
     let mut lines = Vec::new();
     let mut size = 0;
     let mut more = false;
@@ -280,12 +309,16 @@ async fn page(
             Err(status) => return Err(refused.because_of(&CallError::from(status))),
         }
     }
+    Ok(Output::Page { lines, more })
+}
+
+fn page(lines: &[LineView], more: bool, form: Form) -> Response {
     if form == Form::Page {
         let next_cursor = lines.last().filter(|_| more).map(|last| last.cursor.as_str());
-        return Ok(Json(Page { items: &lines, next_cursor }).into_response());
+        return Json(Page { items: lines, next_cursor }).into_response();
     }
     let text: String = lines.iter().map(|line| form.write(line)).collect();
-    Ok(([(header::CONTENT_TYPE, form.content_type())], text).into_response())
+    ([(header::CONTENT_TYPE, form.content_type())], text).into_response()
 }
 
 /// What came before the answer began.
@@ -297,22 +330,29 @@ enum First {
 
 /// A request that follows. Dropping it drops the stream of the controller: that is how the controller learns that
 /// nobody reads any more.
-struct Follower {
+pub(crate) struct Follower {
     shared: Arc<Shared>,
     session: Session,
     entries: Streaming<proto::LogEntry>,
     first: First,
     changes: Listener,
-    form: Form,
     until: Instant,
     _slot: Slot,
 }
 
 impl Follower {
-    /// The next piece of the answer; `None` = it ends.
-    async fn next(&mut self) -> Option<String> {
+    /// Line after line. A failure is the last.
+    pub(crate) fn lines(self) -> impl Stream<Item = Result<LineView, Problem>> + Send + 'static {
+        stream::unfold(self, |mut follower| async move {
+            let line = follower.next().await?;
+            Some((line, follower))
+        })
+    }
+
+    /// The next line; `None` = it ends.
+    async fn next(&mut self) -> Option<Result<LineView, Problem>> {
         match std::mem::replace(&mut self.first, First::None) {
-            First::Line(entry) => return Some(self.form.write(&LineView::new(entry, &self.session.spec))),
+            First::Line(entry) => return Some(Ok(LineView::new(entry, &self.session.spec))),
             First::End => return None,
             First::None => {}
         }
@@ -331,13 +371,11 @@ impl Follower {
                 () = tokio::time::sleep_until(self.until) => return None,
             };
             return match entry {
-                Ok(Some(entry)) => Some(self.form.write(&LineView::new(entry, &self.session.spec))),
+                Ok(Some(entry)) => Some(Ok(LineView::new(entry, &self.session.spec))),
                 Ok(None) => None,
                 Err(status) => {
-                    // The head of the answer is gone already: the failure is its last line.
                     self.first = First::End;
-                    let error = problem(&self.session.spec, &status.into());
-                    (self.form == Form::Lines).then(|| format!("{}\n", json!({ "error": error })))
+                    Some(Err(problem(&self.session.spec, &status.into())))
                 }
             };
         }

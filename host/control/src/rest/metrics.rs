@@ -9,6 +9,7 @@ use http::Method;
 use tokio::time::Instant;
 
 use crate::control::Shared;
+use crate::grpc;
 use crate::metrics::RequestLabels;
 
 /// For all paths under which there is nothing: there is no end of those.
@@ -19,7 +20,8 @@ pub(super) async fn measure(State(shared): State<Arc<Shared>>, request: Request,
     let route = request.extensions().get::<MatchedPath>().map_or(NO_ROUTE, MatchedPath::as_str).to_owned();
     let begun = Instant::now();
     let response = next.run(request).await;
-    let labels = RequestLabels { method, route, status: response.status().as_u16() };
+    let status = grpc::status_of(&response).as_u16();
+    let labels = RequestLabels { method, route, status };
     shared.metrics.request(labels, begun.elapsed().as_secs_f64());
     response
 }

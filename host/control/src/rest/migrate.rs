@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::Response;
-use http::{Method, StatusCode};
+use http::Method;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -15,7 +14,7 @@ use super::openapi::Refused;
 use super::problem::{FieldError, Problem};
 use super::sessions::{VisibleRecord, VisibleSession, wait_until};
 use super::view::SessionView;
-use super::wish::{answer, json, wanted};
+use super::wish::{Answer, wanted};
 use crate::control::Shared;
 use crate::domain::{ControllerId, PlacementRequest, Requirement, Session, WishedState};
 use crate::placement::{Placement, PlacementStrategy};
@@ -59,7 +58,7 @@ pub(super) async fn post(
     key: RepeatKey,
     Path(VisibleRecord(record)): Path<VisibleRecord>,
     JsonText(body): JsonText,
-) -> Result<Response, Problem> {
+) -> Result<Answer, Problem> {
     let Target { controller_id } = read_strictly(&body)?;
     let unknown = |message: &str| Problem::invalid(vec![FieldError::new("controller_id", message)]);
     let target = ControllerId::parse(&controller_id).map_err(|error| unknown(&error.to_string()))?;
@@ -90,13 +89,13 @@ pub(super) async fn post(
         refused => return Err(refusal(refused)),
     };
     let Some(wait) = wait else {
-        return Ok(body.map_or_else(|| answer(&record), |body| json(StatusCode::ACCEPTED, body)));
+        return Ok(body.map_or_else(|| Answer::of(&record), Answer::replayed));
     };
     let wished = record.session.generation;
     let enough = |now: &SessionRecord| now.session.generation != wished || now.is_answered();
     // Gone in the meantime: then the first answer is the last there is.
     let last = wait_until(&shared, &mut listener, &id, wait, enough).await?;
-    Ok(answer(&last.unwrap_or(record)))
+    Ok(Answer::of(&last.unwrap_or(record)))
 }
 
 /// What the session asked for at first still holds, but for who should take it.

@@ -1,6 +1,6 @@
 //! The REST API.
 
-mod access;
+pub(crate) mod access;
 mod accounts;
 mod adopt;
 mod audit;
@@ -8,17 +8,17 @@ pub(crate) mod auth;
 mod authenticator;
 mod backend;
 mod body;
-mod controllers;
-mod create;
+pub(crate) mod controllers;
+pub(crate) mod create;
 mod cursor;
 mod drift;
-mod events;
-mod explain;
+pub(crate) mod events;
+pub(crate) mod explain;
 pub(crate) mod extract;
-mod health;
-mod idempotency;
+pub(crate) mod health;
+pub(crate) mod idempotency;
 mod kept;
-mod logs;
+pub(crate) mod logs;
 mod metrics;
 mod migrate;
 pub(crate) mod openapi;
@@ -26,15 +26,16 @@ mod plugins;
 pub(crate) mod problem;
 mod prometheus;
 mod quotas;
+mod registry;
 pub(crate) mod sessions;
-mod templates;
-mod tickets;
-mod usage;
+pub(crate) mod templates;
+pub(crate) mod tickets;
+pub(crate) mod usage;
 mod validate;
-mod verbs;
-mod view;
-mod wish;
-mod ws;
+pub(crate) mod verbs;
+pub(crate) mod view;
+pub(crate) mod wish;
+pub(crate) mod ws;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -43,7 +44,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Router};
-use http::{HeaderName, Request};
+use http::{HeaderMap, HeaderName, Request};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
@@ -53,6 +54,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::control::Shared;
+use crate::grpc;
 pub(crate) use kept::Kept;
 use openapi::Description;
 use problem::Problem;
@@ -90,6 +92,7 @@ pub(crate) fn router(shared: Arc<Shared>, beside: OpenApiRouter) -> Router {
         .routes(routes!(prometheus::get))
         .merge(accounts::routes())
         .merge(quotas::routes())
+        .merge(registry::routes())
         .merge(templates::routes())
         .route_layer(from_fn_with_state(Arc::clone(&shared), auth::authenticate));
     openapi::behind_a_token(authenticated.get_openapi_mut());
@@ -102,6 +105,7 @@ pub(crate) fn router(shared: Arc<Shared>, beside: OpenApiRouter) -> Router {
     let measured = from_fn_with_state(Arc::clone(&shared), metrics::measure);
     let (router, mut api) = OpenApiRouter::with_openapi(openapi::beginning())
         .merge(authenticated)
+        .merge(registry::of_controllers())
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(openapi::describe))
@@ -111,12 +115,21 @@ pub(crate) fn router(shared: Arc<Shared>, beside: OpenApiRouter) -> Router {
         .split_for_parts();
     openapi::complete(&mut api);
     router
-        .fallback(|| async { Problem::not_found("there is nothing under this path") })
+        .merge(grpc::router(&shared))
+        .fallback(nothing)
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .with_state(shared)
         .layer(Extension(Description::new(&api)))
         .layer(layers)
         .layer(measured)
+}
+
+/// Nothing is served under a path.
+async fn nothing(headers: HeaderMap) -> Response {
+    if grpc::is_call(&headers) {
+        return grpc::unknown_method();
+    }
+    Problem::not_found("there is nothing under this path").into_response()
 }
 
 fn span<B>(request: &Request<B>) -> Span {
@@ -131,11 +144,15 @@ fn span<B>(request: &Request<B>) -> Span {
 }
 
 fn panicked(cause: Box<dyn Any + Send + 'static>) -> Response {
+    log_panic(cause.as_ref());
+    Problem::internal().into_response()
+}
+
+pub(crate) fn log_panic(cause: &(dyn Any + Send)) {
     let message = cause
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
         .or_else(|| cause.downcast_ref::<String>().cloned())
         .unwrap_or_default();
     tracing::error!(message, "a request panicked");
-    Problem::internal().into_response()
 }

@@ -77,6 +77,7 @@ fn text(description: &str) -> Header {
         (name = "Access", description = "The ways of browsers and viewers to sessions."),
         (name = "Templates", description = "What sessions may be made from."),
         (name = "Accounts", description = "Users, their tokens, and who calls."),
+        (name = "Remote controllers", description = "How controllers that run elsewhere come in, and stay."),
         (name = "Operation", description = "Controllers, plugins, and the server itself."),
     ),
     modifiers(&Credentials),
@@ -97,9 +98,18 @@ impl Modify for Credentials {
         let bearer = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .description(Some("An API token: `Authorization: Bearer <token>`."));
+        let of_controllers = |description: &str| {
+            let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description));
+            SecurityScheme::Http(bearer.build())
+        };
         let components = api.components.get_or_insert_default();
         for (name, scheme) in [
             ("token", SecurityScheme::Http(bearer.build())),
+            ("join_token", of_controllers("From `POST /api/v1/admin/join-tokens`: lets a controller in.")),
+            (
+                "controller_token",
+                of_controllers("From `POST /api/v1/controllers/register`: the controller's own."),
+            ),
             ("event_ticket", query("ticket", "From `POST /api/v1/ws/ticket`; good once and for 30 s.")),
             (
                 "event_protocol",

@@ -1,5 +1,7 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::{Serialize, Serializer};
@@ -187,6 +189,27 @@ impl Problem {
             header: Some(&("upgrade", "websocket")),
             ..Self::new(StatusCode::UPGRADE_REQUIRED, "upgrade-required", "Not over plain HTTP", detail)
         }
+    }
+
+    /// What kind of problem it is, for programs.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// The fields at fault.
+    pub(crate) fn errors(&self) -> &[FieldError] {
+        &self.errors
+    }
+
+    /// The quotas that would be exceeded.
+    pub(crate) fn exceeded(&self) -> &[QuotaExcess] {
+        &self.exceeded
+    }
+
+    /// After how long it makes sense to try again, if it does.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let (_, seconds) = self.header.filter(|(name, _)| *name == "retry-after")?;
+        seconds.parse().ok().map(Duration::from_secs)
     }
 
     /// The status of the answer.

@@ -35,7 +35,7 @@ struct Page<'a> {
 /// Which sessions are asked for.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     /// Only those of this user.
     #[param(max_length = 512)]
     user_id: Option<String>,
@@ -101,6 +101,17 @@ pub(super) async fn list(
     Extension(caller): Extension<Caller>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Problem> {
+    let (records, next_cursor) = page(&shared, &caller, wanted).await?;
+    let items = records.iter().map(SessionView::new).collect();
+    Ok(Json(Page { items, next_cursor }).into_response())
+}
+
+/// A page of sessions, and the cursor of the next one.
+pub(crate) async fn page(
+    shared: &Shared,
+    caller: &Caller,
+    wanted: Wanted,
+) -> Result<(Vec<SessionRecord>, Option<String>), Problem> {
     let Wanted { mut user_id, state, phase, template_id, controller_id, controller_type, limit, cursor } =
         wanted;
     if !caller.sees_all() {
@@ -108,7 +119,7 @@ pub(super) async fn list(
             let message = "only operators may see the sessions of others";
             return Err(Problem::forbidden_field("user_id", message));
         }
-        user_id = Some(caller.user_id);
+        user_id = Some(caller.user_id.clone());
     }
     let filter = SessionFilter { user_id, state, phase, template_id, controller_id, controller_type };
     // One more than asked for tells whether there is a next page.
@@ -119,8 +130,7 @@ pub(super) async fn list(
         let session = &last.session;
         write_cursor(&Position { created_at: session.created_at, id: session.id.to_string() })
     });
-    let items = records.iter().map(SessionView::new).collect();
-    Ok(Json(Page { items, next_cursor }).into_response())
+    Ok((records, next_cursor))
 }
 
 /// Read a session
@@ -142,21 +152,21 @@ pub(super) async fn get(
 /// How a session is to be deleted.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Deleting {
+pub(crate) struct Deleting {
     /// Answer when nothing is left of it, and at the latest after this time (300 s at most).
     #[param(
         value_type = Option<String>,
         pattern = r"^\+?(0|(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$",
         example = "30s",
     )]
-    wait: Option<Duration>,
+    pub(crate) wait: Option<Duration>,
     /// Remove the user's home as well. While another session uses it, the deletion waits.
     #[param(default = false, required = false)]
-    purge_home: bool,
+    pub(crate) purge_home: bool,
     /// Forget the session if its controller does not say within a minute that nothing is left of it. What is left is
     /// removed when it is seen. For operators.
     #[param(default = false, required = false)]
-    force: bool,
+    pub(crate) force: bool,
 }
 
 impl ParameterSet for Deleting {
@@ -204,41 +214,61 @@ enum Remaining<'a> {
 pub(super) async fn delete(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    Query(Deleting { wait, purge_home, force }): Query<Deleting>,
+    Query(how): Query<Deleting>,
     Path(VisibleSession(id)): Path<VisibleSession>,
 ) -> Result<Response, Problem> {
+    let remaining = match end(&shared, &caller, &id, how).await? {
+        Remains::Nothing => return Ok(StatusCode::NO_CONTENT.into_response()),
+        Remains::Unreadable => {
+            let remaining = Remaining::Unreadable(Unreadable { id: &id, deleting: true });
+            return Ok((StatusCode::ACCEPTED, Json(remaining)).into_response());
+        }
+        Remains::Session(record) => record,
+    };
+    let session = Remaining::Session(Box::new(SessionView::new(&remaining)));
+    Ok((StatusCode::ACCEPTED, Json(session)).into_response())
+}
+
+/// What is left of a session that is being deleted.
+pub(crate) enum Remains {
+    Nothing,
+    Session(Box<SessionRecord>),
+    /// Its row cannot be read.
+    Unreadable,
+}
+
+/// Wishes that nothing is left of a session, and waits for that if it is asked as well.
+pub(crate) async fn end(
+    shared: &Shared,
+    caller: &Caller,
+    id: &SessionId,
+    Deleting { wait, purge_home, force }: Deleting,
+) -> Result<Remains, Problem> {
     if force && !caller.sees_all() {
         return Err(Problem::forbidden_field("force", "only operators may do this"));
     }
     let mut listener = shared.changes.subscribe();
     let wanted = NewDeletion { purge_home, force_after: force.then_some(shared.config.force_after) };
-    let deletion = shared.store.request_deletion(caller.actor(), &id, wanted).await?;
+    let deletion = shared.store.request_deletion(caller.actor(), id, wanted).await?;
     streamspace_failpoint::hit("control.delete.committed");
-    shared.changes.changed(&id);
+    shared.changes.changed(id);
     shared.wake.notify_one();
 
-    let remaining = match (deletion, wait) {
+    Ok(match (deletion, wait) {
         (Deletion::NoSuchSession, _) => return Err(VisibleSession::unknown()),
         // Nobody can ask its controller for anything.
         (Deletion::WishedUnreadable, _) if force => {
-            shared.store.forget_session(caller.actor(), &id, shared.config.keep_tombstones).await?;
-            shared.changes.changed(&id);
-            return Ok(StatusCode::NO_CONTENT.into_response());
+            shared.store.forget_session(caller.actor(), id, shared.config.keep_tombstones).await?;
+            shared.changes.changed(id);
+            Remains::Nothing
         }
         // The wish is stored, and that is all that can be told.
-        (Deletion::WishedUnreadable, _) => {
-            let body = Json(Remaining::Unreadable(Unreadable { id: &id, deleting: true }));
-            return Ok((StatusCode::ACCEPTED, body).into_response());
+        (Deletion::WishedUnreadable, _) => Remains::Unreadable,
+        (Deletion::Wished(record), None) => Remains::Session(record),
+        (Deletion::Wished(_), Some(wait)) => {
+            let left = wait_until(shared, &mut listener, id, wait, |_| false).await?;
+            left.map_or(Remains::Nothing, |record| Remains::Session(Box::new(record)))
         }
-        (Deletion::Wished(record), None) => Some(*record),
-        (Deletion::Wished(_), Some(wait)) => wait_until(&shared, &mut listener, &id, wait, |_| false).await?,
-    };
-    Ok(match remaining {
-        Some(record) => {
-            let session = Remaining::Session(Box::new(SessionView::new(&record)));
-            (StatusCode::ACCEPTED, Json(session)).into_response()
-        }
-        None => StatusCode::NO_CONTENT.into_response(),
     })
 }
 
@@ -265,10 +295,10 @@ impl InPath for VisibleSession {
 /// The same with all that is stored of it.
 #[derive(utoipa::IntoParams)]
 #[into_params(names("id"), parameter_in = Path)]
-pub(super) struct VisibleRecord(
+pub(crate) struct VisibleRecord(
     /// The session's id.
     #[param(value_type = SessionId)]
-    pub(super) SessionRecord,
+    pub(crate) SessionRecord,
 );
 
 impl InPath for VisibleRecord {

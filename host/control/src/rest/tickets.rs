@@ -15,10 +15,10 @@ const MOST: usize = 10_000;
 
 /// A token, kept to see later whether it is still valid. Never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Credential(String);
+pub(crate) struct Credential(String);
 
 impl Credential {
-    pub(super) fn new(token: &str) -> Self {
+    pub(crate) fn new(token: &str) -> Self {
         Self(token.to_owned())
     }
 

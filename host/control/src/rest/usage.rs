@@ -149,7 +149,7 @@ impl Samples {
 /// What a session uses. What was not measured is absent.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Usage)]
-struct UsageView<'a> {
+pub(crate) struct UsageView<'a> {
     session_id: &'a SessionId,
     /// When it was measured; absent where the controller does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -205,9 +205,13 @@ pub(super) async fn get(
     _: Query<NoParameters>,
     Path(VisibleRecord(record)): Path<VisibleRecord>,
 ) -> Result<Response, Problem> {
-    let session = &record.session;
+    Ok(Json(measure(&shared, &record.session).await?).into_response())
+}
+
+/// Asks what a session uses.
+pub(crate) async fn measure<'a>(shared: &Shared, session: &'a Session) -> Result<UsageView<'a>, Problem> {
     require_running(session)?;
-    let client = client_of(&shared, session)?;
+    let client = client_of(shared, session)?;
     let request = proto::GetSessionMetricsRequest {
         session_id: session.id.to_string(),
         node_id: session.node_id.clone(),
@@ -222,15 +226,14 @@ pub(super) async fn get(
     let rates = sampled_at.and_then(|at| shared.kept.samples.add(session, Sample { at, counters }));
     let scrub = |text: &str| session.spec.scrub(text);
     let custom = answer.custom_metrics.iter().map(|(name, value)| (scrub(name), scrub(value)));
-    let view = UsageView {
+    Ok(UsageView {
         session_id: &session.id,
         sampled_at,
         usage: usage(session, answer.usage.unwrap_or_default()),
         counters,
         rates,
         custom: custom.take(MOST_CUSTOM).collect(),
-    };
-    Ok(Json(view).into_response())
+    })
 }
 
 /// An empty text or a zero of the wire is "not measured", and what is no number is no measure either.

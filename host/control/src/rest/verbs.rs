@@ -1,10 +1,10 @@
 //! `POST /api/v1/sessions/{id}/retry`, `POST …/forget`: what ends the waiting of a session.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
 use http::{Method, StatusCode};
 
 use super::auth::{Caller, Operator};
@@ -14,8 +14,9 @@ use super::openapi::Refused;
 use super::problem::Problem;
 use super::sessions::{VisibleSession, wait_until};
 use super::view::SessionView;
-use super::wish::{answer, json, wanted};
+use super::wish::{Answer, wanted};
 use crate::control::Shared;
+use crate::domain::SessionId;
 use crate::store::{NewRetry, Retried, SessionRecord};
 
 /// Try a session again
@@ -41,9 +42,20 @@ pub(super) async fn retry(
     Query(Waiting { wait }): Query<Waiting>,
     key: RepeatKey,
     Path(VisibleSession(id)): Path<VisibleSession>,
-) -> Result<Response, Problem> {
+) -> Result<Answer, Problem> {
+    try_again(&shared, &caller, id, key, wait).await
+}
+
+/// Tries a session again, and waits for the outcome if that is asked as well.
+pub(crate) async fn try_again(
+    shared: &Shared,
+    caller: &Caller,
+    id: SessionId,
+    key: RepeatKey,
+    wait: Option<Duration>,
+) -> Result<Answer, Problem> {
     let mut listener = shared.changes.subscribe();
-    let idempotency = key.bound_to(&wanted(&Method::POST, &id, "/retry", b""), &caller, &shared);
+    let idempotency = key.bound_to(&wanted(&Method::POST, &id, "/retry", b""), caller, shared);
     let new =
         NewRetry { by: caller.actor(), session_id: id.clone(), idempotency, render: SessionView::render };
     let (record, body) = match shared.store.retry(new).await? {
@@ -74,13 +86,13 @@ pub(super) async fn retry(
         shared.asked.put(controller.clone());
     }
     let Some(wait) = wait else {
-        return Ok(body.map_or_else(|| answer(&record), |body| json(StatusCode::ACCEPTED, body)));
+        return Ok(body.map_or_else(|| Answer::of(&record), Answer::replayed));
     };
     let tried = record.session.generation;
     let enough = |now: &SessionRecord| now.session.generation != tried || now.is_answered();
     // Gone in the meantime: then the first answer is the last there is.
-    let last = wait_until(&shared, &mut listener, &id, wait, enough).await?;
-    Ok(answer(&last.unwrap_or(record)))
+    let last = wait_until(shared, &mut listener, &id, wait, enough).await?;
+    Ok(Answer::of(&last.unwrap_or(record)))
 }
 
 /// Forget a session
@@ -105,7 +117,13 @@ pub(super) async fn forget(
     Operator(caller): Operator,
     _: Query<NoParameters>,
     Path(VisibleSession(id)): Path<VisibleSession>,
-) -> Result<Response, Problem> {
+) -> Result<StatusCode, Problem> {
+    let_go(&shared, &caller, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Forgets a session without the word of its controller.
+pub(crate) async fn let_go(shared: &Shared, caller: &Caller, id: SessionId) -> Result<(), Problem> {
     let forgotten = shared.store.forget_session(caller.actor(), &id, shared.config.keep_tombstones).await?;
     let forgotten = forgotten.ok_or_else(VisibleSession::unknown)?;
     let controller = forgotten.controller_id.as_deref();
@@ -113,5 +131,5 @@ pub(super) async fn forget(
     shared.changes.changed(&id);
     // There may be room where there was none.
     shared.wake.notify_one();
-    Ok(StatusCode::NO_CONTENT.into_response())
+    Ok(())
 }

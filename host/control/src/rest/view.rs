@@ -8,15 +8,16 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::domain::{
-    Amounts, Capabilities, Condition, Controller, ControllerId, ControllerStatus, Generation, OperationKind,
-    Phase, QuotaKind, SessionId, SessionSpec, Step, WishedState, decide, now,
+    Amounts, Capabilities, Condition, Controller, ControllerId, ControllerStatus, Generation, Instance,
+    InstanceRole, InstanceStatus, OperationKind, Phase, QuotaKind, SessionId, SessionSpec, Step, WishedState,
+    decide, now,
 };
 use crate::store::SessionRecord;
 
 /// A session.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Session)]
-pub(super) struct SessionView<'a> {
+pub(crate) struct SessionView<'a> {
     id: &'a SessionId,
     /// Whose it is.
     user_id: &'a str,
@@ -89,7 +90,7 @@ struct OperationView<'a> {
 }
 
 impl<'a> SessionView<'a> {
-    pub(super) fn new(record: &'a SessionRecord) -> Self {
+    pub(crate) fn new(record: &'a SessionRecord) -> Self {
         let SessionRecord { session, operation } = record;
         let (controller_id, controller_type) =
             session.placed.as_ref().map_or(("", ""), |(id, kind)| (id.as_str(), kind.as_str()));
@@ -151,7 +152,7 @@ fn kind(SessionRecord { session, operation }: &SessionRecord) -> OperationKind {
 /// A controller.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Controller)]
-pub(super) struct ControllerView<'a> {
+pub(crate) struct ControllerView<'a> {
     id: &'a ControllerId,
     /// The kind of backend.
     #[serde(rename = "type")]
@@ -163,11 +164,15 @@ pub(super) struct ControllerView<'a> {
     sessions: u32,
     /// What is reserved for them.
     reserved: ReservedView,
-    /// When it last answered.
+    /// When it last answered, or gave a sign of life by itself.
     #[schema(required)]
     last_heartbeat: Option<DateTime<Utc>>,
-    /// Where it serves; empty for one within the server.
+    /// Where it is called; empty for one within a server, and for one that connects by itself.
     endpoint: &'a str,
+    /// It runs in processes of its own, which register.
+    remote: bool,
+    /// Those of a remote one that are heard of; the active one comes first.
+    instances: Vec<InstanceView<'a>>,
     /// Why it is not healthy.
     message: &'a str,
     /// What it can do; `null` until it first said so.
@@ -179,6 +184,50 @@ pub(super) struct ControllerView<'a> {
     draining: bool,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+}
+
+/// A process of a remote controller.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ControllerInstance)]
+struct InstanceView<'a> {
+    /// Its name; empty = the one and only.
+    instance: &'a str,
+    role: InstanceRole,
+    /// Where it is called; empty = it connects by itself.
+    endpoint: &'a str,
+    status: InstanceStatus,
+    /// How many sessions it says it has.
+    #[schema(required)]
+    current_sessions: Option<u32>,
+    resource_usage: ReportedUsageView<'a>,
+    /// Until then it keeps its role without being heard of.
+    lease_until: DateTime<Utc>,
+    registered_at: DateTime<Utc>,
+    last_heartbeat: DateTime<Utc>,
+}
+
+/// What a process says its sessions take; empty where it says nothing.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ControllerUsage)]
+struct ReportedUsageView<'a> {
+    memory: &'a str,
+    cpu: &'a str,
+}
+
+impl<'a> InstanceView<'a> {
+    fn new(instance: &'a Instance) -> Self {
+        Self {
+            instance: &instance.instance,
+            role: instance.role,
+            endpoint: &instance.endpoint,
+            status: instance.status,
+            current_sessions: instance.current_sessions,
+            resource_usage: ReportedUsageView { memory: &instance.memory, cpu: &instance.cpu },
+            lease_until: instance.lease_until,
+            registered_at: instance.registered_at,
+            last_heartbeat: instance.last_heartbeat,
+        }
+    }
 }
 
 /// What is reserved of a controller.
@@ -208,7 +257,9 @@ impl ReservedView {
 }
 
 impl<'a> ControllerView<'a> {
-    pub(super) fn new(controller: &'a Controller) -> Self {
+    /// With those of its processes that are heard of.
+    pub(super) fn new(controller: &'a Controller, instances: &'a [Instance]) -> Self {
+        let heard = instances.iter().map(|instance| instance.last_heartbeat).max();
         let own = controller.capabilities.iter().flat_map(|capabilities| &capabilities.labels);
         Self {
             id: &controller.id,
@@ -217,8 +268,10 @@ impl<'a> ControllerView<'a> {
             status: controller.status,
             sessions: controller.sessions,
             reserved: ReservedView::new(&controller.ledger.reserved),
-            last_heartbeat: controller.last_heartbeat,
+            last_heartbeat: controller.last_heartbeat.max(heard),
             endpoint: &controller.endpoint,
+            remote: controller.remote,
+            instances: instances.iter().map(InstanceView::new).collect(),
             message: &controller.message,
             capabilities: controller.capabilities.as_ref(),
             // What comes later wins, as in [`Controller::label`].

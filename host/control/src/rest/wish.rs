@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use http::{Method, StatusCode, header};
 use serde::Deserialize;
@@ -42,11 +42,11 @@ fn given<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D:
 }
 
 /// What a request wants of a session.
-struct Wanted {
-    by: Actor,
-    state: WishedState,
-    wait: Option<Duration>,
-    key: Option<IdempotencyKey>,
+pub(crate) struct Wanted {
+    pub(crate) by: Actor,
+    pub(crate) state: WishedState,
+    pub(crate) wait: Option<Duration>,
+    pub(crate) key: Option<IdempotencyKey>,
 }
 
 /// Change what is wanted of a session
@@ -78,7 +78,7 @@ pub(super) async fn patch(
     key: RepeatKey,
     Path(VisibleSession(id)): Path<VisibleSession>,
     JsonText(body): JsonText,
-) -> Result<Response, Problem> {
+) -> Result<Answer, Problem> {
     let Patch { state } = read_strictly(&body)?;
     let state = state.map(|text| {
         let fault = || FieldError::new("state", "must be running, hibernated or terminated");
@@ -87,7 +87,7 @@ pub(super) async fn patch(
     let Some(state) = state.transpose()? else {
         // A patch of nothing.
         let record = shared.store.session(&id).await?.ok_or_else(VisibleSession::unknown)?;
-        return Ok(answer(&record));
+        return Ok(Answer::of(&record));
     };
     let key = key.bound_to(&wanted(&Method::PATCH, &id, "", &body), &caller, &shared);
     wish(&shared, id, Wanted { by: caller.actor(), state, wait, key }).await
@@ -116,7 +116,7 @@ pub(super) async fn hibernate(
     Query(Waiting { wait }): Query<Waiting>,
     key: RepeatKey,
     Path(VisibleSession(id)): Path<VisibleSession>,
-) -> Result<Response, Problem> {
+) -> Result<Answer, Problem> {
     let key = key.bound_to(&wanted(&Method::POST, &id, "/hibernate", b""), &caller, &shared);
     wish(&shared, id, Wanted { by: caller.actor(), state: WishedState::Hibernated, wait, key }).await
 }
@@ -142,7 +142,7 @@ pub(super) async fn wake(
     Query(Waiting { wait }): Query<Waiting>,
     key: RepeatKey,
     Path(VisibleSession(id)): Path<VisibleSession>,
-) -> Result<Response, Problem> {
+) -> Result<Answer, Problem> {
     let key = key.bound_to(&wanted(&Method::POST, &id, "/wake", b""), &caller, &shared);
     wish(&shared, id, Wanted { by: caller.actor(), state: WishedState::Running, wait, key }).await
 }
@@ -163,7 +163,15 @@ pub(super) async fn heartbeat(
     _: Query<NoParameters>,
     Path(VisibleRecord(record)): Path<VisibleRecord>,
 ) -> Result<StatusCode, Problem> {
-    let SessionRecord { session, .. } = record;
+    beat(&shared, record).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Notes that somebody uses a session.
+pub(crate) async fn beat(
+    shared: &Shared,
+    SessionRecord { session, .. }: SessionRecord,
+) -> Result<(), Problem> {
     let at = now();
     // It counts at once on this server, even if it is not written down.
     shared.activity.noted(&session.id, at);
@@ -173,11 +181,11 @@ pub(super) async fn heartbeat(
     if !session.last_activity.is_some_and(recent) {
         shared.store.record_activity(vec![ActivitySign { session_id: session.id, at }]).await?;
     }
-    Ok(StatusCode::NO_CONTENT)
+    Ok(())
 }
 
 /// Everything that a request says about what it wants.
-pub(super) fn wanted(method: &Method, id: &SessionId, verb: &str, body: &[u8]) -> Vec<u8> {
+pub(crate) fn wanted(method: &Method, id: &SessionId, verb: &str, body: &[u8]) -> Vec<u8> {
     let mut all = format!("{method} /api/v1/sessions/{id}{verb}\n").into_bytes();
     all.extend_from_slice(body);
     all
@@ -185,7 +193,7 @@ pub(super) fn wanted(method: &Method, id: &SessionId, verb: &str, body: &[u8]) -
 
 /// Stores a wish and answers as soon as it is durable, or, if asked to wait, as soon as it was fulfilled, finally
 /// failed or replaced by another.
-async fn wish(shared: &Shared, id: SessionId, wanted: Wanted) -> Result<Response, Problem> {
+pub(crate) async fn wish(shared: &Shared, id: SessionId, wanted: Wanted) -> Result<Answer, Problem> {
     let Wanted { by, state, wait, key } = wanted;
     let mut listener = shared.changes.subscribe();
     let new = NewWish { by, session_id: id.clone(), state, idempotency: key, render: SessionView::render };
@@ -220,21 +228,38 @@ async fn wish(shared: &Shared, id: SessionId, wanted: Wanted) -> Result<Response
         Wished::NoSuchSession => return Err(VisibleSession::unknown()),
     };
     let Some(wait) = wait else {
-        return Ok(body.map_or_else(|| answer(&record), |body| json(StatusCode::ACCEPTED, body)));
+        return Ok(body.map_or_else(|| Answer::of(&record), Answer::replayed));
     };
     let wished = record.session.generation;
     let enough = |now: &SessionRecord| now.session.generation != wished || now.is_answered();
     // Gone in the meantime: then the first answer is the last there is.
     let last = wait_until(shared, &mut listener, &id, wait, enough).await?;
-    Ok(answer(&last.unwrap_or(record)))
+    Ok(Answer::of(&last.unwrap_or(record)))
+}
+
+/// A session of which something was wished.
+pub(crate) struct Answer {
+    /// Nothing is left to do for the wish.
+    pub(crate) settled: bool,
+    /// As JSON.
+    pub(crate) session: String,
+}
+
+impl Answer {
+    pub(crate) fn of(record: &SessionRecord) -> Self {
+        Self { settled: record.is_answered(), session: SessionView::render(record) }
+    }
+
+    /// What was answered to an earlier request with the same key.
+    pub(super) fn replayed(session: String) -> Self {
+        Self { settled: false, session }
+    }
 }
 
 /// 200 when nothing is left to do for the session's wish, 202 until then.
-pub(super) fn answer(record: &SessionRecord) -> Response {
-    let status = if record.is_answered() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    json(status, SessionView::render(record))
-}
-
-pub(super) fn json(status: StatusCode, body: String) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let status = if self.settled { StatusCode::OK } else { StatusCode::ACCEPTED };
+        (status, [(header::CONTENT_TYPE, "application/json")], self.session).into_response()
+    }
 }

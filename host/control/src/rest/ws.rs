@@ -80,13 +80,13 @@ pub(super) async fn ticket(
 /// Which events a connection is for, and whose it is.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     /// Go on behind the event with this cursor. Without it the connection begins with what happens next.
     #[param(value_type = Option<String>, pattern = "^[0-9]{1,19}$")]
-    after: Option<EventCursor>,
+    pub(crate) after: Option<EventCursor>,
     /// Only events of these sessions, at most 100: ids with commas between them.
     #[param(value_type = Option<String>)]
-    session_id: Option<Vec<SessionId>>,
+    pub(crate) session_id: Option<Vec<SessionId>>,
     /// Instead of a token; see `POST /api/v1/ws/ticket`.
     ticket: Option<String>,
 }
@@ -138,11 +138,7 @@ pub(super) async fn open(
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &shared).await.map_err(|_| {
         Problem::bad_request(vec![FieldError::new("", "expected the opening of a WebSocket (RFC 6455)")])
     })?;
-    let slot = shared.kept.listeners.take(&caller.user_id);
-    let slot = slot.ok_or_else(|| Problem::too_many("too many connections listen to events"))?;
-
-    let user_id = (!caller.sees_all()).then(|| caller.user_id.clone());
-    let subscription = shared.feed.subscribe(EventScope { user_id, sessions }, after);
+    let (subscription, slot) = subscribe(&shared, &caller, sessions, after)?;
     let fresh = after.is_none();
     let listener =
         Listener { shared: Arc::clone(&shared), caller, credential, subscription, fresh, _slot: slot };
@@ -153,6 +149,27 @@ pub(super) async fn open(
         listener.serve(socket).await;
         drop(connection);
     }))
+}
+
+/// A place among those who listen, and what is heard there.
+pub(crate) fn subscribe(
+    shared: &Shared,
+    caller: &Caller,
+    sessions: Vec<SessionId>,
+    after: Option<EventCursor>,
+) -> Result<(Subscription, Slot), Problem> {
+    let slot = shared.kept.listeners.take(&caller.user_id);
+    let slot = slot.ok_or_else(|| Problem::too_many("too many connections listen to events"))?;
+    let user_id = (!caller.sees_all()).then(|| caller.user_id.clone());
+    Ok((shared.feed.subscribe(EventScope { user_id, sessions }, after), slot))
+}
+
+/// Whether a connection that was opened may go on. That nobody can tell at the moment does not end it.
+pub(crate) async fn may_go_on(shared: &Shared, caller: &Caller, credential: &Credential) -> bool {
+    match caller_of(shared, credential.token()).await {
+        Ok(now) => now.sees_as(caller),
+        Err(problem) => problem.status().is_server_error(),
+    }
 }
 
 /// Who opens a connection: by the header, by a subprotocol next to ours, or by a ticket.
@@ -288,10 +305,8 @@ impl Listener {
 
     /// Shows that the connection lives, and sees whether it still may.
     async fn beat(&self, socket: &mut WebSocket, told: &mut EventCursor) -> Next {
-        match caller_of(&self.shared, self.credential.token()).await {
-            Ok(caller) if caller.sees_as(&self.caller) => {}
-            Err(problem) if problem.status().is_server_error() => {}
-            _ => return ControlFlow::Break((close_code::POLICY, "the token is not valid any more")),
+        if !may_go_on(&self.shared, &self.caller, &self.credential).await {
+            return ControlFlow::Break((close_code::POLICY, "the token is not valid any more"));
         }
         let position = self.subscription.position();
         if position > std::mem::replace(told, position) {

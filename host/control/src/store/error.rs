@@ -44,6 +44,9 @@ pub enum StoreError {
         /// What is wrong.
         message: String,
     },
+    /// A controller is not to be had here.
+    #[error("the controller `{0}` runs in a process of its own, which gives signs of life")]
+    RunsElsewhere(String),
     /// A text with U+0000 in it, which this database cannot hold.
     #[error("a text with the character U+0000 cannot be stored")]
     NulCharacter,

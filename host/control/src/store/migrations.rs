@@ -20,6 +20,7 @@ const SQLITE: Files = &[
     (9, "drift", include_str!("../../../../migrations/sqlite/0009_drift.sql")),
     (11, "servers", include_str!("../../../../migrations/sqlite/0011_servers.sql")),
     (12, "lanes", include_str!("../../../../migrations/sqlite/0012_lanes.sql")),
+    (13, "registry", include_str!("../../../../migrations/sqlite/0013_registry.sql")),
     (15, "reservations", include_str!("../../../../migrations/sqlite/0015_reservations.sql")),
     (16, "in_between", include_str!("../../../../migrations/sqlite/0016_in_between.sql")),
 ];
@@ -32,6 +33,7 @@ const POSTGRES: Files = &[
     (9, "drift", include_str!("../../../../migrations/postgres/0009_drift.sql")),
     (11, "servers", include_str!("../../../../migrations/postgres/0011_servers.sql")),
     (12, "lanes", include_str!("../../../../migrations/postgres/0012_lanes.sql")),
+    (13, "registry", include_str!("../../../../migrations/postgres/0013_registry.sql")),
     (15, "reservations", include_str!("../../../../migrations/postgres/0015_reservations.sql")),
     (16, "in_between", include_str!("../../../../migrations/postgres/0016_in_between.sql")),
 ];

@@ -11,6 +11,7 @@ mod migrations;
 mod outage;
 mod postgres;
 mod quota;
+mod registry;
 #[cfg(test)]
 mod schema;
 mod servers;
@@ -30,8 +31,9 @@ use uuid::Uuid;
 use crate::config::{DatabasePlace, DatabaseUrl};
 use crate::domain::{
     Actor, AuditEntry, Capabilities, Condition, Controller, ControllerId, ControllerStatus, Deed, Drift,
-    DriftId, Epoch, EventCursor, Generation, Lane, Limits, Operation, Phase, QuotaExcess, QuotaOverride,
-    Registration, Role, Room, Session, SessionId, Step, Template, Token, User, Wish, WishedState,
+    DriftId, Epoch, EventCursor, Generation, Instance, JoinToken, Lane, Limits, Operation, Phase,
+    QuotaExcess, QuotaOverride, Registration, Role, Room, ServerKey, Session, SessionId, Step, Template,
+    Token, User, Wish, WishedState,
 };
 
 pub use account::{TokenCreated, UserChange, UserChanged, UserDeletion};
@@ -46,6 +48,10 @@ pub use metrics::WriterMetrics;
 pub use migrations::Migrated;
 pub use outage::Outage;
 pub use quota::QuotaState;
+pub use registry::{
+    Credential, Enrolled, Enrollment, EnrollmentRefusal, Heard, Heartbeat, JoinTokenCreated, OwnToken,
+    Registered, RemoteController,
+};
 pub use servers::{Outlook, Succession};
 pub use template::{Expected, TemplateDeletion, TemplateWrite, TemplateWritten};
 pub(crate) use transition::Applied;
@@ -625,12 +631,45 @@ pub trait Store: Send + Sync + 'static {
     async fn renew_place(&self, server: &str, lease: Duration) -> Result<bool, StoreError>;
     /// Gives a place up.
     async fn leave(&self, server: &str) -> Result<(), StoreError>;
+    /// Says with which key the calls of a server are signed, for as long as it has its place.
+    async fn publish_key(&self, server: &str, key: ServerKey) -> Result<(), StoreError>;
+    /// The keys that the calls of all servers are signed with which have a place.
+    async fn server_keys(&self) -> Result<Vec<ServerKey>, StoreError>;
     /// What there may be to take over, for a server that has these controllers.
     async fn outlook(&self, server: &str, controllers: &[ControllerId]) -> Result<Outlook, StoreError>;
     /// Ends the places of servers whose leases are over, and lets this one drive those of the controllers that nobody
     /// drives.
     async fn take_over(&self, server: &str, controllers: Vec<ControllerId>)
     -> Result<Succession, StoreError>;
+
+    /// A page of join tokens, newest first.
+    async fn join_tokens(&self, after: Option<&Position>, limit: u32) -> Result<Vec<JoinToken>, StoreError>;
+    /// Stores a join token, unless there are `most` already.
+    async fn create_join_token(
+        &self,
+        by: Actor,
+        token: JoinToken,
+        token_hash: &str,
+        most: u32,
+    ) -> Result<JoinTokenCreated, StoreError>;
+    /// Makes a join token void; whether there was one.
+    async fn delete_join_token(&self, by: Actor, id: &str) -> Result<bool, StoreError>;
+    /// What the token with this hash is to controllers that run elsewhere, if it is good.
+    async fn credential(&self, token_hash: &str) -> Result<Option<Credential>, StoreError>;
+    /// Registers a process of a controller that runs elsewhere.
+    async fn enroll(&self, new: Enrollment) -> Result<Enrolled, StoreError>;
+    /// Notes that a process of a remote controller lives. `None` = there is no such process.
+    async fn heard(&self, beat: Heartbeat) -> Result<Option<Heard>, StoreError>;
+    /// Whether the process of a controller that is called was heard of in time.
+    async fn is_heard_of(&self, id: &ControllerId) -> Result<bool, StoreError>;
+    /// All remote controllers that have a process to be called.
+    async fn remote_controllers(&self) -> Result<Vec<RemoteController>, StoreError>;
+    /// The processes of a remote controller, or of all: the active ones, and who else was heard of within that time.
+    async fn instances(
+        &self,
+        controller: Option<&ControllerId>,
+        within: Duration,
+    ) -> Result<Vec<Instance>, StoreError>;
 
     /// Registers a controller, or finds it by type and name and takes over what is new.
     async fn register_controller(

@@ -2,9 +2,11 @@
 
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::panic)]
 
+pub mod calls;
 pub mod database;
 pub mod live;
 pub mod own_postgres;
+pub mod remote;
 pub mod visit;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};

@@ -1,8 +1,13 @@
 //! `streamspace controller serve`.
 
-use std::net::SocketAddr;
+mod exposure;
+mod membership;
+mod services;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -10,25 +15,31 @@ use clap::Args;
 use figment::Figment;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use streamspace_runtime::contract::plugin::Health;
+use streamspace_call_auth::{Trust, VerifierLayer};
+use streamspace_control::GoDuration;
+use streamspace_runtime::contract::plugin::{Health, Report};
 use streamspace_runtime::{Backend, BackendConfig, CallOptions, Plugin, Runtime, RuntimeConfig};
-use streamspace_shell::{Service, Shell};
+use streamspace_shell::registration::{Member, MemberError, Place};
+use streamspace_shell::{HighWater, Service, Shell, Slot};
 use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use self::exposure::ExposureArgs;
+use self::membership::{Membership, MembershipArgs};
 use crate::config::{self, ControllerConfig};
+use crate::print::note;
 use crate::targets::{self, Named};
 use crate::{executor, serve::stop_on_signals, telemetry};
 
-/// How long calls under way may take to end once the controller is told to stop. Streams that are followed have no end.
-const DRAIN: Duration = Duration::from_secs(10);
-
 /// Between two looks at the backend.
 const PROBE_PERIOD: Duration = Duration::from_secs(5);
+
+/// The API server lets nobody in with this join token. As for the commands that call a server.
+const NOT_LET_IN: u8 = 4;
 
 #[derive(Debug, Args)]
 pub(crate) struct ControllerServeArgs {
@@ -36,14 +47,16 @@ pub(crate) struct ControllerServeArgs {
     #[arg(long, value_name = "FILE")]
     plugin: PathBuf,
 
-    /// Name of the controller. Together with the plugin's type it makes the controller's id, which is the mark on all
-    /// that it makes: under another name it does not know its sessions any more
+    /// Name of the controller. Together with the plugin's type it says which controller this is: under another name it does
+    /// not know its sessions any more
     #[arg(long, value_name = "NAME")]
     name: String,
 
-    /// Address and port to serve on
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051")]
-    listen: SocketAddr,
+    #[command(flatten)]
+    exposure: ExposureArgs,
+
+    #[command(flatten)]
+    membership: MembershipArgs,
 
     /// File with one [[controller]] section, as in the configuration of the server
     #[arg(long, value_name = "FILE", conflicts_with_all = ["endpoints", "secrets"])]
@@ -58,9 +71,9 @@ pub(crate) struct ControllerServeArgs {
     #[arg(long = "secret", value_name = "NAME=FILE")]
     secrets: Vec<Named>,
 
-    /// Serve beyond the loopback interface, although everybody who reaches the port owns the backend
-    #[arg(long)]
-    insecure: bool,
+    /// How long calls under way may take to end once the controller is told to stop
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = GoDuration::parse)]
+    drain: GoDuration,
 
     /// What to log: a level, or directives like info,streamspace_runtime=debug
     #[arg(long, value_name = "FILTER", default_value = "info")]
@@ -70,79 +83,145 @@ pub(crate) struct ControllerServeArgs {
 /// Serves until told to stop.
 pub(super) fn run(args: ControllerServeArgs) -> anyhow::Result<ExitCode> {
     telemetry::init(&args.log)?;
-    executor::on_all_processors(serve(args))?;
-    Ok(ExitCode::SUCCESS)
+    match executor::on_all_processors(serve(args)) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) if error.downcast_ref().is_some_and(MemberError::is_of_the_token) => {
+            note(&format!("streamspace: {error:#}"));
+            Ok(NOT_LET_IN.into())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 async fn serve(args: ControllerServeArgs) -> anyhow::Result<()> {
-    if !args.listen.ip().is_loopback() && !args.insecure {
-        bail!(
-            "--listen {}: whoever reaches this port owns the backend; only the loopback interface is served without --insecure",
-            args.listen
-        );
-    }
+    // An error means that somebody has installed it before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let membership = args.membership.read(args.exposure.insecure)?;
+    args.exposure.check(membership.is_some())?;
+    let tls = args.exposure.tls()?;
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
-    let listener = TcpListener::bind(args.listen)
+    let listener = TcpListener::bind(args.exposure.listen)
         .await
-        .with_context(|| format!("--listen: {} cannot be served on", args.listen))?;
+        .with_context(|| format!("--listen: {} cannot be served on", args.exposure.listen))?;
+    let address = listener.local_addr().context("the listener has no address")?;
 
     let runtime = Runtime::new(RuntimeConfig::default())?;
     let plugin = runtime
         .load_file(&args.plugin)
         .await
         .with_context(|| format!("{} is no plugin to be served", args.plugin.display()))?;
-    let config = backend_config(&plugin, &args)?;
-    let controller = config.controller_id.clone();
-    let backend = Backend::bind(plugin, config).await?;
+    let Controller { config, labels } = controller(&plugin, &args)?;
+    let own_id = config.controller_id.clone();
+    // Also for one that will be bound to another id: what is wrong with its configuration is told at once.
+    let backend = Backend::bind(plugin.clone(), config.clone()).await?;
 
     let (reporter, health) = tonic_health::server::health_reporter();
-    let probing = tokio::spawn(report_health(backend.clone(), reporter.clone()));
-    let mutations = backend.clone();
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(streamspace_proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    reporter.set_not_serving::<Service>().await;
+    let (saw, seen) = watch::channel(None);
+    let taken = Arc::new(Notify::new());
+    let (slot, gate, member) = match membership {
+        None => {
+            tracing::info!(%address, controller = own_id, name = args.name, "serving on {address}");
+            (Slot::new(backend), Gate::Open, None)
+        }
+        Some(membership) => {
+            let endpoint = args.exposure.advertised(args.membership.advertise.as_ref(), address)?;
+            saw.send_replace(look(&backend).await);
+            tracing::info!(%address, name = args.name, endpoint, "serving on {address}, not registered yet");
+            let slot = Slot::vacant("this controller is not registered yet");
+            let high_water = HighWater::default();
+            let (trust, requests) = Trust::new();
+            let gate = Gate::Signed(VerifierLayer::new(Arc::clone(&trust)), high_water.clone());
+            let place = Place::new(plugin, config, Arc::clone(&slot), high_water, trust, Arc::clone(&taken));
+            let Membership { api, join_token, tls_ca: ca, labels: more } = membership;
+            let labels = labels.into_iter().chain(more).collect();
+            let name = args.name.clone();
+            let member = Member { api, join_token, name, endpoint, ca, labels, place, seen, requests };
+            (slot, gate, Some(member))
+        }
     };
-    let address = listener.local_addr().context("the listener has no address")?;
-    tracing::info!(%address, controller, name = args.name, "serving on {address}");
-    let serving = Server::builder()
-        .add_service(Shell::new(backend).into_service())
-        .add_service(health)
-        .add_service(reflection().build_v1()?)
-        // What older tools ask.
-        .add_service(reflection().build_v1alpha()?)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.clone().cancelled_owned());
+    let probing = tokio::spawn(report_health(Arc::clone(&slot), reporter.clone(), saw, taken));
+
+    let draining = CancellationToken::new();
+    let shell = Shell::over(Arc::clone(&slot)).ending_with(draining.clone());
+    let router = match gate {
+        Gate::Open => services::around(tls, shell.into_service(), health)?,
+        Gate::Signed(gate, high_water) => {
+            let service = shell.fenced_by(high_water).into_service();
+            services::around(tls, tower::Layer::layer(&gate, service), health)?
+        }
+    };
+    let serving = router
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), draining.clone().cancelled_owned());
+    let serving = tokio::spawn({
+        // If it breaks, nothing is left to be registered.
+        let stops_the_others = stop.clone().drop_guard();
+        async move {
+            let _stops_the_others = stops_the_others;
+            serving.await
+        }
+    });
+
+    let belonged = match member {
+        Some(member) => member.run(stop.clone()).await,
+        None => {
+            stop.cancelled().await;
+            Ok(())
+        }
+    };
+    probing.abort();
+    reporter.set_service_status("", ServingStatus::NotServing).await;
+    reporter.set_not_serving::<Service>().await;
+    draining.cancel();
     // A mutation goes on when its caller has gone, and no connection is left then that would be waited for.
     let finished = async {
         let served = serving.await;
-        mutations.idle().await;
+        slot.idle().await;
         served
     };
-    let too_long = async {
-        stop.cancelled().await;
-        reporter.set_service_status("", ServingStatus::NotServing).await;
-        tokio::time::sleep(DRAIN).await;
-    };
-    tokio::select! {
-        served = finished => served.context("serving failed")?,
-        () = too_long => tracing::warn!("calls under way are given up"),
+    match tokio::time::timeout(args.drain.length(), finished).await {
+        Ok(served) => served.context("serving failed")?.context("serving failed")?,
+        Err(_) => tracing::warn!("calls under way are given up"),
     }
-    probing.abort();
+    belonged?;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Tells grpc.health.v1 whether the backend is there. The service as such serves all the time.
-async fn report_health(backend: Backend, reporter: HealthReporter) {
+/// Whose calls are taken.
+enum Gate {
+    /// Anybody's.
+    Open,
+    /// Those that an API server has signed, and which no other has overtaken.
+    Signed(VerifierLayer, HighWater),
+}
+
+/// Tells grpc.health.v1 whether the backend is there, and the API server what was seen. The service as such serves all the
+/// time.
+async fn report_health(
+    slot: Arc<Slot>,
+    reporter: HealthReporter,
+    saw: watch::Sender<Option<Report>>,
+    taken: Arc<Notify>,
+) {
     loop {
-        let report = backend.check(CallOptions::read(PROBE_PERIOD)).await;
-        match report {
-            Ok(report) if report.health == Health::Healthy => reporter.set_serving::<Service>().await,
-            _ => reporter.set_not_serving::<Service>().await,
+        // What was seen before the controller was registered holds until then.
+        if !slot.is_vacant() {
+            let report = slot.check(PROBE_PERIOD).await.ok();
+            match &report {
+                Some(report) if report.health == Health::Healthy => reporter.set_serving::<Service>().await,
+                _ => reporter.set_not_serving::<Service>().await,
+            }
+            saw.send_replace(report);
         }
-        tokio::time::sleep(PROBE_PERIOD).await;
+        // Whether it is time or another backend is there: it is looked at.
+        let _ = tokio::time::timeout(PROBE_PERIOD, taken.notified()).await;
     }
+}
+
+async fn look(backend: &Backend) -> Option<Report> {
+    backend.check(CallOptions::read(PROBE_PERIOD)).await.ok()
 }
 
 /// A file with one controller in it.
@@ -152,15 +231,22 @@ struct ControllerFile {
     controller: Vec<ControllerConfig>,
 }
 
-fn backend_config(plugin: &Plugin, args: &ControllerServeArgs) -> anyhow::Result<BackendConfig> {
+/// What is served.
+struct Controller {
+    config: BackendConfig,
+    labels: BTreeMap<String, String>,
+}
+
+fn controller(plugin: &Plugin, args: &ControllerServeArgs) -> anyhow::Result<Controller> {
     let controller_id = controller_id(plugin.backend_type(), &args.name);
     let Some(file) = &args.config else {
-        return Ok(BackendConfig {
+        let config = BackendConfig {
             controller_id,
             endpoints: targets::endpoints(plugin.manifest(), &args.endpoints)?,
             secrets: targets::secrets(&args.secrets),
             ..Default::default()
-        });
+        };
+        return Ok(Controller { config, labels: BTreeMap::new() });
     };
     let controller = read_controller(file)?;
     if controller.plugin != plugin.name() {
@@ -179,14 +265,15 @@ fn backend_config(plugin: &Plugin, args: &ControllerServeArgs) -> anyhow::Result
             args.name
         );
     }
-    Ok(BackendConfig {
+    let config = BackendConfig {
         controller_id,
         config: controller.config,
         endpoints: controller.endpoints,
         secrets: controller.secrets,
         limits: controller.limits,
         ..Default::default()
-    })
+    };
+    Ok(Controller { config, labels: controller.labels })
 }
 
 fn read_controller(file: &Path) -> anyhow::Result<ControllerConfig> {

@@ -14,6 +14,9 @@ use crate::rest::problem::{FieldError, Problem};
 
 /// What a request may carry.
 pub(crate) trait Body: DeserializeOwned + ToSchema {
+    /// Places in it, as JSON pointers, where the generated readers would take a list for an object.
+    const OBJECTS: &'static [&'static str] = &[];
+
     /// Whether it may come under this media type.
     fn comes_as(essence: &str) -> bool {
         is_json(essence)
@@ -28,7 +31,7 @@ impl<S: Serves, T: Body> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let text = JsonText::take(request, state, T::comes_as).await?;
-        read(&text.0).map(Self)
+        read_body(&text.0).map(Self)
     }
 }
 
@@ -82,6 +85,17 @@ pub(crate) async fn whole(request: Request, limit: usize) -> Result<Bytes, Probl
             Problem::bad_request(vec![FieldError::new("", "the body cannot be read")])
         }
     })
+}
+
+/// Reads a body of a request.
+pub(crate) fn read_body<T: Body>(body: &[u8]) -> Result<T, Problem> {
+    let read = read(body)?;
+    let value: Value = serde_json::from_slice(body).unwrap_or_default();
+    let lists = T::OBJECTS.iter().filter(|place| value.pointer(place).is_some_and(Value::is_array));
+    let field = |place: &&str| place.trim_start_matches('/').replace('/', ".");
+    let lists: Vec<_> =
+        lists.map(|place| FieldError::new(field(place), "must be an object, not a list")).collect();
+    if lists.is_empty() { Ok(read) } else { Err(Problem::bad_request(lists)) }
 }
 
 /// Reads a body strictly. A spec in it is expected under `spec`.

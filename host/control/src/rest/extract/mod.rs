@@ -8,9 +8,11 @@ mod query;
 
 use std::sync::Arc;
 
+#[cfg(test)]
+pub(crate) use json::read_body;
 pub(crate) use json::{Body, Json, JsonText, media_type, read, read_strictly, whole};
-pub(crate) use path::{Found, InPath, Path};
-pub(crate) use query::{NoParameters, ParameterSet, Parameters, Query, Waiting};
+pub(crate) use path::{Found, InPath, Path, find};
+pub(crate) use query::{NoParameters, ParameterSet, Parameters, Query, Waiting, parameters};
 
 use crate::control::Shared;
 

@@ -37,6 +37,11 @@ impl<S: Serves, T: InPath> FromRequestParts<S> for Path<T> {
         let name = axum::extract::Path::<String>::from_request_parts(parts, state).await;
         let axum::extract::Path(name) = name.map_err(|_| T::unknown())?;
         let caller = authenticated(parts)?;
-        T::find(name, &caller, state.shared()).await?.map(Self).ok_or_else(T::unknown)
+        find(name, &caller, state.shared()).await.map(Self)
     }
+}
+
+/// The thing of this name; that there is none for the caller is an answer.
+pub(crate) async fn find<T: InPath>(name: String, caller: &Caller, shared: &Shared) -> Result<T, Problem> {
+    T::find(name, caller, shared).await?.ok_or_else(T::unknown)
 }

@@ -40,6 +40,17 @@ impl<S: Serves, T: ParameterSet> FromRequestParts<S> for Query<T> {
     }
 }
 
+/// The same for what did not come in a URL; what is `None` was not given.
+pub(crate) fn parameters<T: ParameterSet>(
+    pairs: impl IntoIterator<Item = (&'static str, Option<String>)>,
+) -> Result<T, Problem> {
+    let pairs = pairs.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let mut given = Parameters::of(pairs, |_| true);
+    let taken = T::take(&mut given);
+    given.finish()?;
+    Ok(taken)
+}
+
 /// For a handler that takes none.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -87,6 +98,10 @@ impl Parameters {
                 "the query of the URL cannot be read",
             )]));
         };
+        Ok(Self::of(pairs, declared))
+    }
+
+    fn of(pairs: impl IntoIterator<Item = (String, String)>, declared: impl Fn(&str) -> bool) -> Self {
         let mut read = Self { values: BTreeMap::new(), errors: Vec::new() };
         for (name, value) in pairs {
             if !declared(&name) {
@@ -95,7 +110,7 @@ impl Parameters {
                 read.errors.push(FieldError::new(name, "given more than once"));
             }
         }
-        Ok(read)
+        read
     }
 
     /// One parameter, read by a function that says what is wrong.

@@ -26,7 +26,7 @@ const MOST_WORDS: usize = 64;
 /// have read.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct TemplateInput {
+pub(crate) struct TemplateInput {
     /// Its key; the path has it already where there is one.
     #[schema(min_length = 1, max_length = 128, pattern = r"^[^/\x00-\x1f\x7f-\x9f]*$")]
     name: Option<String>,

@@ -65,16 +65,25 @@ pub(super) async fn post(
     }
     let _: Query<NoParameters> = Query::from_request_parts(&mut parts, &shared).await?;
     let Json(input) = Json::<TemplateInput>::from_request(Request::from_parts(parts, body), &shared).await?;
+    Ok(made(&make(&shared, &operator.0, input).await?))
+}
+
+/// Makes a template of which there is none.
+pub(crate) async fn make(
+    shared: &Shared,
+    caller: &Caller,
+    input: TemplateInput,
+) -> Result<Template, Problem> {
     let (name, input) = input.named(None)?;
     let body = input.validate(None)?;
     let write = TemplateWrite { name, body, expected: Expected::Nothing };
-    match written(&shared, &operator.0, write).await? {
+    match written(shared, caller, write).await? {
         TemplateWritten::Unmet(_) => {
             Err(Problem::conflict("exists", "there is a template with this name; PUT replaces it"))
         }
         TemplateWritten::Created(template)
         | TemplateWritten::Replaced(template)
-        | TemplateWritten::Unchanged(template) => Ok(made(&template)),
+        | TemplateWritten::Unchanged(template) => Ok(template),
     }
 }
 
@@ -119,9 +128,28 @@ pub(super) async fn put(
     Precondition(expected): Precondition,
     Json(input): Json<TemplateInput>,
 ) -> Result<Response, Problem> {
-    valid_name(&name)?;
-    let (name, input) = input.named(Some(&name))?;
-    change(&shared, &caller, &name, expected, |found| input.clone().validate(found.map(|found| &found.body)))
+    let Changed { template, created } = make_or_replace(&shared, &caller, &name, expected, input).await?;
+    Ok(if created { made(&template) } else { answer(StatusCode::OK, &template) })
+}
+
+/// A template as it is after a change.
+pub(crate) struct Changed {
+    pub(crate) template: Template,
+    /// There was none before.
+    pub(crate) created: bool,
+}
+
+/// Makes or replaces the template of this name.
+pub(crate) async fn make_or_replace(
+    shared: &Shared,
+    caller: &Caller,
+    name: &str,
+    expected: Expected,
+    input: TemplateInput,
+) -> Result<Changed, Problem> {
+    valid_name(name)?;
+    let (name, input) = input.named(Some(name))?;
+    change(shared, caller, &name, expected, |found| input.clone().validate(found.map(|found| &found.body)))
         .await
 }
 
@@ -158,6 +186,18 @@ pub(super) async fn patch(
     Precondition(expected): Precondition,
     Json(TemplatePatch(patch)): Json<TemplatePatch>,
 ) -> Result<Response, Problem> {
+    let template = merge(&shared, &caller, &name, expected, patch).await?;
+    Ok(answer(StatusCode::OK, &template))
+}
+
+/// Changes the template of this name with a merge patch.
+pub(crate) async fn merge(
+    shared: &Shared,
+    caller: &Caller,
+    name: &str,
+    expected: Expected,
+    patch: Value,
+) -> Result<Template, Problem> {
     let expected = match expected {
         Expected::Anything => Expected::Something,
         expected => expected,
@@ -165,17 +205,17 @@ pub(super) async fn patch(
     if !patch.is_object() {
         return Err(Problem::bad_request(vec![FieldError::new("", "must be an object")]));
     }
-    change(&shared, &caller, &name, expected, |found| {
+    let changed = change(shared, caller, name, expected, |found| {
         let found = found.ok_or_else(AnyTemplate::unknown)?;
         let mut whole = serde_json::to_value(&found.body).map_err(|error| {
             tracing::error!(%error, "a template cannot be written as JSON");
             Problem::internal()
         })?;
         merge_patch(&mut whole, patch.clone());
-        let (_, input) = read::<TemplateInput>(whole.to_string().as_bytes())?.named(Some(&name))?;
+        let (_, input) = read::<TemplateInput>(whole.to_string().as_bytes())?.named(Some(name))?;
         input.validate(Some(&found.body))
-    })
-    .await
+    });
+    Ok(changed.await?.template)
 }
 
 /// Makes one version out of another. Somebody else who is faster does not matter to those who expect no special
@@ -186,7 +226,7 @@ async fn change(
     name: &str,
     expected: Expected,
     make: impl Fn(Option<&Template>) -> Result<TemplateBody, Problem>,
-) -> Result<Response, Problem> {
+) -> Result<Changed, Problem> {
     for _ in 0..TRIES {
         let found = shared.store.template(name).await?;
         if !expected.met(found.as_ref()) {
@@ -200,9 +240,9 @@ async fn change(
         match written(shared, caller, TemplateWrite { name: name.to_owned(), body, expected: exactly })
             .await?
         {
-            TemplateWritten::Created(template) => return Ok(made(&template)),
+            TemplateWritten::Created(template) => return Ok(Changed { template, created: true }),
             TemplateWritten::Replaced(template) | TemplateWritten::Unchanged(template) => {
-                return Ok(answer(StatusCode::OK, &template));
+                return Ok(Changed { template, created: false });
             }
             TemplateWritten::Unmet(_) => {}
         }

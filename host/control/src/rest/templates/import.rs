@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::manifest;
 use crate::control::Shared;
 use crate::domain::TemplateBody;
-use crate::rest::auth::Operator;
+use crate::rest::auth::{Caller, Operator};
 use crate::rest::extract::{Json, ParameterSet, Parameters, Query, Serves, media_type, whole};
 use crate::rest::openapi::Refused;
 use crate::rest::problem::{FieldError, Problem};
@@ -64,7 +64,7 @@ impl ParameterSet for Wanted {
 /// What became of an import.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ImportReport)]
-pub(super) struct Report {
+pub(crate) struct Report {
     imported: usize,
     refused: usize,
     items: Vec<Item>,
@@ -140,7 +140,19 @@ pub(super) async fn import(
     Query(Wanted { replace }): Query<Wanted>,
     Yaml(text): Yaml,
 ) -> Result<Response, Problem> {
-    let documents = split(&text);
+    let report = take_in(&shared, &caller, &text, replace).await?;
+    let status = if report.refused == 0 { StatusCode::OK } else { StatusCode::MULTI_STATUS };
+    Ok((status, Json(report)).into_response())
+}
+
+/// Imports the documents of a text.
+pub(crate) async fn take_in(
+    shared: &Shared,
+    caller: &Caller,
+    text: &str,
+    replace: bool,
+) -> Result<Report, Problem> {
+    let documents = split(text);
     if documents.is_empty() || documents.len() > MOST_DOCUMENTS {
         let message = format!("must have 1 to {MOST_DOCUMENTS} YAML documents");
         return Err(Problem::bad_request(vec![FieldError::new("", message)]));
@@ -190,10 +202,10 @@ pub(super) async fn import(
             }
         };
     }
-    answer(items)
+    report(items)
 }
 
-fn answer(items: Vec<Item>) -> Result<Response, Problem> {
+fn report(items: Vec<Item>) -> Result<Report, Problem> {
     let refused = items.iter().filter(|item| item.result == Outcome::Refused).count();
     let imported = items.len() - refused;
     if imported == 0 {
@@ -207,8 +219,7 @@ fn answer(items: Vec<Item>) -> Result<Response, Problem> {
         });
         return Err(Problem::invalid(errors.collect()));
     }
-    let status = if refused == 0 { StatusCode::OK } else { StatusCode::MULTI_STATUS };
-    Ok((status, Json(Report { imported, refused, items })).into_response())
+    Ok(Report { imported, refused, items })
 }
 
 /// A document as a template.

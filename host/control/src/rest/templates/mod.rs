@@ -1,10 +1,10 @@
 //! Templates: `/api/v1/templates`.
 
-mod body;
-mod change;
-mod import;
+pub(crate) mod body;
+pub(crate) mod change;
+pub(crate) mod import;
 mod manifest;
-mod precondition;
+pub(crate) mod precondition;
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use super::openapi::Refused;
 use super::problem::Problem;
 use crate::control::Shared;
 use crate::domain::{AppType, Generation, Template, TemplateBody};
-use crate::store::TemplateDeletion;
+use crate::store::{Expected, TemplateDeletion};
 use precondition::{Precondition, entity_tag};
 
 /// So many are read at once while looking for those that are asked for.
@@ -41,7 +41,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
 /// A template.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Template)]
-struct TemplateView<'a> {
+pub(crate) struct TemplateView<'a> {
     /// Its key.
     name: &'a str,
     #[serde(flatten)]
@@ -53,7 +53,7 @@ struct TemplateView<'a> {
 }
 
 impl<'a> TemplateView<'a> {
-    fn new(template: &'a Template) -> Self {
+    pub(crate) fn new(template: &'a Template) -> Self {
         Self {
             name: &template.name,
             body: TemplateBody { spec: template.body.spec.redacted(), ..template.body.clone() },
@@ -75,7 +75,7 @@ struct Page<'a> {
 /// Which templates are asked for.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-struct Filter {
+pub(crate) struct Filter {
     /// Only those of this category.
     #[param(max_length = 512)]
     category: Option<String>,
@@ -144,6 +144,16 @@ impl Filter {
     responses((status = 200, body = Page<'_>, description = "A page of them."), Refused<400>, Refused<503>),
 )]
 async fn list(State(shared): State<Arc<Shared>>, Query(filter): Query<Filter>) -> Result<Response, Problem> {
+    let (found, next_cursor) = page(&shared, filter).await?;
+    let items = found.iter().map(TemplateView::new).collect();
+    Ok(Json(Page { items, next_cursor }).into_response())
+}
+
+/// A page of templates, and the cursor of the next one.
+pub(crate) async fn page(
+    shared: &Shared,
+    filter: Filter,
+) -> Result<(Vec<Template>, Option<String>), Problem> {
     let limit = filter.limit as usize;
     let mut after = filter.cursor.clone();
 
@@ -162,8 +172,7 @@ async fn list(State(shared): State<Arc<Shared>>, Query(filter): Query<Filter>) -
     let more = found.len() > limit;
     found.truncate(limit);
     let next_cursor = found.last().filter(|_| more).map(|last| write_name_cursor(&last.name));
-    let items = found.iter().map(TemplateView::new).collect();
-    Ok(Json(Page { items, next_cursor }).into_response())
+    Ok((found, next_cursor))
 }
 
 /// Read a template
@@ -189,8 +198,12 @@ async fn one(
     _: Query<NoParameters>,
     Path(AnyTemplate(name)): Path<AnyTemplate>,
 ) -> Result<Response, Problem> {
-    let template = shared.store.template(&name).await?.ok_or_else(AnyTemplate::unknown)?;
-    Ok(answer(StatusCode::OK, &template))
+    Ok(answer(StatusCode::OK, &named(&shared, &name).await?))
+}
+
+/// The template of this name.
+pub(crate) async fn named(shared: &Shared, name: &str) -> Result<Template, Problem> {
+    shared.store.template(name).await?.ok_or_else(AnyTemplate::unknown)
 }
 
 /// Remove a template
@@ -217,8 +230,19 @@ async fn delete(
     Path(AnyTemplate(name)): Path<AnyTemplate>,
     Precondition(expected): Precondition,
 ) -> Result<StatusCode, Problem> {
-    match shared.store.delete_template(caller.actor(), &name, expected).await? {
-        TemplateDeletion::Deleted => Ok(StatusCode::NO_CONTENT),
+    remove(&shared, &caller, &name, expected).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Removes the template of this name.
+pub(crate) async fn remove(
+    shared: &Shared,
+    caller: &Caller,
+    name: &str,
+    expected: Expected,
+) -> Result<(), Problem> {
+    match shared.store.delete_template(caller.actor(), name, expected).await? {
+        TemplateDeletion::Deleted => Ok(()),
         TemplateDeletion::NoSuchTemplate => Err(AnyTemplate::unknown()),
         TemplateDeletion::Unmet => Err(precondition::changed()),
     }

@@ -20,7 +20,7 @@ impl<S: Sync> FromRequestParts<S> for Precondition {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        expected(&parts.headers).map(Self)
+        of_headers(&parts.headers).map(Self)
     }
 }
 
@@ -57,12 +57,12 @@ pub(super) fn changed() -> Problem {
 }
 
 /// The version of a template. One that was deleted and made again is another.
-pub(super) fn entity_tag(template: &Template) -> String {
+pub(crate) fn entity_tag(template: &Template) -> String {
     format!("\"{}-{:x}\"", template.generation.get(), template.created_at.timestamp_micros())
 }
 
-/// What `If-Match` and `If-None-Match` expect to be there.
-fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
+/// What the headers `If-Match` and `If-None-Match` expect to be there.
+fn of_headers(headers: &HeaderMap) -> Result<Expected, Problem> {
     let single = |name: HeaderName| {
         let mut values = headers.get_all(&name).iter();
         let value = values.next().map(|value| value.to_str().unwrap_or_default().trim().to_owned());
@@ -72,7 +72,12 @@ fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
         }
         Ok(value)
     };
-    match (single(header::IF_MATCH)?, single(header::IF_NONE_MATCH)?) {
+    expected(single(header::IF_MATCH)?, single(header::IF_NONE_MATCH)?)
+}
+
+/// What a version that has to match, and one that must not, expect to be there.
+pub(crate) fn expected(matching: Option<String>, not_matching: Option<String>) -> Result<Expected, Problem> {
+    match (matching, not_matching) {
         (None, None) => Ok(Expected::Anything),
         (None, Some(none)) if none == "*" => Ok(Expected::Nothing),
         (Some(tag), None) if tag == "*" => Ok(Expected::Something),

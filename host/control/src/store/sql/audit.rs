@@ -8,7 +8,7 @@ use sqlx::types::Json;
 use sqlx::{QueryBuilder, Row as _};
 
 use super::{Connection, Database, Row, dialect};
-use crate::domain::{Actor, AuditEntry, Deed};
+use crate::domain::{Actor, AuditEntry, ControllerId, Deed};
 use crate::store::{AuditFilter, StoreError};
 
 /// Entries removed in one transaction: nobody else can write meanwhile.
@@ -25,6 +25,13 @@ pub(super) async fn record(
         Actor::User { user_id, role, token_id, token_name, request_id } => {
             ("user", user_id.as_str(), Some(role.as_str()), Some((token_id, token_name)), request_id.as_ref())
         }
+        Actor::Controller { id, join_token, request_id } => (
+            "controller",
+            id.as_ref().map_or("unknown", ControllerId::as_str),
+            None,
+            join_token.as_ref().map(|(id, name)| (id, name)),
+            request_id.as_ref(),
+        ),
         Actor::System(rule) => ("system", rule.as_str(), None, None, None),
     };
     sqlx::query(

@@ -7,7 +7,7 @@ use sqlx::Row as _;
 use sqlx::types::Json;
 
 use super::rows::controller_row;
-use super::{Connection, Row, audit, dialect, events, reservations};
+use super::{Connection, Row, audit, dialect, events, instances, reservations};
 use crate::domain::{
     Action, Actor, Capabilities, Controller, ControllerId, ControllerStatus, Deed, Happening, Registration,
     now,
@@ -20,6 +20,7 @@ pub(super) async fn register(
     registration: Registration,
 ) -> Result<ControllerId, StoreError> {
     let at = now();
+    take_in(db, &registration).await?;
     let known: Option<(String, Json<BTreeMap<String, String>>)> =
         sqlx::query_as("SELECT endpoint, labels FROM controllers WHERE type = $1 AND name = $2")
             .bind(&registration.controller_type)
@@ -59,6 +60,28 @@ pub(super) async fn register(
         reservations::stir(db, &id).await?;
     }
     Ok(id)
+}
+
+/// What ran elsewhere may become part of a server, once nothing is heard of it there any more.
+async fn take_in(db: &mut Connection, registration: &Registration) -> Result<(), StoreError> {
+    let id: Option<String> =
+        sqlx::query_scalar("SELECT id FROM controllers WHERE type = $1 AND name = $2 AND remote")
+            .bind(&registration.controller_type)
+            .bind(&registration.name)
+            .fetch_optional(&mut *db)
+            .await?;
+    let Some(id) = id.and_then(|id| ControllerId::parse(&id).ok()) else { return Ok(()) };
+    if instances::is_heard_of(db, &id).await? {
+        return Err(StoreError::RunsElsewhere(registration.name.clone()));
+    }
+    for sql in [
+        "DELETE FROM controller_tokens WHERE controller_id = $1",
+        "DELETE FROM controller_instances WHERE controller_id = $1",
+        "UPDATE controllers SET remote = FALSE WHERE id = $1",
+    ] {
+        sqlx::query(sql).bind(id.as_str()).execute(&mut *db).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn all(db: &mut Connection) -> Result<Vec<Controller>, StoreError> {

@@ -7,7 +7,10 @@ mod census;
 mod controllers;
 mod create;
 mod drift;
+mod enrollment;
 pub(super) mod events;
+mod instances;
+mod join_tokens;
 mod moves;
 mod observed;
 pub(super) mod operations;
@@ -115,6 +118,15 @@ impl Store for SqlStore {
         self.writer.run("leave", move |db| Box::pin(servers::leave(db, server))).await
     }
 
+    async fn publish_key(&self, server: &str, key: ServerKey) -> Result<(), StoreError> {
+        let server = server.to_owned();
+        self.writer.run("publish_key", move |db| Box::pin(servers::publish_key(db, server, key))).await
+    }
+
+    async fn server_keys(&self) -> Result<Vec<ServerKey>, StoreError> {
+        servers::keys(&mut *self.readers.acquire().await?).await
+    }
+
     async fn outlook(&self, server: &str, controllers: &[ControllerId]) -> Result<Outlook, StoreError> {
         let controllers: Vec<_> = controllers.iter().map(ToString::to_string).collect();
         Ok(dialect::outlook(&mut *self.places.acquire().await?, server, &controllers).await?)
@@ -127,6 +139,58 @@ impl Store for SqlStore {
     ) -> Result<Succession, StoreError> {
         let server = server.to_owned();
         self.writer.run("take_over", move |db| Box::pin(servers::take_over(db, server, controllers))).await
+    }
+
+    async fn join_tokens(&self, after: Option<&Position>, limit: u32) -> Result<Vec<JoinToken>, StoreError> {
+        join_tokens::list(&mut *self.readers.acquire().await?, after, limit).await
+    }
+
+    async fn create_join_token(
+        &self,
+        by: Actor,
+        token: JoinToken,
+        token_hash: &str,
+        most: u32,
+    ) -> Result<JoinTokenCreated, StoreError> {
+        let token_hash = token_hash.to_owned();
+        self.writer
+            .run("create_join_token", move |db| {
+                Box::pin(join_tokens::create(db, by, token, token_hash, most))
+            })
+            .await
+    }
+
+    async fn delete_join_token(&self, by: Actor, id: &str) -> Result<bool, StoreError> {
+        let id = id.to_owned();
+        self.writer.run("delete_join_token", move |db| Box::pin(join_tokens::delete(db, by, id))).await
+    }
+
+    async fn credential(&self, token_hash: &str) -> Result<Option<Credential>, StoreError> {
+        enrollment::credential(&mut *self.readers.acquire().await?, token_hash).await
+    }
+
+    async fn enroll(&self, new: Enrollment) -> Result<Enrolled, StoreError> {
+        self.writer.run("enroll", move |db| Box::pin(enrollment::enroll(db, new))).await
+    }
+
+    async fn heard(&self, beat: Heartbeat) -> Result<Option<Heard>, StoreError> {
+        self.writer.run("heard", move |db| Box::pin(instances::heard(db, beat))).await
+    }
+
+    async fn is_heard_of(&self, id: &ControllerId) -> Result<bool, StoreError> {
+        instances::is_heard_of(&mut *self.readers.acquire().await?, id).await
+    }
+
+    async fn remote_controllers(&self) -> Result<Vec<RemoteController>, StoreError> {
+        instances::remote(&mut *self.readers.acquire().await?).await
+    }
+
+    async fn instances(
+        &self,
+        controller: Option<&ControllerId>,
+        within: Duration,
+    ) -> Result<Vec<Instance>, StoreError> {
+        instances::list(&mut *self.readers.acquire().await?, controller, within).await
     }
 
     async fn register_controller(
@@ -644,6 +708,7 @@ impl Store for SqlStore {
         self.writer.run("sweep", |db| Box::pin(access::sweep(db))).await?;
         self.writer.run("sweep", |db| Box::pin(operations::sweep(db))).await?;
         while self.writer.run("sweep", |db| Box::pin(tokens::sweep(db))).await? {}
+        while self.writer.run("sweep", |db| Box::pin(join_tokens::sweep(db))).await? {}
         self.make_up().await
     }
 

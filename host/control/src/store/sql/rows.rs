@@ -180,6 +180,7 @@ pub(super) fn controller_row(row: &Row) -> Result<Controller, StoreError> {
         controller_type: row.try_get("type")?,
         name: row.try_get("name")?,
         endpoint: row.try_get("endpoint")?,
+        remote: row.try_get("remote")?,
         status: ControllerStatus::parse(&status)
             .ok_or_else(|| corrupt("controllers", format!("status {status}")))?,
         message: row.try_get("message")?,

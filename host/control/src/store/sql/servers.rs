@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use sqlx::Row as _;
 
 use super::{Connection, dialect};
-use crate::domain::{ControllerId, Epoch};
+use crate::domain::{ControllerId, Epoch, ServerKey};
 use crate::store::{ClaimRequest, StoreError, Succession};
 
 /// Takes a place. Places of the same instance belong to processes that are no more, or that lost them.
@@ -38,6 +38,31 @@ pub(super) async fn enter(
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// Says with which key the calls of a server are signed, for as long as it has its place.
+pub(super) async fn publish_key(
+    db: &mut Connection,
+    server: String,
+    key: ServerKey,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO server_keys (kid, server, public_key) VALUES ($1, $2, $3) \
+         ON CONFLICT (kid) DO UPDATE SET server = excluded.server",
+    )
+    .bind(key.kid)
+    .bind(server)
+    .bind(key.public_key)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The keys of all servers that have a place.
+pub(super) async fn keys(db: &mut Connection) -> Result<Vec<ServerKey>, StoreError> {
+    let keys: Vec<(String, String)> =
+        sqlx::query_as("SELECT kid, public_key FROM server_keys ORDER BY kid").fetch_all(db).await?;
+    Ok(keys.into_iter().map(|(kid, public_key)| ServerKey { kid, public_key }).collect())
 }
 
 /// Gives up a place, so that others go on at once.

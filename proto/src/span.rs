@@ -41,6 +41,13 @@ impl GoDuration {
         Ok(Self { text: text.to_owned(), length: Duration::from_nanos(nanos) })
     }
 
+    /// A length as it is usually written, to the millisecond; at least one.
+    pub fn of(length: Duration) -> Self {
+        let millis = u64::try_from(length.as_millis()).unwrap_or(u64::MAX).max(1);
+        let text = if millis % 1000 == 0 { format!("{}s", millis / 1000) } else { format!("{millis}ms") };
+        Self { text, length: Duration::from_millis(millis) }
+    }
+
     /// The length.
     pub fn length(&self) -> Duration {
         self.length
