@@ -259,6 +259,7 @@ async fn every_server_calls_a_controller_that_registered_with_one() {
     let mut shell = Shell::strict(&backend, "far").await;
     let answer = shell.register(&first, &secret).await;
     assert_eq!(answer["keys"]["keys"].as_array().unwrap().len(), 2, "the keys of both: {answer}");
+    is(&second, &shell.id, "healthy").await;
     let made = second.post("/api/v1/sessions?wait=20s", &simple()).await;
     assert_eq!(made.json()["phase"], "Running", "{}", made.text);
     let id = made.id();
@@ -297,6 +298,7 @@ async fn a_process_that_takes_over_at_one_server_is_called_by_the_other() {
     one.register(&first, &secret).await;
     let mut other = Shell::start(&backend, "far", Some("b")).await;
     other.register(&second, &secret).await;
+    is(&second, &one.id, "healthy").await;
     let made = second.post("/api/v1/sessions?wait=20s", &simple()).await;
     assert_eq!(made.json()["phase"], "Running", "{}", made.text);
     let (id, old) = (made.id(), last_epoch(&backend));
