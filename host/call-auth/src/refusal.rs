@@ -1,6 +1,7 @@
 //! Why a call is refused.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -103,6 +104,16 @@ impl Refusal {
             Self::BodyTooLarge | Self::TooMany => Code::ResourceExhausted,
             Self::BodyIncomplete => Code::Cancelled,
             _ => Code::Unauthenticated,
+        }
+    }
+
+    /// Notes it in the log.
+    pub(crate) fn note(&self, method: &str, peer: Option<SocketAddr>) {
+        let (reason, peer) = (self.reason(), peer.map(tracing::field::display));
+        match self {
+            // Between the registration and its answer: the API server looks at once.
+            Self::NotRegistered => tracing::debug!(method, peer, reason, "a call is refused: {self}"),
+            _ => tracing::warn!(method, peer, reason, "a call is refused: {self}"),
         }
     }
 

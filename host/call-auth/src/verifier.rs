@@ -145,8 +145,7 @@ where
             match layer.admit(request).await {
                 Ok(request) => inner.call(request).await,
                 Err(refusal) => {
-                    let peer = peer.map(tracing::field::display);
-                    tracing::warn!(method, peer, reason = refusal.reason(), "a call is refused: {refusal}");
+                    refusal.note(&method, peer);
                     Ok(refusal.status().into_http())
                 }
             }
