@@ -45,7 +45,7 @@ pub(super) async fn list(
     _: Query<NoParameters>,
 ) -> Result<Response, Problem> {
     let found = all(&shared).await?;
-    Ok(Json(found.iter().map(Found::view).collect::<Vec<_>>()).into_response())
+    Ok(Json(found.iter().map(Shown::view).collect::<Vec<_>>()).into_response())
 }
 
 /// Read a controller
@@ -74,12 +74,12 @@ pub(super) async fn get(
 }
 
 /// A controller, with those of its processes that are heard of.
-pub(crate) struct Found {
+pub(crate) struct Shown {
     controller: Controller,
     instances: Vec<Instance>,
 }
 
-impl Found {
+impl Shown {
     async fn of(shared: &Shared, controller: Controller) -> Result<Self, Problem> {
         let instances = shared.store.instances(Some(&controller.id), INSTANCES_SHOWN).await?;
         Ok(Self { controller, instances })
@@ -92,7 +92,7 @@ impl Found {
 }
 
 /// All controllers.
-pub(crate) async fn all(shared: &Shared) -> Result<Vec<Found>, Problem> {
+pub(crate) async fn all(shared: &Shared) -> Result<Vec<Shown>, Problem> {
     let controllers = shared.store.controllers().await?;
     let mut instances: HashMap<ControllerId, Vec<Instance>> = HashMap::new();
     for instance in shared.store.instances(None, INSTANCES_SHOWN).await? {
@@ -100,15 +100,15 @@ pub(crate) async fn all(shared: &Shared) -> Result<Vec<Found>, Problem> {
     }
     let with = |controller: Controller| {
         let instances = instances.remove(&controller.id).unwrap_or_default();
-        Found { controller, instances }
+        Shown { controller, instances }
     };
     Ok(controllers.into_iter().map(with).collect())
 }
 
 /// The controller of this id.
-pub(crate) async fn one(shared: &Shared, id: &ControllerId) -> Result<Found, Problem> {
+pub(crate) async fn one(shared: &Shared, id: &ControllerId) -> Result<Shown, Problem> {
     let controller = shared.store.controller(id).await?.ok_or_else(AnyController::unknown)?;
-    Found::of(shared, controller).await
+    Shown::of(shared, controller).await
 }
 
 /// What an operator says about a controller, as it is written.
@@ -157,7 +157,7 @@ pub(crate) async fn change(
     caller: &Caller,
     id: &ControllerId,
     patch: ControllerPatch,
-) -> Result<Found, Problem> {
+) -> Result<Shown, Problem> {
     let mut faults = Faults::default();
     let set = patch.labels.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
     faults.labels("labels", &set.collect());
@@ -170,7 +170,7 @@ pub(crate) async fn change(
     if shared.store.retry_unplaced(PLACEMENTS).await? > 0 {
         shared.wake.notify_one();
     }
-    Found::of(shared, controller).await
+    Shown::of(shared, controller).await
 }
 
 /// How a controller is to be removed.
