@@ -15,17 +15,20 @@ struct Stage {
     simulated: Simulated,
     plugin: String,
     join_token: String,
+    /// The server's data goes with it.
+    _installation: Installation,
 }
 
 impl Stage {
     async fn new() -> Option<Self> {
         let plugin = provided("STREAMSPACE_TEST_SIMULATED_PLUGIN")?;
         let simulated = Simulated::start()?;
-        let server = Installation::new()?.config("[health]\nlease = \"3s\"\ninterval = \"1s\"\n").start();
+        let installation = Installation::new()?.config("[health]\nlease = \"3s\"\ninterval = \"1s\"\n");
+        let server = installation.start();
         let token = server.api().post("/api/v1/admin/join-tokens", &json!({"name": "lab"})).await;
         assert_eq!(token.status, 201, "{:?}", token.body);
-        let join_token = token.body["token"].as_str().unwrap().to_owned();
-        Some(Self { server, simulated, plugin, join_token })
+        let join_token = token.body["secret"].as_str().unwrap().to_owned();
+        Some(Self { server, simulated, plugin, join_token, _installation: installation })
     }
 
     /// One more process of the controller.
