@@ -90,6 +90,8 @@ pub(crate) struct Driver {
     users: Vec<Arc<Mutex<User>>>,
     wished: Arc<Mutex<Wished>>,
     manners: Manners,
+    /// The point at which the server is to die.
+    sought: watch::Sender<String>,
     servers: watch::Sender<Vec<Arc<Api>>>,
     /// Held shared by whoever is in the middle of a verb.
     gate: Arc<RwLock<()>>,
@@ -113,6 +115,7 @@ impl Driver {
                 .collect(),
             wished: Arc::default(),
             manners,
+            sought: watch::Sender::default(),
             servers,
             gate: Arc::default(),
             acknowledged: Arc::default(),
@@ -141,6 +144,16 @@ impl Driver {
                 tokio::time::sleep(Duration::from_millis(thinks)).await;
             }
         });
+    }
+
+    /// Says at which point the server is to die: whoever can have it come there may do that first.
+    pub(crate) fn seek(&self, point: &str) {
+        self.sought.send_replace(point.to_owned());
+    }
+
+    /// That point.
+    pub(crate) fn sought(&self) -> watch::Receiver<String> {
+        self.sought.subscribe()
     }
 
     /// A desk at the servers that there are.

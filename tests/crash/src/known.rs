@@ -6,12 +6,11 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail, ensure};
 
 /// Points that the load cannot come to, by the end of a name's first part or as a whole, and why.
-const EXEMPTED: [(&str, &str); 6] = [
+const EXEMPTED: [(&str, &str); 5] = [
     ("docker.*", "of the Docker backend: `tests/tests/kills.rs` kills there"),
     ("http.connect", "the simulated backend keeps no connection for itself"),
     ("http.connection-*", "the simulated backend keeps no connection for itself"),
-    ("http.exchange", "only output and events that are followed come so; nothing changes there"),
-    ("store.*.ping", "of no transaction: a probe of the database, asked by whoever looks at `/readyz`"),
+    ("http.exchange", "the simulated backend's requests and answers are sent whole"),
     (
         "store.*.take_over",
         "one server has nobody to take over from: with several they are killed at any instant",

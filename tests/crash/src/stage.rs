@@ -109,6 +109,10 @@ impl Stage {
             Err(ended) if ended.was_killed() => return Ok(true),
             Err(ended) => bail!("{moment:?}: the server ended otherwise ({}):\n{}", ended.status, ended.log),
         };
+        driver.seek(match moment {
+            Moment::At { point, .. } => point,
+            Moment::After(_) => "",
+        });
         driver.serve(Some(server.api()));
         let patience = match moment {
             Moment::At { .. } => PATIENCE,

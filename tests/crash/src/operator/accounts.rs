@@ -6,13 +6,31 @@ use anyhow::{Context as _, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Operator, THINKS_MS};
+use super::{Chore, Operator, THINKS_MS};
 use crate::driver::Hand;
 
 /// So many users are looked after.
 const MANY: usize = 3;
 /// Nobody has more tokens.
 const TOKENS: usize = 3;
+
+/// What is done for a user.
+#[derive(Debug, Clone, Copy)]
+enum Service {
+    Change,
+    Token,
+    Revocation,
+    Quota,
+    Removal,
+}
+
+const CHORES: [Chore<Service>; 5] = [
+    Chore { what: Service::Change, points: &["change_user"] },
+    Chore { what: Service::Token, points: &["create_token", "delete_token"] },
+    Chore { what: Service::Revocation, points: &["create_token", "delete_token"] },
+    Chore { what: Service::Quota, points: &["set_quota", "remove_quota"] },
+    Chore { what: Service::Removal, points: &["create_user", "delete_user"] },
+];
 
 /// Looks after users.
 pub(super) struct Accounts {
@@ -57,24 +75,22 @@ impl Hand for Accounts {
         let Some(account) = self.users.get_mut(number) else { return Ok(()) };
         let by = &mut self.by;
         check(by, account).await.with_context(|| format!("{} as it was left", account.id))?;
-        let chore = by.one_of(10);
         let Some((called, active)) = account.there.clone() else {
-            return match chore {
-                0..7 => create(by, account).await,
-                _ => set_quota(by, account).await,
-            };
+            // Nobody can be asked for something before they are there.
+            return if by.one_of(4) == 0 { set_quota(by, account).await } else { create(by, account).await };
         };
+        let chore = by.choose(&CHORES).unwrap_or(Service::Change);
         match chore {
-            0..2 => {
+            Service::Change => {
                 let (called, active) = (format!("{called}."), !active);
                 let change = json!({"full_name": called, "active": active});
                 by.tell(Method::PATCH, &account.path(), &change, &[200]).await?;
                 account.there = Some((called, active));
             }
-            2..5 if account.tokens.len() < TOKENS => create_token(by, account).await?,
-            2..6 => revoke(by, account).await?,
-            6..8 => set_quota(by, account).await?,
-            _ => {
+            Service::Token if account.tokens.len() < TOKENS => create_token(by, account).await?,
+            Service::Token | Service::Revocation => revoke(by, account).await?,
+            Service::Quota => set_quota(by, account).await?,
+            Service::Removal => {
                 by.tell_once(Method::DELETE, &account.path(), &Value::Null, (&[204], 404)).await?;
                 account.there = None;
                 account.revoked = account.tokens.pop();
@@ -82,7 +98,7 @@ impl Hand for Accounts {
                 account.quota = None;
             }
         }
-        check(by, account).await.with_context(|| format!("{} after chore {chore}", account.id))
+        check(by, account).await.with_context(|| format!("{} after {chore:?}", account.id))
     }
 
     fn thinks_ms(&self) -> u64 {

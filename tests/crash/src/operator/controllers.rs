@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Operator, session_path};
+use super::{Chore, Operator, session_path};
 use crate::driver::Hand;
 use crate::stage::{FLOOR, MAIN, SPARE};
 
@@ -12,6 +12,20 @@ use crate::stage::{FLOOR, MAIN, SPARE};
 const THINKS_MS: u64 = 150;
 /// How long a controller takes no sessions, at most, in milliseconds.
 const DRAINED_MS: usize = 30;
+
+/// What is said about a controller.
+#[derive(Clone, Copy)]
+enum Order {
+    Label,
+    Drain,
+    Remove,
+}
+
+const CHORES: [Chore<Order>; 3] = [
+    Chore { what: Order::Label, points: &["change_controller", "ping"] },
+    Chore { what: Order::Drain, points: &["place_session", "retry_unplaced"] },
+    Chore { what: Order::Remove, points: &["delete_controller", "forget_sessions_of"] },
+];
 
 /// Looks after controllers.
 pub(super) struct Controllers {
@@ -27,6 +41,7 @@ impl Controllers {
 
     /// Changes the label.
     async fn label(&mut self, path: &str) -> Result<()> {
+        self.by.read("/readyz").await?;
         self.check(path).await.context("as it was left")?;
         let label = match self.label {
             Some(_) if self.by.one_of(3) == 0 => None,
@@ -53,14 +68,14 @@ impl Hand for Controllers {
     async fn act(&mut self) -> Result<()> {
         let main = self.by.controller(MAIN).await?.context("the controller is not there")?;
         let path = format!("/api/v1/admin/controllers/{main}");
-        match self.by.one_of(4) {
-            0 => self.label(&path).await,
-            1 | 2 => self.by.drain(&path).await,
-            _ => match self.by.controller(SPARE).await? {
+        match self.by.choose(&CHORES) {
+            Some(Order::Drain) => self.by.drain(&path).await,
+            Some(Order::Remove) => match self.by.controller(SPARE).await? {
                 Some(spare) => self.by.remove(&spare).await,
                 // It is back when a server starts.
                 None => self.label(&path).await,
             },
+            Some(Order::Label) | None => self.label(&path).await,
         }
     }
 

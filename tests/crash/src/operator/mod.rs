@@ -17,11 +17,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 use streamspace_tests::api::Answer;
 use streamspace_tests::simulated::Simulated;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 pub(crate) use vault::Vault;
 
@@ -49,6 +50,7 @@ pub(crate) fn employ(driver: &Driver, simulated: &Arc<Simulated>, vault: &Vault,
             desk: driver.desk(),
             random: chance_of(seed, 1_000_000 + names),
             wished: driver.wished(),
+            sought: driver.sought(),
             simulated: Arc::clone(simulated),
             name: names,
             keys: 0,
@@ -64,6 +66,13 @@ pub(crate) fn employ(driver: &Driver, simulated: &Arc<Simulated>, vault: &Vault,
     }
 }
 
+/// Something that can be done.
+struct Chore<T> {
+    what: T,
+    /// The transactions and calls that only this comes to, or this more than others.
+    points: &'static [&'static str],
+}
+
 /// What every operator has.
 struct Operator {
     /// What they look after.
@@ -71,6 +80,7 @@ struct Operator {
     desk: Desk,
     random: StdRng,
     wished: Arc<Mutex<Wished>>,
+    sought: watch::Receiver<String>,
     simulated: Arc<Simulated>,
     name: usize,
     keys: u64,
@@ -83,6 +93,20 @@ impl Operator {
 
     fn one_of(&mut self, many: usize) -> usize {
         self.random.random_range(0..many)
+    }
+
+    /// One of these chores: mostly one that has the server come to the point at which it is to die, if any does.
+    fn choose<T: Copy>(&mut self, chores: &[Chore<T>]) -> Option<T> {
+        let wanted: Vec<_> = {
+            let sought = self.sought.borrow();
+            let subject = sought.rsplit('.').next().unwrap_or_default();
+            chores.iter().filter(|chore| chore.points.contains(&subject)).map(|chore| chore.what).collect()
+        };
+        let helps = self.random.random_ratio(3, 4);
+        if let Some(wanted) = wanted.choose(&mut self.random).filter(|_| helps) {
+            return Some(*wanted);
+        }
+        chores.choose(&mut self.random).map(|chore| chore.what)
     }
 
     fn key(&mut self) -> String {

@@ -7,12 +7,26 @@ use anyhow::{Context as _, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Operator, THINKS_MS, session_path, wait};
+use super::{Chore, Operator, THINKS_MS, session_path, wait};
 use crate::driver::{Hand, Held};
 use crate::stage::MAIN;
 
 /// So many are left alone at once.
 const KEPT: usize = 4;
+
+/// What becomes of a box.
+#[derive(Clone, Copy)]
+enum Fate {
+    Ignored,
+    Adopted,
+    Removed,
+}
+
+const CHORES: [Chore<Fate>; 3] = [
+    Chore { what: Fate::Ignored, points: &["order_drift"] },
+    Chore { what: Fate::Adopted, points: &["adopt", "get_session"] },
+    Chore { what: Fate::Removed, points: &["order_drift", "drift_removed"] },
+];
 
 /// Finds boxes on the drift list, and decides about them.
 pub(super) struct Strangers {
@@ -125,10 +139,10 @@ impl Hand for Strangers {
         let controller = self.by.controller(MAIN).await?.context("the controller is not there")?;
         let id = self.make(&controller).await?;
         let entry = self.listed(&id, &own, true).await?.context("an entry without an id")?;
-        match self.by.one_of(3) {
-            0 => self.ignore(entry, id, &own).await,
-            1 => self.adopt(&entry, &id).await,
-            _ => self.remove(&entry, &id, &own).await,
+        match self.by.choose(&CHORES) {
+            Some(Fate::Ignored) => self.ignore(entry, id, &own).await,
+            Some(Fate::Adopted) => self.adopt(&entry, &id).await,
+            Some(Fate::Removed) | None => self.remove(&entry, &id, &own).await,
         }
     }
 

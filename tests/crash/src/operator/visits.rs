@@ -8,13 +8,30 @@ use chrono::{Duration, Utc};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Operator, THINKS_MS, Vault, session_path, wait};
+use super::{Chore, Operator, THINKS_MS, Vault, session_path, wait};
 use crate::driver::Hand;
 
 /// A cookie with so little time left is given more when it is used …
 const LITTLE: Duration = Duration::minutes(10);
 /// … and then has at least so much.
 const MUCH: Duration = Duration::minutes(50);
+
+/// What is done with a session.
+#[derive(Clone, Copy)]
+enum Visit {
+    Use,
+    Open,
+    Disturb,
+}
+
+const CHORES: [Chore<Visit>; 3] = [
+    Chore {
+        what: Visit::Use,
+        points: &["record_activity", "retry", "get_session_metrics", "get_session_access"],
+    },
+    Chore { what: Visit::Open, points: &["grant_access", "redeem_ticket", "extend_access"] },
+    Chore { what: Visit::Disturb, points: &["record_observed"] },
+];
 
 /// Makes a session, uses it and has it forgotten.
 pub(super) struct Visits {
@@ -35,10 +52,11 @@ impl Hand for Visits {
 
     async fn act(&mut self) -> Result<()> {
         let id = self.by.make_session(json!({})).await?;
-        match self.by.one_of(3) {
-            0 => self.by.use_session(&id).await?,
-            1 => self.by.open_session(&id, &self.vault).await?,
-            _ => self.by.disturb_session(&id).await?,
+        match self.by.choose(&CHORES) {
+            Some(Visit::Use) => self.by.use_session(&id).await?,
+            Some(Visit::Open) => self.by.open_session(&id, &self.vault).await?,
+            Some(Visit::Disturb) => self.by.disturb_session(&id).await?,
+            None => {}
         }
         self.by.terminate(&id).await?;
         let path = session_path(&id);
