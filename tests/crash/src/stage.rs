@@ -163,7 +163,9 @@ pub(crate) fn config(simulated: &Simulated) -> String {
 
 /// How an infrastructure behaves: see [`Stage::weather`].
 pub(crate) async fn weather(simulated: &Simulated, seed: u64, faults: bool) {
-    let settings = json!({"create_ms": 15, "start_ms": 10, "stop_ms": 10, "delete_ms": 5});
+    // A creation takes so long that it is written down as accepted before its end is told, and ends before it is looked
+    // at in turn.
+    let settings = json!({"create_ms": 90, "start_ms": 10, "stop_ms": 10, "delete_ms": 5});
     let rules = if faults {
         json!([
             {"verb": "box.*", "probability": 0.02, "fault": "lost_reply"},

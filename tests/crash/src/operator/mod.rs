@@ -37,6 +37,8 @@ const THINKS_MS: u64 = 40;
 const LOOK: Duration = Duration::from_millis(30);
 /// Servers that are killed all the time make slow progress, but they do.
 const LIMIT: Duration = Duration::from_secs(180);
+/// So many use sessions: it takes a while until one is over and the next can be used.
+const VISITORS: usize = 2;
 /// So many look after sessions with a limit in time: a server should find one that is over whenever it starts.
 const LIMITERS: usize = 3;
 
@@ -60,7 +62,9 @@ pub(crate) fn employ(driver: &Driver, simulated: &Arc<Simulated>, vault: &Vault,
     driver.employ(templates::Templates::new(hired("templates")));
     driver.employ(controllers::Controllers::new(hired("controllers")));
     driver.employ(strangers::Strangers::new(hired("strangers")));
-    driver.employ(visits::Visits::new(hired("visits"), vault.clone()));
+    for _ in 0..VISITORS {
+        driver.employ(visits::Visits::new(hired("visits"), vault.clone()));
+    }
     for _ in 0..LIMITERS {
         driver.employ(limits::Limits::new(hired("limits")));
     }

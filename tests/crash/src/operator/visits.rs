@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Chore, Operator, THINKS_MS, Vault, session_path, wait};
-use crate::driver::Hand;
+use crate::driver::{Hand, Held};
 
 /// A cookie with so little time left is given more when it is used …
 const LITTLE: Duration = Duration::minutes(10);
@@ -22,26 +22,30 @@ enum Visit {
     Use,
     Open,
     Disturb,
+    Forget,
 }
 
-const CHORES: [Chore<Visit>; 3] = [
+const CHORES: [Chore<Visit>; 4] = [
     Chore {
         what: Visit::Use,
         points: &["record_activity", "retry", "get_session_metrics", "get_session_access"],
     },
     Chore { what: Visit::Open, points: &["grant_access", "redeem_ticket", "extend_access"] },
     Chore { what: Visit::Disturb, points: &["record_observed"] },
+    Chore { what: Visit::Forget, points: &["forget_session"] },
 ];
 
 /// Makes a session, uses it and has it forgotten.
 pub(super) struct Visits {
     by: Operator,
     vault: Vault,
+    /// What they have made and not used yet.
+    session: Option<String>,
 }
 
 impl Visits {
     pub(super) fn new(by: Operator, vault: Vault) -> Self {
-        Self { by, vault }
+        Self { by, vault, session: None }
     }
 }
 
@@ -51,12 +55,19 @@ impl Hand for Visits {
     }
 
     async fn act(&mut self) -> Result<()> {
-        let id = self.by.make_session(json!({})).await?;
+        let Some(id) = self.session.take() else {
+            // Ready for whatever is to be done next.
+            let id = self.by.make_session(json!({})).await?;
+            self.by.wished.lock().await.held.push(Held { id: id.clone(), state: "running" });
+            self.session = Some(id);
+            return Ok(());
+        };
+        self.by.wished.lock().await.held.retain(|held| held.id != id);
         match self.by.choose(&CHORES) {
             Some(Visit::Use) => self.by.use_session(&id).await?,
             Some(Visit::Open) => self.by.open_session(&id, &self.vault).await?,
             Some(Visit::Disturb) => self.by.disturb_session(&id).await?,
-            None => {}
+            Some(Visit::Forget) | None => {}
         }
         self.by.terminate(&id).await?;
         let path = session_path(&id);
