@@ -23,8 +23,8 @@ pub(crate) const FLOOR: &str = "users";
 /// The controller that operators remove. It comes back whenever a server starts.
 pub(crate) const SPARE: &str = "simulated-spare";
 
-/// A server that has not come to its point by then is killed where it is.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A server that has not come to its point by then is killed where it is. Limits in time it looks at every five seconds.
+const PATIENCE: Duration = Duration::from_secs(6);
 /// One that is asked to stop serves so long before.
 const SERVES: Duration = Duration::from_millis(150);
 /// How often a dying server is looked at.
