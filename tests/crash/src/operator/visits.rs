@@ -39,7 +39,7 @@ const CHORES: [Chore<Visit>; 4] = [
 pub(super) struct Visits {
     by: Operator,
     vault: Vault,
-    /// What they have made and not used yet.
+    /// What they use at present.
     session: Option<String>,
 }
 
@@ -55,20 +55,22 @@ impl Hand for Visits {
     }
 
     async fn act(&mut self) -> Result<()> {
-        let Some(id) = self.session.take() else {
+        let Some(id) = self.session.clone() else {
             // Ready for whatever is to be done next.
             let id = self.by.make_session(json!({})).await?;
             self.by.wished.lock().await.held.push(Held { id: id.clone(), state: "running" });
             self.session = Some(id);
             return Ok(());
         };
-        self.by.wished.lock().await.held.retain(|held| held.id != id);
         match self.by.choose(&CHORES) {
-            Some(Visit::Use) => self.by.use_session(&id).await?,
-            Some(Visit::Open) => self.by.open_session(&id, &self.vault).await?,
+            Some(Visit::Use) => return self.by.use_session(&id).await,
+            Some(Visit::Open) => return self.by.open_session(&id, &self.vault).await,
+            // What is disturbed again and again is set right later and later: that one goes.
             Some(Visit::Disturb) => self.by.disturb_session(&id).await?,
             Some(Visit::Forget) | None => {}
         }
+        self.by.wished.lock().await.held.retain(|held| held.id != id);
+        self.session = None;
         self.by.terminate(&id).await?;
         let path = session_path(&id);
         self.by.tell_once(Method::POST, &format!("{path}/forget"), &Value::Null, (&[204], 404)).await?;
