@@ -1,5 +1,8 @@
 //! The REST API as a program uses it.
 
+use std::sync::OnceLock;
+
+use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -8,9 +11,14 @@ use crate::{PATIENCE, until};
 /// A client of one server.
 pub struct Api {
     client: Client,
+    /// Does not follow redirections; made when it is needed.
+    browser: OnceLock<Client>,
     base: String,
     token: Option<String>,
 }
+
+/// What a browser is answered: the status, and the cookie that it is to keep.
+pub type Visited = (StatusCode, Option<String>);
 
 /// An answer, read whole.
 #[derive(Debug)]
@@ -40,8 +48,19 @@ impl Api {
         Self {
             // A connection for each request: one that is kept may be closed by the server in the very moment of its next use.
             client: Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap(),
+            browser: OnceLock::new(),
             base: format!("http://{address}"),
             token: token.map(str::to_owned),
+        }
+    }
+
+    /// The same server for somebody with another token.
+    pub fn with_token(&self, token: &str) -> Self {
+        Self {
+            client: self.client.clone(),
+            browser: OnceLock::new(),
+            base: self.base.clone(),
+            token: Some(token.to_owned()),
         }
     }
 
@@ -102,6 +121,22 @@ impl Api {
             request = request.header("idempotency-key", key);
         }
         answer(if body.is_null() { request } else { request.json(body) }).await
+    }
+
+    /// Opens a page as a browser with this cookie does, without following redirections.
+    pub async fn try_visit(&self, path: &str, cookie: Option<&str>) -> Result<Visited, reqwest::Error> {
+        let browser = self.browser.get_or_init(|| {
+            let builder = Client::builder().no_proxy().pool_max_idle_per_host(0);
+            builder.redirect(Policy::none()).build().unwrap()
+        });
+        let mut request = browser.get(format!("{}{path}", self.base));
+        if let Some(cookie) = cookie {
+            request = request.header("cookie", cookie);
+        }
+        let response = request.send().await?;
+        let set = response.headers().get("set-cookie").and_then(|set| set.to_str().ok());
+        let cookie = set.and_then(|set| set.split(';').next()).map(str::to_owned);
+        Ok((response.status(), cookie))
     }
 
     /// An answer that goes on: lines of JSON as they come.

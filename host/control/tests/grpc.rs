@@ -241,6 +241,7 @@ async fn a_key_makes_a_call_repeatable() {
     let rest = server.post_with("/api/v1/sessions", &[("idempotency-key", "r")], simple().to_string()).await;
     assert_eq!(rest.status, StatusCode::CREATED);
     assert_eq!(refusal(clients.sessions.create(keyed("r")).await).1, "IDEMPOTENCY_KEY");
+    server.phase(&rest.id(), "Running").await;
     assert_eq!(backend.with(|state| state.made), 2);
 
     let hibernate = || api::HibernateSessionRequest {

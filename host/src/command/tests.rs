@@ -22,6 +22,11 @@ fn leaves() -> Vec<(String, Command)> {
     found
 }
 
+/// Lines that go on in the next one, made one.
+fn joined(text: &str) -> String {
+    text.replace("\\\n", " ")
+}
+
 /// The words of the last call of the program in a line of a shell, up to where its output goes.
 fn call(line: &str) -> Vec<&str> {
     let words: Vec<_> = line.split_whitespace().map(|word| word.trim_matches(['$', '(', ')'])).collect();
@@ -46,7 +51,7 @@ fn every_command_has_help_and_examples_that_parse() {
         assert!(command.get_about().is_some(), "{path} has no help");
         let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         let mut own = 0;
-        for line in examples.lines().filter(|line| line.contains("streamspace ")) {
+        for line in joined(&examples).lines().filter(|line| line.contains("streamspace ")) {
             parses(line);
             own += usize::from(line.contains(&path));
         }
@@ -73,7 +78,7 @@ fn the_documentation_names_every_command_and_no_other() {
     let leaves = leaves();
     let real: BTreeSet<&str> = leaves.iter().map(|(path, _)| path.as_str()).collect();
     assert_eq!(written, real);
-    for line in text.lines().filter(|line| line.starts_with("$ ") && line.contains("streamspace ")) {
+    for line in joined(text).lines().filter(|line| line.starts_with("$ ") && line.contains("streamspace ")) {
         parses(line);
     }
 }

@@ -5,40 +5,51 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom as _;
 use reqwest::Method;
 use serde_json::{Value, json};
-use streamspace_tests::api::{Answer, Api};
+use streamspace_tests::api::Api;
 use tokio::sync::{Mutex, RwLock, RwLockWriteGuard, watch};
 
+use crate::desk::{Desk, Manners};
 use crate::points::chance_of;
+use crate::stage::FLOOR;
 
-/// Between two tries of the same verb.
-const AGAIN: Duration = Duration::from_millis(5);
 /// The longest that a user waits before the next verb, in milliseconds.
 const THINKS_MS: u64 = 60;
-/// How users wait for what they want.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Manners {
-    /// How long they ask a server to wait until it is so.
-    pub(crate) wait: &'static str,
-    /// How long a server may say nothing before they turn to it, or to another, again.
-    pub(crate) patience: Duration,
-}
-
-/// Tries of one verb at a server that answers every time and never takes it.
-const TRIES: u32 = 2000;
-
 /// What is wanted of a session, as it was acknowledged last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Held {
     /// The session.
     pub(crate) id: String,
-    /// `running`, `hibernated` or `terminated`.
+    /// `running`, `hibernated`, `terminated`, or [`LIMITED`].
     pub(crate) state: &'static str,
+}
+
+/// What runs until a limit in time ends it: it is running or terminated.
+pub(crate) const LIMITED: &str = "running or terminated";
+
+/// What has to be there beside the users' sessions.
+#[derive(Debug, Default)]
+pub(crate) struct Wished {
+    /// Sessions.
+    pub(crate) held: Vec<Held>,
+    /// Boxes that nobody may touch, by the session id that they bear.
+    pub(crate) strangers: Vec<String>,
+}
+
+/// Somebody who does one thing after the other.
+pub(crate) trait Hand: Send + 'static {
+    /// Who it is.
+    fn name(&self) -> String;
+
+    /// Does one thing, from its beginning to its end.
+    fn act(&mut self) -> impl Future<Output = Result<()>> + Send;
+
+    /// The longest that they wait before the next thing, in milliseconds.
+    fn thinks_ms(&self) -> u64;
 }
 
 /// One user.
@@ -49,9 +60,38 @@ struct User {
     verbs: u64,
 }
 
-/// All users.
+/// A user at a desk.
+struct Seat {
+    user: Arc<Mutex<User>>,
+    desk: Desk,
+    acknowledged: Arc<AtomicU64>,
+}
+
+impl Hand for Seat {
+    fn name(&self) -> String {
+        "a user".to_owned()
+    }
+
+    async fn act(&mut self) -> Result<()> {
+        let mut user = self.user.lock().await;
+        let number = user.number;
+        user.act(&mut self.desk).await.with_context(|| format!("user {number}"))?;
+        self.acknowledged.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn thinks_ms(&self) -> u64 {
+        THINKS_MS
+    }
+}
+
+/// All users, and whoever else is at work.
 pub(crate) struct Driver {
     users: Vec<Arc<Mutex<User>>>,
+    wished: Arc<Mutex<Wished>>,
+    manners: Manners,
+    /// The point at which the server is to die.
+    sought: watch::Sender<String>,
     servers: watch::Sender<Vec<Arc<Api>>>,
     /// Held shared by whoever is in the middle of a verb.
     gate: Arc<RwLock<()>>,
@@ -73,32 +113,57 @@ impl Driver {
                     Arc::new(Mutex::new(User { number, random, held: None, verbs: 0 }))
                 })
                 .collect(),
+            wished: Arc::default(),
+            manners,
+            sought: watch::Sender::default(),
             servers,
             gate: Arc::default(),
             acknowledged: Arc::default(),
             amiss: Arc::default(),
         };
         for user in &driver.users {
-            let (user, gate) = (Arc::clone(user), Arc::clone(&driver.gate));
-            let (count, amiss) = (Arc::clone(&driver.acknowledged), Arc::clone(&driver.amiss));
-            let mut desk = Desk { servers: driver.servers.subscribe(), manners };
-            tokio::spawn(async move {
-                loop {
-                    let thinks = {
-                        let _busy = gate.read().await;
-                        let mut user = user.lock().await;
-                        if let Err(error) = user.act(&mut desk).await {
-                            amiss.lock().await.push(format!("user {}: {error:#}", user.number));
-                            return;
-                        }
-                        count.fetch_add(1, Ordering::Relaxed);
-                        user.random.random_range(0..THINKS_MS)
-                    };
-                    tokio::time::sleep(Duration::from_millis(thinks)).await;
-                }
-            });
+            let (user, acknowledged) = (Arc::clone(user), Arc::clone(&driver.acknowledged));
+            driver.employ(Seat { user, desk: driver.desk(), acknowledged });
         }
         driver
+    }
+
+    /// Has somebody work from now on, until something is not as they were told.
+    pub(crate) fn employ(&self, mut hand: impl Hand) {
+        let (gate, amiss) = (Arc::clone(&self.gate), Arc::clone(&self.amiss));
+        tokio::spawn(async move {
+            loop {
+                {
+                    let _busy = gate.read().await;
+                    if let Err(error) = hand.act().await {
+                        amiss.lock().await.push(format!("{}: {error:#}", hand.name()));
+                        return;
+                    }
+                }
+                let thinks = rand::rng().random_range(0..=hand.thinks_ms());
+                tokio::time::sleep(Duration::from_millis(thinks)).await;
+            }
+        });
+    }
+
+    /// Says at which point the server is to die: whoever can have it come there may do that first.
+    pub(crate) fn seek(&self, point: &str) {
+        self.sought.send_replace(point.to_owned());
+    }
+
+    /// That point.
+    pub(crate) fn sought(&self) -> watch::Receiver<String> {
+        self.sought.subscribe()
+    }
+
+    /// A desk at the servers that there are.
+    pub(crate) fn desk(&self) -> Desk {
+        Desk::new(self.servers.subscribe(), self.manners)
+    }
+
+    /// What has to be there beside the users' sessions, to be added to.
+    pub(crate) fn wished(&self) -> Arc<Mutex<Wished>> {
+        Arc::clone(&self.wished)
     }
 
     /// Says where the server is now.
@@ -116,13 +181,14 @@ impl Driver {
         Pause(self.gate.write().await)
     }
 
-    /// What every user was told last. To be asked during a pause.
-    pub(crate) async fn held(&self) -> Vec<Held> {
-        let mut all = Vec::new();
+    /// What everybody was told last. To be asked during a pause.
+    pub(crate) async fn told(&self) -> Wished {
+        let wished = self.wished.lock().await;
+        let mut told = Wished { held: wished.held.clone(), strangers: wished.strangers.clone() };
         for user in &self.users {
-            all.extend(user.lock().await.held.clone());
+            told.held.extend(user.lock().await.held.clone());
         }
-        all
+        told
     }
 
     /// The server there is.
@@ -144,44 +210,6 @@ impl Driver {
     }
 }
 
-/// Where verbs are handed in: at whatever server there is.
-struct Desk {
-    servers: watch::Receiver<Vec<Arc<Api>>>,
-    manners: Manners,
-}
-
-impl Desk {
-    /// Sends a request until a server takes or refuses it, and says whether an earlier try may have been taken.
-    async fn send(&mut self, method: Method, path: &str, key: &str, body: &Value) -> Result<(Answer, bool)> {
-        let mut unsure = false;
-        for _ in 0..TRIES {
-            let api = loop {
-                if let Some(api) = self.servers.borrow_and_update().choose(&mut rand::rng()) {
-                    break Arc::clone(api);
-                }
-                self.servers.changed().await?;
-            };
-            let sent = api.try_send(method.clone(), path, Some(key), body);
-            let Ok(answered) = tokio::time::timeout(self.manners.patience, sent).await else {
-                unsure = true;
-                continue;
-            };
-            match answered {
-                // What a server that begins or stops cannot do yet or any more.
-                Ok(answer) if answer.status.is_server_error() => {
-                    if answer.status == 500 {
-                        bail!("{method} {path}: {}", answer.body);
-                    }
-                }
-                Ok(answer) => return Ok((answer, unsure)),
-                Err(_) => unsure = true,
-            }
-            tokio::time::sleep(AGAIN).await;
-        }
-        bail!("{method} {path}: never taken")
-    }
-}
-
 impl User {
     /// Wants one thing, and is told that it will be so, or that it is.
     async fn act(&mut self, desk: &mut Desk) -> Result<()> {
@@ -190,11 +218,12 @@ impl User {
         // Most wait until it is so: otherwise more would be wished than any backend can do.
         let wait = match self.random.random_ratio(1, 6) {
             true => String::new(),
-            false => format!("?wait={}", desk.manners.wait),
+            false => desk.wait(),
         };
         let Some(held) = &mut self.held else {
             let body = json!({
                 "user_id": format!("user-{}", self.number),
+                "controller_labels": {"floor": FLOOR},
                 "spec": {
                     "base_image": "any",
                     "persistent_home": self.random.random::<bool>(),
@@ -202,7 +231,7 @@ impl User {
                 },
             });
             let (answer, _) =
-                desk.send(Method::POST, &format!("/api/v1/sessions{wait}"), &key, &body).await?;
+                desk.send(Method::POST, &format!("/api/v1/sessions{wait}"), Some(&key), &body).await?;
             let id = answer.body["id"].as_str();
             let Some(id) = id.filter(|_| answer.status == 201) else {
                 bail!("a creation was answered {}: {}", answer.status, answer.body);
@@ -216,7 +245,7 @@ impl User {
             3..6 => "running",
             6 => "terminated",
             _ => {
-                let (answer, unsure) = desk.send(Method::DELETE, &path, &key, &Value::Null).await?;
+                let (answer, unsure) = desk.send(Method::DELETE, &path, Some(&key), &Value::Null).await?;
                 // Gone at the second try: the first one was taken.
                 if !(answer.status.is_success() || answer.status == 404 && unsure) {
                     bail!("the deletion of {} was answered {}: {}", held.id, answer.status, answer.body);
@@ -225,7 +254,7 @@ impl User {
                 return Ok(());
             }
         };
-        let (answer, _) = desk.send(Method::PATCH, &path, &key, &json!({"state": state})).await?;
+        let (answer, _) = desk.send(Method::PATCH, &path, Some(&key), &json!({"state": state})).await?;
         if !answer.status.is_success() {
             bail!("{state} of {held:?} was answered {}: {}", answer.status, answer.body);
         }

@@ -39,6 +39,11 @@ impl Ledger {
             }
             let number = |field: &str| effect[field].as_u64().unwrap_or_default();
             let life = self.lives.entry(session).or_default();
+            // What somebody else did to it is set right under the same wish.
+            if text("origin") == "hand" {
+                life.counts.clear();
+                continue;
+            }
             let count = life.counts.entry((number("generation"), kind)).or_default();
             *count += 1;
             if *count > 1 {
@@ -66,6 +71,17 @@ mod tests {
 
     fn effect(kind: &str, generation: u64, epoch: u64) -> Value {
         json!({"kind": kind, "session": "s", "generation": generation, "epoch": epoch})
+    }
+
+    #[test]
+    fn what_somebody_undid_may_be_done_once_more() {
+        let mut ledger = Ledger::default();
+        let by_hand =
+            json!({"kind": "box.stopped", "session": "s", "generation": 0, "epoch": 0, "origin": "hand"});
+        let life =
+            [effect("box.made", 1, 3), effect("box.started", 1, 3), by_hand, effect("box.started", 1, 3)];
+        assert_eq!(ledger.read(&life), Vec::<String>::new());
+        assert_eq!(ledger.read(&[effect("box.started", 1, 3)]).len(), 1);
     }
 
     #[test]

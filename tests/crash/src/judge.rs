@@ -9,7 +9,7 @@ use serde_json::Value;
 use streamspace_tests::api::Api;
 use streamspace_tests::simulated::Simulated;
 
-use crate::driver::{Driver, Held};
+use crate::driver::{Driver, Held, LIMITED, Wished};
 use crate::effects::Ledger;
 use crate::stage::{Stage, keep_evidence};
 
@@ -40,14 +40,14 @@ pub(crate) async fn settled(
 ) -> Result<Result<(), Vec<String>>> {
     let held_still = Instant::now();
     let api = driver.api()?;
-    let held = driver.held().await;
+    let told = driver.told().await;
     loop {
         let mut amiss = driver.complaints().await;
         amiss.extend(ledger.read(&effects_after(simulated, ledger.len()).await));
         if !amiss.is_empty() {
             return Ok(Err(amiss));
         }
-        let open = differences(&api, simulated, &held).await;
+        let open = differences(&api, simulated, &told).await;
         if open.is_empty() {
             return Ok(Ok(()));
         }
@@ -75,15 +75,15 @@ async fn effects_after(simulated: &Simulated, after: usize) -> Vec<Value> {
     }
 }
 
-async fn differences(api: &Api, simulated: &Simulated, held: &[Held]) -> Vec<String> {
+async fn differences(api: &Api, simulated: &Simulated, told: &Wished) -> Vec<String> {
     match api.all_sessions().await {
-        Ok(sessions) => compare(&sessions, &simulated.boxes().await, held),
+        Ok(sessions) => compare(&sessions, &simulated.boxes().await, told),
         Err(error) => vec![format!("the sessions cannot be listed: {error:#}")],
     }
 }
 
 /// What is not as it is wished, or is there although nobody wishes it.
-fn compare(sessions: &[Value], boxes: &[Value], held: &[Held]) -> Vec<String> {
+fn compare(sessions: &[Value], boxes: &[Value], told: &Wished) -> Vec<String> {
     let mut amiss = Vec::new();
     let mut boxes_of: HashMap<&str, Vec<&Value>> = HashMap::new();
     for one in boxes {
@@ -92,12 +92,17 @@ fn compare(sessions: &[Value], boxes: &[Value], held: &[Held]) -> Vec<String> {
     }
     let mut sessions: HashMap<&str, &Value> =
         sessions.iter().filter_map(|session| Some((session["id"].as_str()?, session))).collect();
-    for Held { id, state } in held {
+    for Held { id, state } in &told.held {
         let Some(session) = sessions.remove(id.as_str()) else {
             amiss.push(format!("lost: the session {id}, wished {state}"));
             continue;
         };
-        let (phase, found) = match *state {
+        let state = match *state {
+            LIMITED if session["state"] == "terminated" => "terminated",
+            LIMITED => "running",
+            state => state,
+        };
+        let (phase, found) = match state {
             "running" => ("Running", Some("running")),
             "hibernated" => ("Hibernated", Some("stopped")),
             _ => ("Terminated", None),
@@ -106,10 +111,17 @@ fn compare(sessions: &[Value], boxes: &[Value], held: &[Held]) -> Vec<String> {
         let states: Vec<_> = boxes.iter().filter_map(|one| one["state"].as_str()).collect();
         let settled = session["status"]["operation"].is_null()
             && session["status"]["observed_generation"] == session["generation"];
-        if session["state"] != *state || session["phase"] != phase || !settled {
+        if session["state"] != state || session["phase"] != phase || !settled {
             amiss.push(format!("not as wished ({state}): {session}"));
         } else if states != found.into_iter().collect::<Vec<_>>() {
             amiss.push(format!("its boxes are {states:?}: {session}"));
+        }
+    }
+    for id in &told.strangers {
+        let boxes = boxes_of.remove(id.as_str()).unwrap_or_default();
+        let states: Vec<_> = boxes.iter().filter_map(|one| one["state"].as_str()).collect();
+        if states != ["running"] {
+            amiss.push(format!("to be left alone: the box of {id} is {states:?}"));
         }
     }
     amiss.extend(sessions.values().map(|session| format!("wished by nobody: {session}")));
@@ -133,6 +145,10 @@ mod tests {
         Held { id: id.to_owned(), state }
     }
 
+    fn told(held: &[Held]) -> Wished {
+        Wished { held: held.to_vec(), strangers: Vec::new() }
+    }
+
     fn a_box(session: &str, state: &str) -> Value {
         json!({"labels": {"streamspace.session_id": session}, "state": state})
     }
@@ -146,10 +162,10 @@ mod tests {
             session("c", "terminated", "Terminated"),
         ];
         let boxes = [a_box("a", "running"), a_box("b", "stopped")];
-        assert_eq!(compare(&sessions, &boxes, &wished), Vec::<String>::new());
+        assert_eq!(compare(&sessions, &boxes, &told(&wished)), Vec::<String>::new());
 
         let one = |sessions: &[Value], boxes: &[Value], wished: &[Held], what: &str| {
-            let amiss = compare(sessions, boxes, wished);
+            let amiss = compare(sessions, boxes, &told(wished));
             assert!(amiss.len() == 1 && amiss[0].starts_with(what), "{what}: {amiss:?}");
         };
         one(&sessions[..2], &boxes, &wished, "lost");
@@ -164,5 +180,25 @@ mod tests {
         one(&open, &boxes, &wished, "not as wished");
         open[0] = session("a", "hibernated", "Running");
         one(&open, &boxes, &wished, "not as wished");
+    }
+
+    #[test]
+    fn what_is_limited_runs_or_is_terminated_and_what_is_ignored_stays() {
+        let limited = [held("a", LIMITED)];
+        let running = [session("a", "running", "Running")];
+        let terminated = [session("a", "terminated", "Terminated")];
+        let its_box = [a_box("a", "running")];
+        assert_eq!(compare(&running, &its_box, &told(&limited)), Vec::<String>::new());
+        assert_eq!(compare(&terminated, &[], &told(&limited)), Vec::<String>::new());
+        assert_eq!(compare(&running, &[], &told(&limited)).len(), 1);
+        assert_eq!(compare(&terminated, &its_box, &told(&limited)).len(), 1);
+        assert_eq!(compare(&[session("a", "hibernated", "Hibernated")], &[], &told(&limited)).len(), 1);
+
+        let strangers = Wished { held: Vec::new(), strangers: vec!["x".to_owned()] };
+        assert_eq!(compare(&[], &[a_box("x", "running")], &strangers), Vec::<String>::new());
+        for boxes in [vec![], vec![a_box("x", "stopped")], vec![a_box("x", "running"), a_box("x", "running")]]
+        {
+            assert_eq!(compare(&[], &boxes, &strangers).len(), 1, "{boxes:?}");
+        }
     }
 }

@@ -12,6 +12,8 @@ use rand::{RngExt as _, SeedableRng};
 const ANYWHERE: u32 = 8;
 /// A point is passed at most so often before the kill: later means deeper into the load.
 const DEEPEST: u64 = 12;
+/// … and no further than is passed within this time, as far as is known.
+const REACH: Duration = Duration::from_millis(2500);
 /// What a kill without a name comes after, at most, in milliseconds.
 const LATEST_MS: u64 = 900;
 
@@ -36,23 +38,57 @@ pub(crate) struct Tally {
     pub(crate) hits: u32,
     /// It did not come there in time, and was killed elsewhere.
     pub(crate) missed: u32,
+    /// The longest that it took to come there for the first time.
+    slowest: Duration,
+}
+
+impl Tally {
+    /// Where the next kill may be, at most.
+    fn deepest(&self) -> u64 {
+        // Each once where it is passed first; and always there, if it was missed further on: it is passed seldom.
+        if self.hits == 0 || self.missed > 0 {
+            return 1;
+        }
+        let reached = REACH.as_millis() / self.slowest.as_millis().max(1);
+        u64::try_from(reached).unwrap_or(DEEPEST).clamp(1, DEEPEST)
+    }
 }
 
 /// All points that the load passes.
 #[derive(Debug, Default)]
 pub(crate) struct Points {
     tallies: BTreeMap<String, Tally>,
+    /// Only points with this in their name.
+    filter: Option<String>,
     anywhere: u32,
 }
 
 impl Points {
     /// Reads what the server wrote down at its first pass of each point.
     pub(crate) fn read(seen: &Path, filter: Option<&str>) -> Result<Self> {
+        let filter = filter.map(str::to_owned);
+        let mut points = Self { tallies: BTreeMap::new(), filter, anywhere: 0 };
+        points.learn(seen)?;
+        Ok(points)
+    }
+
+    /// Reads what was passed for the first time since then.
+    pub(crate) fn learn(&mut self, seen: &Path) -> Result<()> {
         let text =
             std::fs::read_to_string(seen).with_context(|| format!("no points in {}", seen.display()))?;
-        let wanted = |name: &&str| filter.is_none_or(|filter| name.contains(filter));
-        let tallies = text.lines().filter(wanted).map(|name| (name.to_owned(), Tally::default())).collect();
-        Ok(Self { tallies, anywhere: 0 })
+        // A line may be half written when the server dies.
+        let whole = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+        for name in whole.filter(|name| self.filter.as_deref().is_none_or(|filter| name.contains(filter))) {
+            if !self.tallies.contains_key(name) {
+                self.tallies.insert(name.to_owned(), Tally::default());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it is passed.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tallies.contains_key(name)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -74,19 +110,20 @@ impl Points {
         let Some((point, tally)) = rarest.get(random.random_range(0..rarest.len().max(1))) else {
             return Moment::After(Duration::ZERO);
         };
-        // Each once where it is passed first; and always there, if it was missed further on: it is passed seldom.
-        let deepest = if tally.hits == 0 || tally.missed > 0 { 1 } else { DEEPEST };
-        Moment::At { point: (*point).clone(), nth: random.random_range(1..=deepest) }
+        Moment::At { point: (*point).clone(), nth: random.random_range(1..=tally.deepest()) }
     }
 
-    /// Notes what became of one.
-    pub(crate) fn note(&mut self, moment: &Moment, hit: bool) {
+    /// Notes what became of one, and how long that took.
+    pub(crate) fn note(&mut self, moment: &Moment, hit: bool, took: Duration) {
         match moment {
             Moment::After(_) => self.anywhere += 1,
-            Moment::At { point, .. } => {
+            Moment::At { point, nth } => {
                 let tally = self.tallies.entry(point.clone()).or_default();
                 if hit {
                     tally.hits += 1;
+                    if *nth == 1 {
+                        tally.slowest = tally.slowest.max(took);
+                    }
                 } else {
                     tally.missed += 1;
                 }
@@ -121,6 +158,27 @@ pub(crate) fn chance_of(seed: u64, number: usize) -> StdRng {
 mod tests {
     use super::*;
 
+    const SOON: Duration = Duration::from_millis(20);
+
+    #[test]
+    fn what_is_passed_seldom_is_not_waited_for_often_and_what_is_new_is_learned() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("seen");
+        std::fs::write(&file, "slow\n").unwrap();
+        let mut points = Points::read(&file, None).unwrap();
+        let first = Moment::At { point: "slow".into(), nth: 1 };
+        points.note(&first, true, REACH / 2);
+        let mut random = StdRng::seed_from_u64(3);
+        for _ in 0..50 {
+            let next = points.next(&mut random);
+            assert!(!matches!(next, Moment::At { nth, .. } if nth > 2), "{next:?}");
+        }
+        std::fs::write(&file, "slow\nnew\nhal").unwrap();
+        points.learn(&file).unwrap();
+        assert!(points.has("new") && !points.has("hal"));
+        assert_eq!((points.len(), points.below(1)), (2, vec!["new"]));
+    }
+
     #[test]
     fn the_rarest_point_is_next_and_a_missed_one_is_tried_early() {
         let folder = tempfile::tempdir().unwrap();
@@ -128,16 +186,16 @@ mod tests {
         std::fs::write(&file, "a.one\na.two\nb\n").unwrap();
         let mut points = Points::read(&file, Some("a.")).unwrap();
         assert_eq!(points.len(), 2);
-        points.note(&Moment::At { point: "a.one".into(), nth: 1 }, true);
+        points.note(&Moment::At { point: "a.one".into(), nth: 1 }, true, SOON);
         let mut random = StdRng::seed_from_u64(3);
         for _ in 0..50 {
             if let Moment::At { point, nth } = points.next(&mut random) {
                 assert_eq!((point.as_str(), nth), ("a.two", 1));
             }
         }
-        points.note(&Moment::At { point: "a.two".into(), nth: 9 }, false);
-        points.note(&Moment::At { point: "a.one".into(), nth: 1 }, true);
-        points.note(&Moment::At { point: "a.one".into(), nth: 1 }, true);
+        points.note(&Moment::At { point: "a.two".into(), nth: 9 }, false, SOON);
+        points.note(&Moment::At { point: "a.one".into(), nth: 1 }, true, SOON);
+        points.note(&Moment::At { point: "a.one".into(), nth: 1 }, true, SOON);
         for _ in 0..50 {
             let next = points.next(&mut random);
             assert!(!matches!(next, Moment::At { nth, .. } if nth > 1), "{next:?}");

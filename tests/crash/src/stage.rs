@@ -1,6 +1,7 @@
 //! The simulated infrastructure and the server over it, which dies and is started again.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -12,16 +13,26 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::driver::Driver;
+use crate::operator::Vault;
 use crate::points::Moment;
 
-/// A server that has not come to its point by then is killed where it is.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The controller of the load.
+pub(crate) const MAIN: &str = "simulated-local";
+/// Its label: the load keeps to it.
+pub(crate) const FLOOR: &str = "users";
+/// The controller that operators remove. It comes back whenever a server starts.
+pub(crate) const SPARE: &str = "simulated-spare";
+
+/// A server that has not come to its point by then is killed where it is. Limits in time it looks at every five seconds.
+const PATIENCE: Duration = Duration::from_secs(6);
+/// One that is asked to stop serves so long before.
+const SERVES: Duration = Duration::from_millis(150);
 /// How often a dying server is looked at.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// Everything but the load.
 pub(crate) struct Stage {
-    pub(crate) simulated: Simulated,
+    pub(crate) simulated: Arc<Simulated>,
     installation: Installation,
     plugins: TempDir,
 }
@@ -30,7 +41,7 @@ impl Stage {
     /// None where something is missing; a line said what.
     pub(crate) async fn new() -> Option<Self> {
         let plugin = provided("STREAMSPACE_TEST_SIMULATED_PLUGIN")?;
-        let simulated = Simulated::start()?;
+        let simulated = Arc::new(Simulated::start()?);
         let plugins = tempfile::tempdir().ok()?;
         std::fs::copy(plugin, plugins.path().join("simulated.wasm")).ok()?;
         let config = config(&simulated);
@@ -57,6 +68,14 @@ impl Stage {
     /// The directory with everything the server keeps.
     pub(crate) fn data(&self) -> &Path {
         self.installation.data()
+    }
+
+    /// Its database.
+    pub(crate) fn vault(&self) -> Vault {
+        match self.installation.database_url() {
+            Some(url) => Vault::Server(url.to_owned()),
+            None => Vault::File(self.data().join("streamspace.db")),
+        }
     }
 
     /// A server that nobody kills.
@@ -90,14 +109,28 @@ impl Stage {
             Err(ended) if ended.was_killed() => return Ok(true),
             Err(ended) => bail!("{moment:?}: the server ended otherwise ({}):\n{}", ended.status, ended.log),
         };
+        driver.seek(match moment {
+            Moment::At { point, .. } => point,
+            Moment::After(_) => "",
+        });
         driver.serve(Some(server.api()));
         let patience = match moment {
             Moment::At { .. } => PATIENCE,
             Moment::After(moment) => *moment,
         };
+        // What is passed at the end of a server only needs one that is asked to stop.
+        let is_asked = matches!(moment, Moment::At { point, .. } if point.ends_with(".leave"));
+        if is_asked {
+            tokio::time::sleep(SERVES).await;
+            server.signal("TERM");
+        }
         let deadline = Instant::now() + patience;
         let died = loop {
             if let Some(ended) = server.ended() {
+                if is_asked && ended.status.success() {
+                    driver.serve(None);
+                    return Ok(false);
+                }
                 if !ended.was_killed() {
                     bail!("{moment:?}: the server ended otherwise ({}):\n{}", ended.status, ended.log);
                 }
@@ -116,18 +149,23 @@ impl Stage {
     }
 }
 
-/// The configuration of a server with one controller over the infrastructure.
+/// The configuration of a server with two controllers over the infrastructure: one for the load, and a spare one.
 pub(crate) fn config(simulated: &Simulated) -> String {
-    format!(
-        "[[controller]]\nname = \"simulated-local\"\nplugin = \"simulated\"\nconfig = {{ max_sessions = 100000 }}\n\
-         [controller.endpoints.api]\nhttp = \"unix://{}\"\n",
-        simulated.socket().display()
-    )
+    let controller = |name: &str, labels: &str| {
+        format!(
+            "[[controller]]\nname = \"{name}\"\nplugin = \"simulated\"\nlabels = {{ {labels} }}\n\
+             config = {{ max_sessions = 100000 }}\n[controller.endpoints.api]\nhttp = \"unix://{}\"\n",
+            simulated.socket().display()
+        )
+    };
+    controller(MAIN, &format!("floor = \"{FLOOR}\"")) + &controller(SPARE, "")
 }
 
 /// How an infrastructure behaves: see [`Stage::weather`].
 pub(crate) async fn weather(simulated: &Simulated, seed: u64, faults: bool) {
-    let settings = json!({"create_ms": 15, "start_ms": 10, "stop_ms": 10, "delete_ms": 5});
+    // A creation takes so long that it is written down as accepted before its end is told, and ends before it is looked
+    // at in turn.
+    let settings = json!({"create_ms": 90, "start_ms": 10, "stop_ms": 10, "delete_ms": 5});
     let rules = if faults {
         json!([
             {"verb": "box.*", "probability": 0.02, "fault": "lost_reply"},

@@ -31,6 +31,14 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// Whether it is on the machine that calls it.
+    pub fn is_loopback(&self) -> bool {
+        let Self::Direct { authority, .. } = self else { return false };
+        let host = authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host);
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+        host == "localhost" || address.is_ok_and(|address| address.to_canonical().is_loopback())
+    }
+
     /// Reads an address; an empty one is none.
     pub fn parse(text: &str) -> Result<Self, InvalidEndpoint> {
         if text.is_empty() {
@@ -99,6 +107,20 @@ mod tests {
         }
         for excess in ["grpc://user@host:1", "grpc://host:1/path", "grpc://host:1?x", "grpc://host:1#x"] {
             assert_eq!(Endpoint::parse(excess), Err(InvalidEndpoint::Excess), "{excess}");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_here() {
+        for (endpoint, here) in [
+            ("grpc://127.0.0.1:1", true),
+            ("grpcs://[::1]:1", true),
+            ("grpc://localhost:1", true),
+            ("grpc://10.0.0.1:1", false),
+            ("grpcs://127.0.0.1.example.org:1", false),
+            ("", false),
+        ] {
+            assert_eq!(Endpoint::parse(endpoint).unwrap().is_loopback(), here, "{endpoint}");
         }
     }
 }

@@ -14,7 +14,7 @@ use super::service::Speech;
 use super::tls::{TlsFault, Trust};
 use super::way::{Site, Way, can_be_a_session};
 use crate::control::Shared;
-use crate::domain::{Generation, Session, SessionId};
+use crate::domain::{Endpoint, Generation, Session, SessionId};
 use crate::fleet::CallError;
 use crate::store::StoreError;
 
@@ -79,9 +79,9 @@ impl Connector {
         to: &Destination,
         speech: Speech,
     ) -> Result<(Stream, Site), ConnectError> {
-        let way = self.way(to, speech).await?;
+        let (way, here) = self.way(to, speech).await?;
         let connecting = async {
-            let stream = dial(&way.host, way.port).await?;
+            let stream = dial(&way.host, way.port, here).await?;
             // Key strokes and frames want to go at once; where that cannot be set they only go later.
             let _ = stream.set_nodelay(true);
             match &way.tls {
@@ -93,14 +93,16 @@ impl Connector {
         Ok((stream.map_err(|_| ConnectError::TimedOut)??, way.site))
     }
 
-    /// Asks the controller.
-    async fn way(&self, to: &Destination, speech: Speech) -> Result<Way, ConnectError> {
+    /// Asks the controller. Also says whether it is on this machine.
+    async fn way(&self, to: &Destination, speech: Speech) -> Result<(Way, bool), ConnectError> {
         let record = self.shared.store.session(&to.session).await?.ok_or(ConnectError::Changed)?;
         let session = record.session;
         if session.generation != to.generation {
             return Err(ConnectError::Changed);
         }
         let (controller, _) = session.placed.as_ref().ok_or(ConnectError::Changed)?;
+        let known = self.shared.store.controller(controller).await?.ok_or(ConnectError::Changed)?;
+        let here = !known.remote || Endpoint::parse(&known.endpoint).is_ok_and(|place| place.is_loopback());
         let client = self
             .shared
             .fleet
@@ -117,17 +119,19 @@ impl Connector {
             ConnectError::Controller(CallError { message, ..error })
         })?;
         let point = answer.points.into_iter().find(|point| point.service == to.service);
-        Way::read(point.ok_or(ConnectError::NoWay)?, speech, &self.trust)
+        Ok((Way::read(point.ok_or(ConnectError::NoWay)?, speech, &self.trust)?, here))
     }
 }
 
 /// Connects to the first address that accepts. A name is looked up once: what is checked is what is connected to.
-async fn dial(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+/// What a controller elsewhere calls its own machine would be this one, and the session somebody else's.
+async fn dial(host: &str, port: u16, here: bool) -> Result<TcpStream, ConnectError> {
     let found: Vec<SocketAddr> =
         lookup_host((host, port)).await.map_err(|_| ConnectError::Refused)?.collect();
     let mut error = ConnectError::Refused;
     for address in found {
-        if !can_be_a_session(address.ip()) {
+        let own_machine = address.ip().to_canonical().is_loopback();
+        if !can_be_a_session(address.ip()) || (own_machine && !here) {
             error = ConnectError::Forbidden;
         } else if let Ok(stream) = TcpStream::connect(address).await {
             return Ok(stream);

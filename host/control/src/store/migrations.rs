@@ -21,8 +21,8 @@ const SQLITE: Files = &[
     (11, "servers", include_str!("../../../../migrations/sqlite/0011_servers.sql")),
     (12, "lanes", include_str!("../../../../migrations/sqlite/0012_lanes.sql")),
     (13, "registry", include_str!("../../../../migrations/sqlite/0013_registry.sql")),
+    (14, "in_between", include_str!("../../../../migrations/sqlite/0014_in_between.sql")),
     (15, "reservations", include_str!("../../../../migrations/sqlite/0015_reservations.sql")),
-    (16, "in_between", include_str!("../../../../migrations/sqlite/0016_in_between.sql")),
 ];
 
 const POSTGRES: Files = &[
@@ -34,8 +34,8 @@ const POSTGRES: Files = &[
     (11, "servers", include_str!("../../../../migrations/postgres/0011_servers.sql")),
     (12, "lanes", include_str!("../../../../migrations/postgres/0012_lanes.sql")),
     (13, "registry", include_str!("../../../../migrations/postgres/0013_registry.sql")),
+    (14, "in_between", include_str!("../../../../migrations/postgres/0014_in_between.sql")),
     (15, "reservations", include_str!("../../../../migrations/postgres/0015_reservations.sql")),
-    (16, "in_between", include_str!("../../../../migrations/postgres/0016_in_between.sql")),
 ];
 
 /// Held while a database is brought up to date: "streammg" in ASCII.

@@ -3,6 +3,8 @@
 use anyhow::Result;
 use sqlx::{Connection as _, PgConnection};
 
+use crate::stage::MAIN;
+
 /// What a server had claimed, or would have next.
 #[derive(Debug, Clone)]
 pub(super) struct Claim {
@@ -18,10 +20,10 @@ impl Database {
         Ok(Self(PgConnection::connect(url).await?))
     }
 
-    /// The place of the server that drives the controller.
+    /// The place of the server that drives the controller of the load.
     pub(super) async fn driving(&mut self) -> Result<Option<String>> {
-        let place = sqlx::query_scalar("SELECT active_server FROM controllers LIMIT 1");
-        Ok(place.fetch_optional(&mut self.0).await?.flatten())
+        let place = sqlx::query_scalar("SELECT active_server FROM controllers WHERE name = $1");
+        Ok(place.bind(MAIN).fetch_optional(&mut self.0).await?.flatten())
     }
 
     /// What is claimed from a place, or due at a controller that is driven from there.

@@ -7,6 +7,7 @@ mod report;
 mod server;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -17,9 +18,11 @@ use streamspace_tests::server::Installation;
 use streamspace_tests::simulated::Simulated;
 
 use crate::Arguments;
-use crate::driver::{Driver, Manners};
+use crate::desk::Manners;
+use crate::driver::Driver;
 use crate::effects::Ledger;
 use crate::judge;
+use crate::operator::{self, Vault};
 use crate::stage::{config, keep_evidence, weather};
 use database::Database;
 use listener::Listeners;
@@ -99,7 +102,7 @@ struct Play {
     ledger: Ledger,
     report: Report,
     database: Database,
-    simulated: Simulated,
+    simulated: Arc<Simulated>,
     _plugins: tempfile::TempDir,
 }
 
@@ -107,7 +110,7 @@ impl Play {
     /// None where something is missing; a line said what.
     async fn begin(arguments: &Arguments) -> Result<Option<Self>> {
         let Some(plugin) = provided("STREAMSPACE_TEST_SIMULATED_PLUGIN") else { return Ok(None) };
-        let Some(simulated) = Simulated::start() else { return Ok(None) };
+        let Some(simulated) = Simulated::start().map(Arc::new) else { return Ok(None) };
         let Some(first) = Installation::new() else { return Ok(None) };
         let plugins = tempfile::tempdir()?;
         std::fs::copy(plugin, plugins.path().join("simulated.wasm"))?;
@@ -135,6 +138,7 @@ impl Play {
             _plugins: plugins,
         };
         play.tell_where();
+        operator::employ(&play.driver, &play.simulated, &Vault::Server(url), arguments.seed);
         Ok(Some(play))
     }
 
