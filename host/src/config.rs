@@ -12,7 +12,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use figment::Figment;
 use figment::providers::{Data, Env, Format as _, Serialized, Toml};
 use serde::Deserialize;
-use streamspace_control::{ControlConfig, GoDuration, PlacementStrategy, Quota};
+use streamspace_control::{ControlConfig, GoDuration, Overcommit, PlacementStrategy, Quota};
 use streamspace_runtime::{EndpointConfig, LimitOverrides, SecretSource};
 
 use crate::cli::ServeArgs;
@@ -142,6 +142,9 @@ pub(crate) struct PlacementConfig {
     /// Among several that can take a session.
     #[serde(default)]
     pub(crate) strategy: PlacementStrategy,
+    /// How many times what controllers have is given away.
+    #[serde(default)]
+    pub(crate) overcommit: Overcommit,
 }
 
 /// One controller.
@@ -347,8 +350,13 @@ mod tests {
         assert_eq!(config.quota.memory.unwrap().bytes(), 16 << 30);
         let placement = load("[placement]\nstrategy = \"round-robin\"\n").unwrap().placement;
         assert_eq!(placement.strategy, PlacementStrategy::RoundRobin);
+        let placement = load("[placement.overcommit]\ncpu = 2\nstorage = 1.5\n").unwrap().placement;
+        let overcommit = placement.overcommit;
+        let all = [overcommit.cpu, overcommit.memory, overcommit.storage].map(|factor| factor.times());
+        assert_eq!(all, [2.0, 1.0, 1.5]);
         let nothing = load("").unwrap();
         assert_eq!(nothing.placement.strategy, PlacementStrategy::LeastLoaded);
+        assert_eq!(nothing.placement.overcommit.cpu.times(), 4.0);
         assert!(nothing.audit.keep.is_none() && nothing.quota == Quota::default());
     }
 
@@ -442,6 +450,8 @@ mod tests {
             ("listen = \"nowhere\"", "listen"),
             ("audit = { keep = \"a year\" }", "audit.keep"),
             ("placement = { strategy = \"random\" }", "placement.strategy"),
+            ("placement = { overcommit = { cpu = 0 } }", "placement.overcommit.cpu"),
+            ("placement = { overcommit = { gpu = 2 } }", "gpu"),
             ("quota = { cpus = 4 }", "cpus"),
             ("quota = { memory = \"lots\" }", "quota.memory"),
             ("quota = { sessions = -1 }", "quota.sessions"),

@@ -55,6 +55,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         control_config.placement_limit = limit.length();
     }
     control_config.placement_strategy = config.placement.strategy;
+    control_config.overcommit = config.placement.overcommit;
     let control = Arc::new(Control::open(control_config).await?);
     let runtime =
         Runtime::new(RuntimeConfig { cache_dir: Some(config.data.join("compiled")), ..Default::default() })?;

@@ -37,7 +37,11 @@ CREATE TABLE fleet (
     one        BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (one),
     revision   BIGINT NOT NULL,
     removed    BIGINT NOT NULL,
-    placements BIGINT NOT NULL
+    placements BIGINT NOT NULL,
+    -- Thousandths of what controllers have that may be given away: as the server that started last is configured.
+    overcommit_cpu     BIGINT NOT NULL DEFAULT 4000,
+    overcommit_memory  BIGINT NOT NULL DEFAULT 1000,
+    overcommit_storage BIGINT NOT NULL DEFAULT 1000
 );
 INSERT INTO fleet (revision, removed, placements) VALUES (1, 0, 0);
 

@@ -37,7 +37,11 @@ CREATE TABLE fleet (
     one        BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (one),
     revision   INTEGER NOT NULL,
     removed    INTEGER NOT NULL,
-    placements INTEGER NOT NULL
+    placements INTEGER NOT NULL,
+    -- Thousandths of what controllers have that may be given away: as the server that started last is configured.
+    overcommit_cpu     INTEGER NOT NULL DEFAULT 4000,
+    overcommit_memory  INTEGER NOT NULL DEFAULT 1000,
+    overcommit_storage INTEGER NOT NULL DEFAULT 1000
 );
 INSERT INTO fleet (revision, removed, placements) VALUES (1, 0, 0);
 

@@ -5,7 +5,7 @@ mod database;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::domain::Quota;
+use crate::domain::{Overcommit, Quota};
 use crate::placement::PlacementStrategy;
 pub(crate) use database::DatabasePlace;
 pub use database::DatabaseUrl;
@@ -54,6 +54,8 @@ pub struct ControlConfig {
     pub placement_limit: Duration,
     /// Which of several controllers takes a session that all of them can take.
     pub placement_strategy: PlacementStrategy,
+    /// How many times what controllers have is given away.
+    pub overcommit: Overcommit,
     /// How often a controller is probed, and the most that lies between two signs of life of a remote one.
     pub health_interval: Duration,
     /// How long a probe may take.
@@ -123,6 +125,7 @@ impl ControlConfig {
             force_after: Duration::from_secs(60),
             placement_limit: Duration::from_secs(24 * 3600),
             placement_strategy: PlacementStrategy::default(),
+            overcommit: Overcommit::default(),
             health_interval: Duration::from_secs(30),
             probe_timeout: Duration::from_secs(5),
             offline_after: 2,

@@ -117,8 +117,7 @@ impl Control {
     pub async fn open(config: ControlConfig) -> Result<Self, ControlError> {
         let data_dir = DataDir::claim(&config)?;
         let (store, writer_metrics) =
-            store::open(&config.database, config.database_wait, data_dir.instance(), config.quota.limits())
-                .await?;
+            store::open(&config.database, config.database_wait, data_dir.instance(), &config).await?;
         let (metrics, call_metrics) = Metrics::new(&writer_metrics);
         admin_token::ensure(store.as_ref(), &config.data_dir, data_dir.instance()).await?;
 

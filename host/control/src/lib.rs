@@ -49,7 +49,9 @@ mod store;
 
 pub use config::{ControlConfig, DatabaseUrl};
 pub use control::{Control, migrate};
-pub use domain::{ControllerId, GoDuration, InvalidDuration, InvalidId, Quota, Registration, SessionId};
+pub use domain::{
+    ControllerId, Factor, GoDuration, InvalidDuration, InvalidId, Overcommit, Quota, Registration, SessionId,
+};
 pub use error::ControlError;
 pub use fleet::ControllerTransport;
 pub use placement::PlacementStrategy;

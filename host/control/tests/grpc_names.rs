@@ -13,7 +13,7 @@ use serde_json::Value;
 use streamspace_proto::api::v1::FILE_DESCRIPTOR_SET;
 
 /// The schemas of the REST API, their messages, and the fields that only the message has.
-const MESSAGES: [(&str, &str, &[&str]); 37] = [
+const MESSAGES: [(&str, &str, &[&str]); 39] = [
     ("Session", "Session", &[]),
     ("SessionStatus", "SessionStatus", &[]),
     ("Condition", "Condition", &[]),
@@ -46,6 +46,8 @@ const MESSAGES: [(&str, &str, &[&str]); 37] = [
     ("PlacementRequest", "PlacementRequest", &[]),
     ("TemplateOffer", "TemplateOffer", &[]),
     ("Verdict", "PlacementVerdict", &[]),
+    ("Share", "PlacementShare", &[]),
+    ("Migration", "MigrateSessionRequest", &["id", "idempotency_key", "wait"]),
     ("Access", "SessionAccess", &[]),
     ("Service", "AccessService", &[]),
     ("TemplateInput", "Template", &["etag"]),
@@ -54,14 +56,15 @@ const MESSAGES: [(&str, &str, &[&str]); 37] = [
 ];
 
 /// The same for what stands in a file of its own.
-const MORE: [(&str, &str); 4] = [
+const MORE: [(&str, &str); 5] = [
     ("FieldError", "FieldError"),
     ("Controller", "Controller"),
     ("Capabilities", "ControllerCapabilities"),
     ("Capacity", "ControllerCapacity"),
+    ("Reserved", "ControllerReserved"),
 ];
 
-const ENUMS: [(&str, &str); 10] = [
+const ENUMS: [(&str, &str); 11] = [
     ("WishedState", "SessionState"),
     ("Phase", "SessionPhase"),
     ("ConditionStatus", "ConditionStatus"),
@@ -72,6 +75,7 @@ const ENUMS: [(&str, &str); 10] = [
     ("ControllerStatus", "ControllerStatus"),
     ("AppType", "AppType"),
     ("ImportOutcome", "ImportResult"),
+    ("QuotaKind", "Resource"),
 ];
 
 async fn schemas() -> Value {

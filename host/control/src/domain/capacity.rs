@@ -2,7 +2,10 @@
 
 use streamspace_proto::quantity::InvalidQuantity;
 
-use super::{ByteQuantity, Capacity, CpuQuantity, Phase, QuotaKind, Session, SessionSpec, WishedState};
+use super::{
+    ByteQuantity, Capacity, CpuQuantity, Factor, Overcommit, Phase, QuotaKind, Session, SessionSpec,
+    WishedState,
+};
 
 /// Memory and storage are counted in the store in these.
 const UNIT: u64 = 1024;
@@ -105,7 +108,7 @@ impl Session {
 }
 
 /// What a controller has and what of it is given away.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ledger {
     /// What is reserved for its sessions.
     pub reserved: Amounts,
@@ -113,6 +116,7 @@ pub struct Ledger {
     pub unseen: Amounts,
     total: Told,
     available: Told,
+    overcommit: Overcommit,
 }
 
 /// What a controller says that it has; a kind that is absent it says nothing about.
@@ -146,6 +150,8 @@ pub struct Share {
     pub reserved: u64,
     /// How much there is; absent = the controller does not say, and takes whatever comes.
     pub total: Option<u64>,
+    /// How many times that is given away.
+    pub overcommit: Factor,
     /// How much was free when the controller last said so.
     pub available: Option<u64>,
     /// How much was given away that is not counted in that yet.
@@ -158,18 +164,33 @@ impl Share {
         let fits = |given: u64, limit: Option<u64>| {
             limit.is_none_or(|limit| given.saturating_add(self.asked) <= limit)
         };
-        self.asked == 0 || (fits(self.reserved, self.total) && fits(self.unseen, self.available))
+        self.asked == 0 || (fits(self.reserved, self.limit()) && fits(self.unseen, self.left()))
     }
 
-    /// Whether there could be enough of it some time.
+    /// Whether there could be enough of it some time. No session alone gets more than there is.
     pub fn could_be_enough(&self) -> bool {
-        self.total.is_none_or(|total| self.asked <= total)
+        let limit = self.total.into_iter().chain(self.limit()).min();
+        limit.is_none_or(|limit| self.asked <= limit)
+    }
+
+    /// What may be given away of all there is.
+    fn limit(&self) -> Option<u64> {
+        self.total.map(|total| self.overcommit.of(total))
+    }
+
+    /// What may be given away beside what is in use: that counts once, however often it is promised.
+    fn left(&self) -> Option<u64> {
+        let available = self.available?;
+        Some(match (self.total, self.limit()) {
+            (Some(total), Some(limit)) => available.saturating_add(limit).saturating_sub(total),
+            _ => self.overcommit.of(available),
+        })
     }
 
     /// How much could be given away now; absent = anything.
     pub fn free(&self) -> Option<u64> {
         let left = |limit: Option<u64>, given: u64| limit.map(|limit| limit.saturating_sub(given));
-        [left(self.total, self.reserved), left(self.available, self.unseen)].into_iter().flatten().min()
+        [left(self.limit(), self.reserved), left(self.left(), self.unseen)].into_iter().flatten().min()
     }
 
     /// In figures, for those who may see them.
@@ -178,6 +199,9 @@ impl Share {
         let mut text = format!("{}: asked {}", self.kind.as_str(), write(self.asked));
         if let Some(total) = self.total {
             text.push_str(&format!(", reserved {} of {}", write(self.reserved), write(total)));
+            if self.overcommit != Factor::ONCE {
+                text.push_str(&format!(", which is given away {} times", self.overcommit.times()));
+            }
         }
         if let Some(available) = self.available {
             text.push_str(&format!(
@@ -192,9 +216,14 @@ impl Share {
 
 impl Ledger {
     /// What the controller says, and what was given away.
-    pub fn new(capacity: Option<&Capacity>, reserved: Amounts, unseen: Amounts) -> Self {
+    pub fn new(
+        capacity: Option<&Capacity>,
+        overcommit: Overcommit,
+        reserved: Amounts,
+        unseen: Amounts,
+    ) -> Self {
         let (total, available) = capacity.map_or_else(Default::default, told);
-        Self { reserved, unseen, total, available }
+        Self { reserved, unseen, total, available, overcommit }
     }
 
     /// How it stands to what is asked for, in every kind.
@@ -205,6 +234,7 @@ impl Ledger {
             asked: asked.of(kind),
             reserved: ledger.reserved.of(kind),
             total: ledger.total.of(kind),
+            overcommit: ledger.overcommit.of(kind),
             available: ledger.available.of(kind),
             unseen: ledger.unseen.of(kind),
         })
@@ -311,11 +341,42 @@ mod tests {
     }
 
     #[test]
+    fn processors_are_given_away_more_than_once_and_no_session_gets_more_than_there_is() {
+        let lacks = |asked: u64, given: u64, available: &str, promised: u64| {
+            let capacity = capacity(["2", "", ""], [available, "", ""]);
+            let amounts = |cpu| Amounts { cpu, ..Amounts::default() };
+            let ledger =
+                Ledger::new(Some(&capacity), Overcommit::default(), amounts(given), amounts(promised));
+            ledger.lacks(&Amounts { sessions: 1, ..amounts(asked) }).is_some()
+        };
+        assert!(!lacks(1000, 7000, "", 0));
+        assert!(lacks(1000, 7001, "", 0));
+        // All is in use, and six more may be promised beside that.
+        assert!(!lacks(1000, 0, "0", 5000));
+        assert!(lacks(1000, 0, "0", 5001));
+        let ledger = Ledger::new(
+            Some(&capacity(["2", "1Gi", ""], ["", "", ""])),
+            Overcommit::default(),
+            Amounts { cpu: 8000, ..Amounts::default() },
+            Amounts::default(),
+        );
+        let share = |cpu| ledger.shares(&Amounts { cpu, ..Amounts::default() }).nth(1).unwrap();
+        assert!(share(2000).could_be_enough() && !share(2001).could_be_enough());
+        assert_eq!(share(1).free(), Some(0));
+        assert_eq!(share(1).describe(), "cpu: asked 1m, reserved 8 of 2, which is given away 4 times");
+    }
+
+    #[test]
     fn what_a_controller_says_nothing_about_is_no_limit() {
         let asked = Amounts { sessions: 1, cpu: 4000, memory: 8 << 30, storage: 0 };
         let ledger = |capacity: &Capacity| {
             let given = Amounts { sessions: 3, cpu: 2000, memory: 4 << 30, storage: 9 << 40 };
-            Ledger::new(Some(capacity), given, Amounts { memory: 1 << 30, ..Amounts::default() })
+            Ledger::new(
+                Some(capacity),
+                Overcommit::NONE,
+                given,
+                Amounts { memory: 1 << 30, ..Amounts::default() },
+            )
         };
         let lacks = |total, available| ledger(&capacity(total, available)).lacks(&asked).map(|one| one.kind);
         assert_eq!(lacks(["", "", ""], ["", "", ""]), None);
@@ -332,7 +393,8 @@ mod tests {
     #[test]
     fn figures_are_told_as_people_write_them() {
         let given = Amounts { memory: 30 << 30, ..Amounts::default() };
-        let ledger = Ledger::new(Some(&capacity(["", "32Gi", ""], ["", "16Gi", ""])), given, given);
+        let ledger =
+            Ledger::new(Some(&capacity(["", "32Gi", ""], ["", "16Gi", ""])), Overcommit::NONE, given, given);
         let asked = Amounts { sessions: 1, memory: 6 << 30, ..Amounts::default() };
         let share = ledger.lacks(&asked).unwrap();
         assert_eq!(

@@ -14,6 +14,7 @@ mod ids;
 mod lane;
 mod lifecycle;
 mod operation;
+mod overcommit;
 mod policy;
 mod quota;
 mod registry;
@@ -38,6 +39,7 @@ pub use ids::{ControllerId, Epoch, Generation, InvalidId, MAX_ID_BYTES, Operatio
 pub use lane::{Lane, Room};
 pub use lifecycle::{Step, decide};
 pub use operation::{Operation, OperationKind};
+pub use overcommit::{Factor, Overcommit};
 pub use policy::{Limit, Verdict, due, verdict};
 pub use quota::{Limits, Quota, QuotaExcess, QuotaKind, QuotaOverride, UNLIMITED, Usage};
 pub use registry::{Instance, InstanceRole, InstanceStatus, JoinToken, LONGEST_INSTANCE, Place, ServerKey};

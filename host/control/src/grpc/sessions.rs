@@ -21,7 +21,7 @@ use crate::rest::problem::Problem;
 use crate::rest::sessions::{self, Deleting, Remains, VisibleRecord, VisibleSession};
 use crate::rest::view::SessionView;
 use crate::rest::wish::{self, Answer, Wanted, wanted};
-use crate::rest::{access, create, explain, usage, verbs};
+use crate::rest::{access, create, explain, migrate, usage, verbs};
 
 /// The service.
 pub(super) struct Sessions(pub(super) Arc<Shared>);
@@ -173,6 +173,15 @@ impl proto::session_service_server::SessionService for Sessions {
             Remains::Unreadable => Some(unreadable(&id)),
         };
         Ok(Response::new(proto::DeleteSessionResponse { gone: session.is_none(), session }))
+    }
+
+    async fn migrate(&self, request: Request<proto::MigrateSessionRequest>) -> Reply<proto::WishedSession> {
+        let (caller, request) = opened_for_operators(request)?;
+        let proto::MigrateSessionRequest { id, controller_id, idempotency_key: key, wait: given } = request;
+        let (key, wait) = (RepeatKey::of_field(key)?, wait(given)?);
+        let VisibleRecord(record) = self.record(id, &caller).await?;
+        let body = json!({ "controller_id": controller_id }).to_string();
+        self.answered(&migrate::go(&self.0, &caller, record, body.as_bytes(), key, wait).await?)
     }
 
     async fn retry(&self, request: Request<proto::RetrySessionRequest>) -> Reply<proto::WishedSession> {

@@ -9,7 +9,7 @@ use proptest::sample::select;
 use super::tests::controller;
 use super::*;
 use crate::domain::{
-    ByteQuantity, Capacity, CpuQuantity, Ledger, QuotaKind, Resources, TemplateOffer, test_spec,
+    ByteQuantity, Capacity, CpuQuantity, Ledger, Overcommit, QuotaKind, Resources, TemplateOffer, test_spec,
 };
 
 const TYPES: [&str; 3] = ["docker", "kubernetes", "kvm"];
@@ -51,7 +51,7 @@ fn built(number: usize, told: Told) -> Controller {
     };
     let reserved = Amounts { sessions, cpu, memory: memory << 30, storage: 0 };
     let unseen = Amounts { memory: unseen << 30, ..Amounts::default() };
-    one.ledger = Ledger::new(Some(&capacity), reserved, unseen);
+    one.ledger = Ledger::new(Some(&capacity), Overcommit::NONE, reserved, unseen);
     (one.draining, one.last_placed) = (draining, last_placed);
     if !labelled {
         one.labels.clear();

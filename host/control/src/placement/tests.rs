@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::domain::{
-    Amounts, ByteQuantity, Capabilities, Capacity, ControllerId, Ledger, TemplateOffer, now, test_spec,
+    Amounts, ByteQuantity, Capabilities, Capacity, ControllerId, Ledger, Overcommit, TemplateOffer, now,
+    test_spec,
 };
 
 pub(super) fn controller(
@@ -23,7 +24,7 @@ pub(super) fn controller(
         remote: false,
         status,
         message: String::new(),
-        ledger: Ledger::new(Some(&capacity), reserved, Amounts::default()),
+        ledger: Ledger::new(Some(&capacity), Overcommit::NONE, reserved, Amounts::default()),
         capabilities: Some(Capabilities { supports_hibernation: true, capacity, ..Capabilities::default() }),
         labels: BTreeMap::from([("region".into(), "lab".into())]),
         operator_labels: BTreeMap::new(),
@@ -39,7 +40,8 @@ pub(super) fn controller(
 
 /// What it has, with nothing given away.
 pub(super) fn with_capacity(mut controller: Controller, capacity: Capacity) -> Controller {
-    controller.ledger = Ledger::new(Some(&capacity), Amounts::default(), Amounts::default());
+    controller.ledger =
+        Ledger::new(Some(&capacity), Overcommit::NONE, Amounts::default(), Amounts::default());
     if let Some(can) = &mut controller.capabilities {
         can.capacity = capacity;
     }
@@ -227,7 +229,7 @@ fn nobody_was_ever_there() {
 fn no_limit_means_room() {
     let mut one = controller("docker", "a", HEALTHY, 5000);
     let reserved = one.ledger.reserved;
-    one.ledger = Ledger::new(Some(&Capacity::default()), reserved, reserved);
+    one.ledger = Ledger::new(Some(&Capacity::default()), Overcommit::NONE, reserved, reserved);
     assert_eq!(place(&PlacementRequest::default(), &[one]), on("a", "docker"));
 }
 

@@ -89,6 +89,8 @@ struct ShareView {
     /// What there is; `null` = the controller does not say, and takes whatever comes.
     #[schema(required)]
     total: Option<String>,
+    /// How many times that is given away.
+    overcommit: f64,
     /// What was free when the controller last said so; `null` = it does not say.
     #[schema(required)]
     available: Option<String>,
@@ -106,6 +108,7 @@ impl ShareView {
             asked: write(share.asked),
             reserved: write(share.reserved),
             total: share.total.map(write),
+            overcommit: share.overcommit.times(),
             available: share.available.map(write),
             promised: write(share.unseen),
             enough: share.is_enough(),

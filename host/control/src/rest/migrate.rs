@@ -1,13 +1,14 @@
 //! `POST /api/v1/sessions/{id}/migrate`: a session goes on on another controller.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use http::Method;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::auth::Operator;
+use super::auth::{Caller, Operator};
 use super::extract::{InPath as _, JsonText, Path, Query, Waiting, read_strictly};
 use super::idempotency::RepeatKey;
 use super::openapi::Refused;
@@ -59,7 +60,19 @@ pub(super) async fn post(
     Path(VisibleRecord(record)): Path<VisibleRecord>,
     JsonText(body): JsonText,
 ) -> Result<Answer, Problem> {
-    let Target { controller_id } = read_strictly(&body)?;
+    go(&shared, &caller, record, &body, key, wait).await
+}
+
+/// Has a session go on where a request of REST says; `body` is that request.
+pub(crate) async fn go(
+    shared: &Shared,
+    caller: &Caller,
+    record: SessionRecord,
+    body: &[u8],
+    key: RepeatKey,
+    wait: Option<Duration>,
+) -> Result<Answer, Problem> {
+    let Target { controller_id } = read_strictly(body)?;
     let unknown = |message: &str| Problem::invalid(vec![FieldError::new("controller_id", message)]);
     let target = ControllerId::parse(&controller_id).map_err(|error| unknown(&error.to_string()))?;
     let id = record.session.id.clone();
@@ -70,10 +83,10 @@ pub(super) async fn post(
         session_id: id.clone(),
         target: target.clone(),
         placer,
-        idempotency: key.bound_to(&wanted(&Method::POST, &id, "/migrate", &body), &caller, &shared),
+        idempotency: key.bound_to(&wanted(&Method::POST, &id, "/migrate", body), caller, shared),
         render: SessionView::render,
     };
-    let (record, body) = match shared.store.migrate(new).await? {
+    let (record, earlier) = match shared.store.migrate(new).await? {
         Moved::Stored(record) => {
             streamspace_failpoint::hit("control.migrate.committed");
             tracing::info!(session = %id, to = %target, "a session is to be moved");
@@ -89,12 +102,12 @@ pub(super) async fn post(
         refused => return Err(refusal(refused)),
     };
     let Some(wait) = wait else {
-        return Ok(body.map_or_else(|| Answer::of(&record), Answer::replayed));
+        return Ok(earlier.map_or_else(|| Answer::of(&record), Answer::replayed));
     };
     let wished = record.session.generation;
     let enough = |now: &SessionRecord| now.session.generation != wished || now.is_answered();
     // Gone in the meantime: then the first answer is the last there is.
-    let last = wait_until(&shared, &mut listener, &id, wait, enough).await?;
+    let last = wait_until(shared, &mut listener, &id, wait, enough).await?;
     Ok(Answer::of(&last.unwrap_or(record)))
 }
 

@@ -20,7 +20,7 @@ pub(crate) mod idempotency;
 mod kept;
 pub(crate) mod logs;
 mod metrics;
-mod migrate;
+pub(crate) mod migrate;
 pub(crate) mod openapi;
 mod plugins;
 pub(crate) mod problem;

@@ -28,10 +28,10 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::config::{DatabasePlace, DatabaseUrl};
+use crate::config::{ControlConfig, DatabasePlace, DatabaseUrl};
 use crate::domain::{
     Actor, AuditEntry, Capabilities, Condition, Controller, ControllerId, ControllerStatus, Deed, Drift,
-    DriftId, Epoch, EventCursor, Generation, Instance, JoinToken, Lane, Limits, Operation, Phase,
+    DriftId, Epoch, EventCursor, Generation, Instance, JoinToken, Lane, Limits, Operation, Overcommit, Phase,
     QuotaExcess, QuotaOverride, Registration, Role, Room, ServerKey, Session, SessionId, Step, Template,
     Token, User, Wish, WishedState,
 };
@@ -63,22 +63,25 @@ pub(crate) fn lease_owner(instance: &str) -> String {
 }
 
 /// Opens the database that is named, once it is there and up to date, and makes void what earlier processes of this
-/// instance have claimed. `limits` are those of users for whom nothing else was set.
+/// instance have claimed. `config` says what users may have for whom nothing else
+/// was set, and how many times what controllers have is given away.
 pub(crate) async fn open(
     database: &DatabaseUrl,
     patience: Duration,
     instance: &str,
-    limits: Limits,
+    config: &ControlConfig,
 ) -> Result<(Arc<dyn Store>, WriterMetrics), StoreError> {
+    let (limits, overcommit) = (config.quota.limits(), config.overcommit);
     match database.place() {
         DatabasePlace::Sqlite(path) => {
             let store = sqlite::SqliteStore::open(path).await?.with_limits(limits);
+            let store = store.with_overcommit(overcommit).await?;
             let metrics = store.writer_metrics().clone();
             Ok((Arc::new(store), metrics))
         }
         DatabasePlace::Postgres(options) => {
             let store = postgres::PostgresStore::open(options.as_ref().clone(), patience, instance).await?;
-            let store = store.with_limits(limits);
+            let store = store.with_limits(limits).with_overcommit(overcommit).await?;
             let metrics = store.writer_metrics().clone();
             Ok((Arc::new(store), metrics))
         }

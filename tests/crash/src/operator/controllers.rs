@@ -1,10 +1,12 @@
 //! What is said about controllers: labels, whether they take sessions, and the end of one.
 
+use std::time::Instant;
+
 use anyhow::{Context as _, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Chore, Operator, session_path};
+use super::{Chore, Operator, session_path, wait};
 use crate::driver::Hand;
 use crate::stage::{FLOOR, MAIN, SPARE};
 
@@ -18,12 +20,14 @@ const DRAINED_MS: usize = 30;
 enum Order {
     Label,
     Drain,
+    Move,
     Remove,
 }
 
-const CHORES: [Chore<Order>; 3] = [
+const CHORES: [Chore<Order>; 4] = [
     Chore { what: Order::Label, points: &["change_controller", "ping"] },
     Chore { what: Order::Drain, points: &["place_session", "retry_unplaced"] },
+    Chore { what: Order::Move, points: &["migrate"] },
     Chore { what: Order::Remove, points: &["delete_controller", "forget_sessions_of"] },
 ];
 
@@ -70,6 +74,10 @@ impl Hand for Controllers {
         let path = format!("/api/v1/admin/controllers/{main}");
         match self.by.choose(&CHORES) {
             Some(Order::Drain) => self.by.drain(&path).await,
+            Some(Order::Move) => match self.by.controller(SPARE).await? {
+                Some(spare) => self.by.move_one(&main, &spare).await,
+                None => self.label(&path).await,
+            },
             Some(Order::Remove) => match self.by.controller(SPARE).await? {
                 Some(spare) => self.by.remove(&spare).await,
                 // It is back when a server starts.
@@ -110,6 +118,27 @@ impl Operator {
         self.tell(Method::PATCH, path, &json!({"draining": false}), &[200]).await?;
         self.session_is(&waiting, "Running").await?;
         self.delete_session(&waiting).await
+    }
+
+    /// Moves a session from one controller to the other. There is one box of it then, and that is the other one's.
+    async fn move_one(&mut self, from: &str, to: &str) -> Result<()> {
+        let id = self.ask_for_session(json!({}), json!({"controller_id": from})).await?;
+        self.session_is(&id, "Running").await?;
+        let (path, wish) = (format!("{}/migrate", session_path(&id)), json!({"controller_id": to}));
+        let begun = Instant::now();
+        loop {
+            let answer = self.tell(Method::POST, &path, &wish, &[200, 202, 409]).await?;
+            if answer.status != 409 {
+                break;
+            }
+            // A server that has just started does not know yet how its controllers are.
+            wait(begun, || format!("{id} is not to be moved: {}", answer.body)).await?;
+        }
+        let session = self.session_is(&id, "Running").await?;
+        ensure!(session["controller_id"] == to, "not moved to {to}: {session}");
+        let found = self.box_of(&id).await?.context("it is moved, and its box is not there")?;
+        ensure!(found["labels"]["streamspace.controller"] == to, "another controller's box: {found}");
+        self.delete_session(&id).await
     }
 
     /// Removes a controller with the one session that it has. Nothing is left of that at the infrastructure, where nobody

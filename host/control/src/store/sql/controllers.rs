@@ -84,8 +84,18 @@ async fn take_in(db: &mut Connection, registration: &Registration) -> Result<(),
     Ok(())
 }
 
+macro_rules! select_controllers {
+    ($rest:literal) => {
+        concat!(
+            "SELECT c.*, f.overcommit_cpu, f.overcommit_memory, f.overcommit_storage \
+             FROM controllers c CROSS JOIN fleet f ",
+            $rest
+        )
+    };
+}
+
 pub(super) async fn all(db: &mut Connection) -> Result<Vec<Controller>, StoreError> {
-    let rows = sqlx::query("SELECT * FROM controllers ORDER BY created_at, id").fetch_all(db).await?;
+    let rows = sqlx::query(select_controllers!("ORDER BY c.created_at, c.id")).fetch_all(db).await?;
     // One that cannot be read is left out: it must not take the others with it.
     let read = |row: &Row| {
         controller_row(row).inspect_err(|error| tracing::error!(%error, "a controller is left out")).ok()
@@ -95,7 +105,7 @@ pub(super) async fn all(db: &mut Connection) -> Result<Vec<Controller>, StoreErr
 
 pub(super) async fn one(db: &mut Connection, id: &ControllerId) -> Result<Option<Controller>, StoreError> {
     let row =
-        sqlx::query("SELECT * FROM controllers WHERE id = $1").bind(id.as_str()).fetch_optional(db).await?;
+        sqlx::query(select_controllers!("WHERE c.id = $1")).bind(id.as_str()).fetch_optional(db).await?;
     row.as_ref().map(controller_row).transpose()
 }
 

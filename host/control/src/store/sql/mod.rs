@@ -82,6 +82,12 @@ impl SqlStore {
         Ok(())
     }
 
+    /// The same, with what controllers have given away so many times. All servers of a database go by the last word.
+    pub async fn with_overcommit(self, overcommit: Overcommit) -> Result<Self, StoreError> {
+        self.writer.run("overcommit", move |db| Box::pin(reservations::overcommit(db, overcommit))).await?;
+        Ok(self)
+    }
+
     /// What the writer measures about itself.
     pub fn writer_metrics(&self) -> &WriterMetrics {
         self.writer.metrics()

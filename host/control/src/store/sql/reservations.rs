@@ -7,7 +7,7 @@ use sqlx::types::Json;
 
 use super::{Connection, controllers, dialect};
 use crate::domain::{
-    Amounts, Controller, ControllerId, ControllerStatus, Phase, Session, SessionSpec, WishedState,
+    Amounts, Controller, ControllerId, ControllerStatus, Overcommit, Phase, Session, SessionSpec, WishedState,
 };
 use crate::store::StoreError;
 
@@ -48,6 +48,27 @@ pub(super) async fn make_up(db: &mut Connection) -> Result<bool, StoreError> {
         .await?;
     }
     Ok(i64::try_from(rows.len()).unwrap_or(i64::MAX) >= MADE_UP_AT_ONCE)
+}
+
+/// Stores how often what controllers have is given away. Whoever remembers controllers has to read all of them again.
+pub(super) async fn overcommit(db: &mut Connection, overcommit: Overcommit) -> Result<(), StoreError> {
+    let done = sqlx::query(
+        "UPDATE fleet SET overcommit_cpu = $1, overcommit_memory = $2, overcommit_storage = $3, \
+         revision = revision + 1, removed = revision + 1 \
+         WHERE overcommit_cpu <> $1 OR overcommit_memory <> $2 OR overcommit_storage <> $3",
+    )
+    .bind(overcommit.cpu.to_db())
+    .bind(overcommit.memory.to_db())
+    .bind(overcommit.storage.to_db())
+    .execute(&mut *db)
+    .await?;
+    if done.rows_affected() > 0 {
+        tracing::info!(?overcommit, "what controllers have is given away so many times from now on");
+        for controller in controllers::all(db).await? {
+            stir(db, &controller.id).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Forgets what was promised before a controller said how much is available: what runs is counted in its answer.

@@ -33,7 +33,8 @@ struct Known {
 }
 
 /// Always one row at least: the numbers, and beside them a controller that changed since, or nothing.
-const CHANGED: &str = "SELECT f.revision AS fleet_revision, f.removed AS fleet_removed, c.* \
+const CHANGED: &str = "SELECT f.revision AS fleet_revision, f.removed AS fleet_removed, f.overcommit_cpu, f.overcommit_memory, \
+     f.overcommit_storage, c.* \
      FROM fleet f LEFT JOIN controllers c ON c.revision > $1";
 
 impl Roster {

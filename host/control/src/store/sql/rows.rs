@@ -6,8 +6,8 @@ use sqlx::types::Json;
 
 use super::Row;
 use crate::domain::{
-    Amounts, Capabilities, Controller, ControllerId, ControllerStatus, Epoch, Generation, Ledger, Operation,
-    OperationId, OperationKind, Phase, Session, SessionId, Wish, WishedState,
+    Amounts, Capabilities, Controller, ControllerId, ControllerStatus, Epoch, Factor, Generation, Ledger,
+    Operation, OperationId, OperationKind, Overcommit, Phase, Session, SessionId, Wish, WishedState,
 };
 use crate::store::{Glance, SessionRecord, StoreError};
 
@@ -165,7 +165,7 @@ fn amounts(row: &Row, columns: [&str; 4]) -> Result<Amounts, StoreError> {
     Ok(Amounts::from_db(stored))
 }
 
-/// A row of `controllers`, all columns.
+/// A row of `controllers`, all columns, with what of `fleet` says how often what they have is given away.
 pub(super) fn controller_row(row: &Row) -> Result<Controller, StoreError> {
     let status: String = row.try_get("status")?;
     let capabilities: Option<Json<Capabilities>> = row.try_get("capabilities")?;
@@ -174,7 +174,13 @@ pub(super) fn controller_row(row: &Row) -> Result<Controller, StoreError> {
         amounts(row, ["reserved_sessions", "reserved_cpu", "reserved_memory", "reserved_storage"])?;
     let unseen = amounts(row, ["", "unseen_cpu", "unseen_memory", "unseen_storage"])?;
     let capacity = capabilities.as_ref().map(|can| &can.capacity);
-    let ledger = Ledger::new(capacity, reserved, unseen);
+    let factor = |column| Ok::<_, StoreError>(Factor::from_db(row.try_get(column)?));
+    let overcommit = Overcommit {
+        cpu: factor("overcommit_cpu")?,
+        memory: factor("overcommit_memory")?,
+        storage: factor("overcommit_storage")?,
+    };
+    let ledger = Ledger::new(capacity, overcommit, reserved, unseen);
     Ok(Controller {
         id: controller(row.try_get("id")?)?,
         controller_type: row.try_get("type")?,
