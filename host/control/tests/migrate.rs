@@ -65,7 +65,7 @@ fn kind(answer: &Answer) -> String {
 
 #[tokio::test]
 async fn it_is_removed_here_and_made_there() {
-    let Two { server, one, two, from, to, .. } = two().await;
+    let Two { _folder, server, one, two, from, to } = two().await;
     let id = on(&server, &from, simple()).await;
     let gate = Arc::new(Semaphore::new(0));
     one.script("delete", [Act::Wait(Arc::clone(&gate))]);
@@ -135,7 +135,7 @@ async fn it_is_removed_here_and_made_there() {
 
 #[tokio::test]
 async fn what_cannot_be_moved_is_refused() {
-    let Two { server, one, two, from, to, .. } = two().await;
+    let Two { _folder, server, one, two, from, to } = two().await;
     for backend in [&one, &two] {
         backend.with(|state| state.persistent = true);
     }
@@ -222,7 +222,7 @@ async fn what_cannot_be_moved_is_refused() {
 
 #[tokio::test]
 async fn a_wish_on_the_way_counts() {
-    let Two { server, one, two, from, to, .. } = two().await;
+    let Two { _folder, server, one, two, from, to } = two().await;
     // Hibernated, and moved: it is made there, and stopped.
     let id = on(&server, &from, simple()).await;
     server.verb(&id, "hibernate?wait=30s").await;
@@ -301,7 +301,7 @@ async fn another_server_goes_on_where_one_left_off() {
 
 #[tokio::test]
 async fn a_controller_that_goes_takes_nothing_in() {
-    let Two { server, one, from, to, .. } = two().await;
+    let Two { _folder, server, one, from, to, .. } = two().await;
     let id = on(&server, &from, simple()).await;
     let refusals = (0..1000).map(|_| Act::Fail(Status::unavailable("later")));
     one.script("delete", refusals);

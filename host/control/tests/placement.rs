@@ -99,7 +99,7 @@ async fn what_is_promised_is_not_given_twice() {
     let memory = verdict["capacity"].as_array().unwrap().iter().find(|share| share["resource"] == "memory");
     assert_eq!(
         memory.unwrap(),
-        &json!({"resource": "memory", "asked": "2Gi", "reserved": "4Gi", "total": "4Gi", "available": null,
+        &json!({"resource": "memory", "asked": "2Gi", "reserved": "4Gi", "total": "4Gi", "overcommit": 1.0, "available": null,
             "promised": "4Gi", "enough": false})
     );
     // It is chosen, and does not stand in its own way.
