@@ -9,6 +9,7 @@ pub mod api;
 pub mod controller;
 pub mod database;
 pub mod docker;
+pub mod network;
 pub mod own_engine;
 pub mod rfb;
 pub mod server;
