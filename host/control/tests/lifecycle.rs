@@ -589,3 +589,27 @@ async fn a_controller_that_panics_is_an_internal_error_at_most() {
     assert_eq!(backend.calls("create").len(), 2);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_claim_whose_answer_was_lost_does_not_hold_a_session_up() {
+    let (folder, backend, server) = start().await;
+    let lost = server.running().await;
+    let gate = Arc::new(Semaphore::new(0));
+    backend.script("create", [Act::Wait(Arc::clone(&gate))]);
+    let busy = server.create().await;
+    let created = || backend.calls("create").iter().filter(|seen| seen.session == busy).count();
+    eventually("the call", async || created() > 0).await;
+    // As the database would have kept it.
+    let claim = format!(
+        "UPDATE operations SET (lease_owner, lease_expires_at) = (SELECT lease_owner, lease_expires_at \
+         FROM operations WHERE session_id = '{busy}') WHERE session_id = '{lost}'"
+    );
+    assert_eq!(sql(folder.path(), &claim).await, 1);
+    assert_eq!(server.delete(&format!("/api/v1/sessions/{lost}")).await.status, StatusCode::ACCEPTED);
+    server.gone(&lost).await;
+    // What is worked on was not given away.
+    gate.add_permits(1);
+    server.phase(&busy, "Running").await;
+    assert_eq!(created(), 1);
+    server.stop().await;
+}

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::ControlConfig;
@@ -29,6 +30,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 const DATABASE_RETRY: Duration = Duration::from_secs(1);
 /// A claim holds so much longer than the call may take: the outcome has to be stored as well.
 const LEASE_MARGIN: Duration = Duration::from_secs(20);
+/// So often it is looked whether something is claimed that nobody works on.
+const RELEASE_INTERVAL: Duration = Duration::from_secs(5);
 /// Sessions without a controller that are placed at once.
 pub(crate) const PLACEMENTS: u32 = 32;
 /// Steps that are claimed in one transaction.
@@ -48,11 +51,12 @@ impl Reconciler {
     /// Works until it is stopped, then lets the calls under way end and be recorded.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut in_flight = InFlight::default();
+        let mut released = None;
         for turn in 0.. {
             let sleep = if stop.is_cancelled() {
                 break;
             } else {
-                match self.round(&mut in_flight, turn).await {
+                match self.round(&mut in_flight, turn, &mut released).await {
                     Ok(sleep) => sleep,
                     Err(error) => {
                         tracing::error!(%error, "the reconciler cannot use the database");
@@ -78,9 +82,19 @@ impl Reconciler {
     }
 
     /// Claims what is due and starts it; how long nothing else will be. Who comes first changes with every `turn`.
-    async fn round(self: &Arc<Self>, in_flight: &mut InFlight, turn: usize) -> Result<Duration, StoreError> {
+    async fn round(
+        self: &Arc<Self>,
+        in_flight: &mut InFlight,
+        turn: usize,
+        released: &mut Option<Instant>,
+    ) -> Result<Duration, StoreError> {
         // Woken when there is another one.
         let Some(term) = self.presence.term() else { return Ok(LONGEST_SLEEP) };
+        if released.is_none_or(|at| at.elapsed() >= RELEASE_INTERVAL) {
+            // The database may have kept a claim though its answer was lost, and a step may have ended without a record.
+            self.store.release_claims(term.owner(), in_flight.sessions()).await?;
+            *released = Some(Instant::now());
+        }
         let Due { mut lanes, claim_ends } = self.store.due().await?;
         let present = now();
         let is_due = |at: DateTime<Utc>| at <= present;

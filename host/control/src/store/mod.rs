@@ -699,6 +699,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Claims what is due.
     async fn claim_due(&self, request: ClaimRequest) -> Result<Claims, StoreError>;
+    /// Gives back what an owner has claimed and does not work on; how many those are.
+    async fn release_claims(&self, owner: &str, in_flight: HashSet<SessionId>) -> Result<usize, StoreError>;
     /// What there is to do.
     async fn due(&self) -> Result<Due, StoreError>;
     /// Stores the outcome of a step, if its claim still holds.

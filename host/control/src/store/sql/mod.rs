@@ -320,6 +320,13 @@ impl Store for SqlStore {
         self.writer.run("claim_due", move |db| Box::pin(operations::claim_due(db, request))).await
     }
 
+    async fn release_claims(&self, owner: &str, in_flight: HashSet<SessionId>) -> Result<usize, StoreError> {
+        let owner = owner.to_owned();
+        self.writer
+            .run("release_claims", move |db| Box::pin(operations::release_claims(db, owner, in_flight)))
+            .await
+    }
+
     async fn due(&self) -> Result<Due, StoreError> {
         operations::due(&mut *self.readers.acquire().await?).await
     }

@@ -1,13 +1,15 @@
 //! Operations: claiming them, and recording what came of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
 use super::rows::{record, select_sessions};
 use super::{Connection, Row, dialect, events, servers, sessions, verbs};
-use crate::domain::{Actor, ControllerId, Epoch, Happening, Lane, Operation, Rule, Session, decide, now};
+use crate::domain::{
+    Actor, ControllerId, Epoch, Happening, Lane, Operation, Rule, Session, SessionId, decide, now,
+};
 use crate::store::{
     Applied, ClaimRequest, Claimed, Claims, Due, DueLane, Lease, ObservedChange, Queue, Recorded,
     SessionRecord, StepRecord, StoreError,
@@ -206,6 +208,30 @@ async fn see_to_ended(
         }
     }
     Ok(())
+}
+
+/// Gives back what an owner has claimed and does not work on. Nobody could have done anything until now.
+pub(super) async fn release_claims(
+    db: &mut Connection,
+    owner: String,
+    in_flight: HashSet<SessionId>,
+) -> Result<usize, StoreError> {
+    let at = dialect::present(db).await?;
+    let claimed: Vec<String> = sqlx::query_scalar("SELECT session_id FROM operations WHERE lease_owner = $1")
+        .bind(&owner)
+        .fetch_all(&mut *db)
+        .await?;
+    let mut released = 0;
+    for id in claimed.iter().filter(|id| !in_flight.iter().any(|busy| busy.as_str() == id.as_str())) {
+        tracing::warn!(session = id, "claimed, but nobody works on it; it is free again");
+        sqlx::query("UPDATE operations SET lease_owner = NULL, lease_expires_at = $2 WHERE session_id = $1")
+            .bind(id)
+            .bind(at)
+            .execute(&mut *db)
+            .await?;
+        released += 1;
+    }
+    Ok(released)
 }
 
 /// When a claim made at that time runs out.

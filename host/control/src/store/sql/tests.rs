@@ -416,6 +416,22 @@ async fn work_that_outlives_its_claim_is_not_given_away() {
 }
 
 #[tokio::test]
+async fn a_claim_that_its_owner_does_not_know_of_is_given_back() {
+    let Some((_fixture, store)) = open().await else { return };
+    let controller = register(&store, "a").await;
+    let (busy, lost) =
+        (stored(&store, new_session()).await.session.id, stored(&store, new_session()).await.session.id);
+    let hour = Duration::from_secs(3600);
+    assert_eq!(store.claim_due(claim("me", &controller, hour)).await.unwrap().work.len(), 2);
+    assert_eq!(store.release_claims("another", HashSet::new()).await.unwrap(), 0);
+    assert_eq!(store.release_claims("me", [busy.clone()].into()).await.unwrap(), 1);
+    let request = ClaimRequest { in_flight: [busy].into(), ..claim("me", &controller, hour) };
+    let again = store.claim_due(request).await.unwrap().work.pop().unwrap();
+    assert_eq!(again.session.id, lost);
+    assert!(again.operation.deadline.unwrap() < now() + hour, "only the time until now is excused");
+}
+
+#[tokio::test]
 async fn a_claim_that_ran_out_is_free_again_and_what_nobody_could_do_is_excused() {
     let Some((_fixture, store)) = open().await else { return };
     let controller = register(&store, "a").await;
