@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod api;
+pub mod certificates;
 pub mod controller;
 pub mod database;
 pub mod docker;

@@ -2,17 +2,14 @@
 //! and another one goes on. Calls are encrypted, under an authority of the operator's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::Path;
-
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
 use streamspace_tests::api::Api;
+use streamspace_tests::certificates::Certificates;
 use streamspace_tests::controller::ControllerProcess;
 use streamspace_tests::network::Network;
 use streamspace_tests::server::{Installation, Server};
 use streamspace_tests::simulated::Simulated;
 use streamspace_tests::{provided, until};
-use tempfile::TempDir;
 
 /// The two machines, and what runs on them.
 struct Stage {
@@ -20,8 +17,8 @@ struct Stage {
     simulated: Simulated,
     plugin: String,
     join_token: String,
-    /// Certificate and key of the controller, and the authority that they come from.
-    certificates: TempDir,
+    /// Of the controller.
+    certificates: Certificates,
     /// What the others are on goes last.
     _installation: Installation,
     network: Network,
@@ -38,7 +35,7 @@ impl Stage {
         let token = server.api().post("/api/v1/admin/join-tokens", &json!({"name": "far"})).await;
         assert_eq!(token.status, 201, "{:?}", token.body);
         let join_token = token.body["secret"].as_str().unwrap().to_owned();
-        let certificates = certificates(&network.far().address().to_string());
+        let certificates = Certificates::of(&network.far().address().to_string());
         Some(Self {
             server,
             simulated,
@@ -53,8 +50,8 @@ impl Stage {
     /// One more process of the controller, on its machine, and where it serves.
     fn start(&self) -> (ControllerProcess, String) {
         let endpoint = format!("api=unix://{}", self.simulated.socket().display());
-        let file = |name: &str| self.certificates.path().join(name).to_str().unwrap().to_owned();
-        let (certificate, key, ca) = (file("own.pem"), file("own.key"), file("ca.pem"));
+        let (certificate, key, ca) =
+            (self.certificates.certificate(), self.certificates.key(), self.certificates.ca());
         let listen = format!("{}:0", self.network.far().address());
         let arguments = [
             ["--plugin", &self.plugin],
@@ -102,23 +99,6 @@ impl Stage {
         let effects = self.simulated.effects_on(&format!("ss-{session}")).await;
         effects.iter().filter(|effect| *effect == "box.made").count()
     }
-}
-
-/// An authority, and what it has issued for a machine.
-fn certificates(address: &str) -> TempDir {
-    let mut params = CertificateParams::new([]).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new([address.to_owned()]).unwrap();
-    let own = params.signed_by(&key, &authority).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| std::fs::write(Path::new(folder.path()).join(name), text).unwrap();
-    write("ca.pem", &authority.pem());
-    write("own.pem", &own.pem());
-    write("own.key", &key.serialize_pem());
-    folder
 }
 
 fn body() -> Value {

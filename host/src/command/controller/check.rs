@@ -52,16 +52,20 @@ pub(crate) struct CheckArgs {
 pub(super) async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
     // Another one may be installed already; either will do.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let channel = channel(&args).await?;
-    let transport = match (&args.signing_key, &args.id) {
+    let signer = match (&args.signing_key, &args.id) {
         (Some(file), Some(id)) => {
             let text = std::fs::read_to_string(file)
                 .with_context(|| format!("--signing-key: {} cannot be read", file.display()))?;
             let key = SigningKey::from_pem(&text)
                 .with_context(|| format!("--signing-key: {} is no such key", file.display()))?;
-            Transport::new(SignerLayer::new(Arc::new(key), id.as_str()).layer(channel))
+            Some(SignerLayer::new(Arc::new(key), id.as_str()))
         }
-        _ => Transport::new(channel.map_err(BoxError::from)),
+        _ => None,
+    };
+    let channel = channel(&args).await?;
+    let transport = match signer {
+        Some(signer) => Transport::new(signer.layer(channel)),
+        None => Transport::new(channel.map_err(BoxError::from)),
     };
     let recipe = Recipe { missing_image: args.missing_image.clone(), ..args.recipe.plain() };
     args.suite.judge(Target { transport, recipe, fixture: None, process: None }).await
