@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::network::Machine;
 use crate::{PATIENCE, provided};
 
 /// A controller as a process. It ends with this value.
@@ -27,7 +28,17 @@ impl ControllerProcess {
     /// Starts `controller serve` with these arguments and variables; none where there is no program.
     pub fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Option<Self> {
         let program = provided("STREAMSPACE_TEST_BIN")?;
-        let mut child = Command::new(program)
+        Some(Self::run(Command::new(program), arguments, variables))
+    }
+
+    /// The same on a machine of the test's own.
+    pub fn start_on(machine: &Machine, arguments: &[&str], variables: &[(&str, &str)]) -> Option<Self> {
+        let program = provided("STREAMSPACE_TEST_BIN")?;
+        Some(Self::run(machine.command(&program), arguments, variables))
+    }
+
+    fn run(mut program: Command, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut child = program
             .args(["controller", "serve"])
             .args(arguments)
             .env_remove("API_SERVER_URL")
@@ -48,7 +59,7 @@ impl ControllerProcess {
             written.text.lock().unwrap().1 = true;
             written.grown.notify_all();
         });
-        Some(Self { child, log })
+        Self { child, log }
     }
 
     /// Waits until it logs something that begins like this, for the so-manieth time, and gives the line's fields.

@@ -6,9 +6,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod api;
+pub mod certificates;
 pub mod controller;
 pub mod database;
 pub mod docker;
+pub mod network;
 pub mod own_engine;
 pub mod rfb;
 pub mod server;

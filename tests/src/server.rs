@@ -1,6 +1,7 @@
 //! `streamspace serve` as a process that can be killed.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::Ipv4Addr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::api::Api;
 use crate::database::Database;
+use crate::network::{Machine, Network};
 use crate::{PATIENCE, provided};
 
 /// What a server is started with. Its data outlives it, so that it can be started again.
@@ -21,6 +23,8 @@ pub struct Installation {
     environment: Vec<(String, String)>,
     config: Option<PathBuf>,
     database: Option<Arc<Database>>,
+    /// The machine, if it is another one, and where the test reaches it.
+    machine: Option<(Machine, Ipv4Addr)>,
 }
 
 impl Installation {
@@ -44,6 +48,7 @@ impl Installation {
             environment: vec![("DOCKER_HOST".to_owned(), "unix:///nowhere".to_owned())],
             config: None,
             database: Database::fresh().map(Arc::new),
+            machine: None,
         })
     }
 
@@ -56,6 +61,7 @@ impl Installation {
             environment: self.environment.clone(),
             config: self.config.clone(),
             database: Some(Arc::clone(self.database.as_ref().expect("files are for one server"))),
+            machine: self.machine.clone(),
         }
     }
 
@@ -85,6 +91,12 @@ impl Installation {
     /// Another database; none = a file.
     pub fn database(mut self, database: Option<Database>) -> Self {
         self.database = database.map(Arc::new);
+        self
+    }
+
+    /// On the API server's machine in a network of the test's own, whose addresses it serves on.
+    pub fn on(mut self, network: &Network) -> Self {
+        self.machine = Some((network.api().clone(), network.control()));
         self
     }
 
@@ -121,8 +133,11 @@ impl Installation {
 
     /// Starts a server that kills itself at a failpoint, if one is given. It may have ended before it serves.
     pub fn try_start(&self, failpoint: Option<&str>) -> Result<Server, Ended> {
-        let mut command = Command::new(&self.program);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(self.data.path());
+        let (mut command, listen) = match &self.machine {
+            Some((machine, _)) => (machine.command(&self.program), "0.0.0.0:0"),
+            None => (Command::new(&self.program), "127.0.0.1:0"),
+        };
+        command.args(["serve", "--listen", listen, "--data"]).arg(self.data.path());
         command.arg("--plugins").arg(&self.plugins);
         if let Some(database) = &self.database {
             command.env("STREAMSPACE_DATABASE", &database.url);
@@ -156,7 +171,12 @@ impl Installation {
             }
         });
         match address.recv_timeout(PATIENCE) {
-            Ok(address) => Ok(Server { child, address, log, data: self.data.path().to_owned() }),
+            Ok(mut address) => {
+                if let Some((_, reached)) = &self.machine {
+                    address = address.replace("0.0.0.0", &reached.to_string());
+                }
+                Ok(Server { child, address, log, data: self.data.path().to_owned() })
+            }
             // The pipe was closed: the process has ended.
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 let status = child.wait().unwrap();
@@ -218,6 +238,11 @@ impl Server {
     /// Its API, as somebody with this token or with none.
     pub fn api_as(&self, token: Option<&str>) -> Api {
         Api::new(&self.address, token)
+    }
+
+    /// The port that it serves on.
+    pub fn port(&self) -> &str {
+        self.address.rsplit_once(':').unwrap().1
     }
 
     /// Where it is.

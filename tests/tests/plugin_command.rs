@@ -1,10 +1,12 @@
-//! `streamspace plugin inspect` and `streamspace plugin check`, as commands.
+//! `streamspace plugin inspect`, `streamspace plugin check` and `streamspace controller check`, as commands.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use streamspace_tests::certificates::Certificates;
+use streamspace_tests::controller::ControllerProcess;
 use streamspace_tests::provided;
 use streamspace_tests::simulated::Simulated;
 
@@ -153,4 +155,46 @@ async fn check_knows_the_simulated_backend() {
     let refused = streamspace(&arguments, &file).unwrap();
     let said = text(&refused.stderr);
     assert!(!refused.status.success() && said.contains("/nonexistent"), "{said}");
+}
+
+#[tokio::test]
+async fn a_controller_that_serves_is_checked_where_it_is() {
+    let Some(plugin) = provided("STREAMSPACE_TEST_SIMULATED_PLUGIN") else { return };
+    let Some(simulated) = Simulated::start() else { return };
+    let backend = format!("api=unix://{}", simulated.socket().display());
+    let certificates = Certificates::of("127.0.0.1");
+    let (certificate, key, ca) = (certificates.certificate(), certificates.key(), certificates.ca());
+    let check = |endpoint: &str, more: &[&str]| {
+        let program = provided("STREAMSPACE_TEST_BIN").unwrap();
+        let mut command = Command::new(program);
+        command.args(["controller", "check", endpoint, "--image", "any", "--filter", "C19-"]).args(more);
+        let run = command.output().unwrap();
+        (run.status.code(), format!("{}{}", text(&run.stdout), text(&run.stderr)))
+    };
+    let tls = ["--tls-cert", &certificate, "--tls-key", &key];
+    for (scheme, serving, trusting) in [("grpc", &[][..], &[][..]), ("grpcs", &tls, &["--ca", &ca])] {
+        let usual = ["--plugin", &plugin, "--name", "lab", "--listen", "127.0.0.1:0", "--endpoint", &backend];
+        let Some(controller) = ControllerProcess::start(&[&usual, serving].concat(), &[]) else { return };
+        let served = controller.says("serving on", 1)["address"].as_str().unwrap().to_owned();
+        let (code, said) = check(&format!("{scheme}://{served}"), trusting);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("2 passed, 0 failed, 0 not applicable"), "{said}");
+        if scheme == "grpcs" {
+            let other = Certificates::of("127.0.0.1").ca();
+            let (code, said) = check(&format!("{scheme}://{served}"), &["--ca", &other]);
+            assert_eq!(code, Some(1), "{said}");
+        }
+    }
+    assert!(simulated.boxes().await.is_empty());
+    for (endpoint, more, words) in [
+        ("grpc://127.0.0.1:9", &[][..], "nobody serves at grpc://127.0.0.1:9"),
+        ("127.0.0.1:9", &[], "is not of the form"),
+        ("grpc://127.0.0.1:9", &["--ca", &ca], "for grpcs:// only"),
+        ("grpc://127.0.0.1:9", &["--id", "ctrl-a", "--signing-key", &ca], "is no such key"),
+    ] {
+        let (code, said) = check(endpoint, more);
+        assert!(code == Some(1) && said.contains(words), "{words}: {said}");
+    }
+    // Half a signature is none.
+    assert_eq!(check("grpc://127.0.0.1:9", &["--id", "ctrl-a"]).0, Some(2));
 }

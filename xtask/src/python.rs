@@ -1,5 +1,5 @@
-//! A Python for clients that are not ours: with gRPC for one of controllers, and with Schemathesis, which tests the API by
-//! its description.
+//! A Python for programs that are not ours: with gRPC for a controller and a client, with what the controller verifies signatures
+//! by, and with Schemathesis, which tests the API by its description.
 
 use crate::paths::Paths;
 use crate::{command, progress};
@@ -8,8 +8,14 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// What is installed into it, from the Python Package Index. The tools generate the client from the .proto file.
-const PACKAGES: [&str; 3] = ["grpcio==1.74.0", "grpcio-tools==1.74.0", "schemathesis==4.32.5"];
+/// What is installed into it, from the Python Package Index. The tools generate messages and clients from the .proto files.
+const PACKAGES: [&str; 5] = [
+    "grpcio==1.74.0",
+    "grpcio-tools==1.74.0",
+    "googleapis-common-protos==1.76.0",
+    "pyjwt[crypto]==2.15.1",
+    "schemathesis==4.32.5",
+];
 
 /// Makes the environment, or finds it, and says where its interpreter is.
 pub fn ensure(paths: &Paths) -> Result<PathBuf> {

@@ -322,3 +322,37 @@ async fn only_who_sees_a_session_gets_a_ticket() {
         .await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn a_controller_of_the_core_only_tells_by_its_status_where_a_session_is() {
+    let stage = Stage::set().await;
+    let (port, _) = application().await;
+    let spec = json!({
+        "base_image": "app", "webapp": {"enabled": true, "port": 3000},
+        "ports": [{"name": "more", "container_port": 1}],
+    });
+    let id = stage.session(spec, "web", port).await;
+    let url = |url: String| stage.backend.with(|state| state.core_url = Some(url));
+
+    url(format!("http://127.0.0.1:{port}/below"));
+    let told: Value = stage.get(&format!("/s/{id}/a")).send().await.unwrap().json().await.unwrap();
+    assert_eq!(told["uri"], "/below/a");
+    let access = stage.server.get(&format!("/api/v1/sessions/{id}/access")).await.json();
+    assert_eq!(
+        access["services"],
+        json!([{"name": "web", "kind": "http", "url": format!("/s/{id}/")}]),
+        "{access}"
+    );
+    // Where the others are it does not say.
+    let other = stage.get(&format!("/s/{id}/~more/")).send().await.unwrap();
+    assert_eq!(other.status(), StatusCode::BAD_GATEWAY);
+    // What is no place of a session from others is none from here.
+    for nowhere in [String::new(), "http://169.254.169.254/".to_owned(), "http://me:pw@127.0.0.1/".to_owned()]
+    {
+        url(nowhere.clone());
+        // Connections that are there stay good for a while.
+        let fresh = stage.web_session(port).await;
+        let answer = stage.get(&format!("/s/{fresh}/")).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::BAD_GATEWAY, "{nowhere}");
+    }
+}

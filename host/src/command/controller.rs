@@ -1,5 +1,6 @@
 //! `streamspace controller …`.
 
+mod check;
 mod serve;
 mod token;
 
@@ -15,7 +16,7 @@ use super::Remote;
 use super::many::Many;
 use super::time::{age, age_of, moment, moment_of};
 use crate::client::{Client, ClientError};
-use crate::executor::on_one_thread;
+use crate::executor::{on_all_processors, on_one_thread};
 use crate::print::note;
 use crate::table::{Cell, Table, Tone, fields};
 
@@ -83,6 +84,19 @@ Examples:
     --join-token-file join.token --listen 0.0.0.0:50051 --advertise grpcs://site-b.example.org:50051 \\
     --tls-cert site-b.pem --tls-key site-b.key --label region=b")]
     Serve(Box<serve::ControllerServeArgs>),
+
+    /// Run the conformance suite on a controller that serves, whatever it is written in.
+    ///
+    /// Only what it offers is checked; the rest is reported as not applicable, with the reason. Sessions have ids of their own,
+    /// and everything that the checks make is removed. While the suite runs, let no server place sessions there: the last
+    /// check calls under a higher epoch than any server's, and calls of servers are refused from then on until the controller
+    /// is started again. The exit code is 0 when no check failed. docs/conformance.md says what each check means.
+    #[command(after_help = "\
+Examples:
+  streamspace controller check grpc://127.0.0.1:50051 --image http.server
+  streamspace controller check grpcs://site-b.example.org:50051 --ca site-ca.pem --image streamspace/sample:latest \\
+    --id ctrl-50ee66fc6151 --signing-key /var/lib/streamspace/call-signing.key")]
+    Check(Box<check::CheckArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -256,6 +270,7 @@ pub(crate) fn run(command: ControllerCommand) -> anyhow::Result<ExitCode> {
         }
         ControllerCommand::Token(command) => on_one_thread(token::run(command)),
         ControllerCommand::Serve(args) => serve::run(*args),
+        ControllerCommand::Check(args) => on_all_processors(check::run(*args)),
     }
 }
 

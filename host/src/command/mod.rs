@@ -15,6 +15,7 @@ pub(crate) mod whoami;
 
 mod file;
 mod many;
+mod suite;
 mod time;
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ pub enum Need {
     Watch,
     /// GetSessionAccess, for which there is no flag: anything but UNIMPLEMENTED.
     Access,
+    /// ListSessions, for which there is none either.
+    Listing,
     /// A fixture that can do this.
     Fixture(Ability),
     /// The controller runs in this process.
@@ -48,6 +50,7 @@ impl fmt::Display for Need {
             Self::Logs => "logs",
             Self::Watch => "watch",
             Self::Access => "access",
+            Self::Listing => "listing",
             Self::Fixture(ability) => return write!(f, "fixture: {ability}"),
             Self::Process => "in-process",
             Self::FailingRecipe => "recipe: a failing session",

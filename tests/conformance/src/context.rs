@@ -9,9 +9,9 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use streamspace_proto::controller::v1::{
     CapabilitiesResponse, CreateSessionRequest, CreateSessionResponse, DeleteSessionRequest,
-    DeleteSessionResponse, EnvVar, GetSessionRequest, GetSessionStatusRequest, HibernateSessionRequest,
-    HibernateSessionResponse, ListSessionsRequest, SessionEntry, SessionSpec, SessionStatusResponse,
-    WakeSessionRequest, WakeSessionResponse,
+    DeleteSessionResponse, EnvVar, GetSessionRequest, GetSessionResponse, GetSessionStatusRequest,
+    HibernateSessionRequest, HibernateSessionResponse, ListSessionsRequest, SessionEntry, SessionSpec,
+    SessionStatusResponse, WakeSessionRequest, WakeSessionResponse,
 };
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -71,6 +71,7 @@ impl Session {
 pub(crate) struct Offer {
     pub(crate) capabilities: CapabilitiesResponse,
     pub(crate) access: bool,
+    pub(crate) listing: bool,
 }
 
 /// What the check made, to be removed after it.
@@ -445,8 +446,19 @@ impl Context {
         Err(Stop::expected("one main object on the backend", format!("{objects:?}")))
     }
 
-    /// The entries of a session in the listing.
+    /// The entries of a session in the listing. A controller without one is asked for the session by its name.
     pub(crate) async fn entries_of(&self, session: &Session) -> Result<Vec<SessionEntry>, Stop> {
+        if !self.offer.listing {
+            let request = GetSessionRequest { session_id: session.id(), ..Default::default() };
+            let answer = self.controller.get(request).await;
+            return match answer {
+                Ok(GetSessionResponse { status, spec, user_id, ownership }) => {
+                    Ok(vec![SessionEntry { status, spec, user_id, ownership, ..Default::default() }])
+                }
+                Err(status) if status.code() == Code::NotFound => Ok(Vec::new()),
+                _ => Err(Stop::expected_of("GetSession to succeed, or NOT_FOUND", &answer)),
+            };
+        }
         let all = self
             .list_all(0)
             .await

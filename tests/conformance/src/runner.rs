@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use futures::{FutureExt as _, StreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
-use streamspace_proto::controller::v1::{GetCapabilitiesRequest, GetSessionAccessRequest};
+use streamspace_proto::controller::v1::{
+    GetCapabilitiesRequest, GetSessionAccessRequest, ListSessionsRequest,
+};
 use tonic::Code;
 
 use crate::check::{Check, Isolation, Need, Stop};
@@ -126,7 +128,10 @@ impl Runner {
         let nobody = GetSessionAccessRequest { session_id: "cf-nobody".to_owned(), ..Default::default() };
         let access =
             !matches!(controller.access(nobody).await, Err(status) if status.code() == Code::Unimplemented);
-        Ok(Offer { capabilities, access })
+        let page = ListSessionsRequest { limit: 1, ..Default::default() };
+        let listing =
+            !matches!(controller.list(page).await, Err(status) if status.code() == Code::Unimplemented);
+        Ok(Offer { capabilities, access, listing })
     }
 
     async fn judge(
@@ -205,6 +210,7 @@ impl Runner {
             Need::Logs => offered(capabilities.supports_logs, "logs"),
             Need::Watch => offered(capabilities.supports_watch, "watch"),
             Need::Access => offered(offer.access, "access"),
+            Need::Listing => offered(offer.listing, "ListSessions"),
             Need::Fixture(ability) => match &self.target.fixture {
                 None => (false, "there is no fixture for this backend".to_owned()),
                 Some(fixture) => {

@@ -5,6 +5,7 @@ mod metrics;
 mod probe;
 mod reply;
 mod standing;
+mod ways;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};

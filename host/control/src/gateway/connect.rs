@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::service::Speech;
+use super::service::{Speech, main_service};
 use super::tls::{TlsFault, Trust};
 use super::way::{Site, Way, can_be_a_session};
 use crate::control::Shared;
@@ -113,12 +113,13 @@ impl Connector {
             node_id: session.node_id.clone(),
             service: to.service.clone(),
         };
-        let answer = client.access(request, self.shared.config.call_timeout).await.map_err(|error| {
+        let limit = self.shared.config.call_timeout;
+        let points = client.ways(request, main_service(&session), limit).await.map_err(|error| {
             // The controller's words may quote what it was given.
             let message = session.spec.scrub(&error.message);
             ConnectError::Controller(CallError { message, ..error })
         })?;
-        let point = answer.points.into_iter().find(|point| point.service == to.service);
+        let point = points.into_iter().find(|point| point.service == to.service);
         Ok((Way::read(point.ok_or(ConnectError::NoWay)?, speech, &self.trust)?, here))
     }
 }

@@ -51,6 +51,11 @@ pub(crate) fn way_in(session: &Session, name: &str) -> Option<(&'static str, Str
     })
 }
 
+/// The name of the one that is meant where nobody names one.
+pub(crate) fn main_service(session: &Session) -> Option<String> {
+    services(session).into_iter().next().map(|service| service.name)
+}
+
 /// All services, the main one first: the web application, then the desktop, then the ports in their order.
 fn services(session: &Session) -> Vec<Service> {
     let spec = &session.spec;

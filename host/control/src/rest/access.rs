@@ -16,7 +16,7 @@ use super::problem::Problem;
 use super::sessions::VisibleRecord;
 use crate::control::Shared;
 use crate::domain::{Session, SessionId, shortened};
-use crate::gateway::service::way_in;
+use crate::gateway::service::{main_service, way_in};
 
 /// The ways to a session.
 #[derive(Serialize, ToSchema)]
@@ -75,9 +75,9 @@ pub(crate) async fn ways<'a>(shared: &Shared, session: &'a Session) -> Result<Ac
         node_id: session.node_id.clone(),
         service: String::new(),
     };
-    let answer = client.access(request, shared.config.call_timeout).await;
-    let answer = answer.map_err(|error| problem(&session.spec, &error))?;
-    let services = answer.points.iter().map(|point| service(session, point)).collect();
+    let points = client.ways(request, main_service(session), shared.config.call_timeout).await;
+    let points = points.map_err(|error| problem(&session.spec, &error))?;
+    let services = points.iter().map(|point| service(session, point)).collect();
     Ok(AccessView { session_id: &session.id, url: session.url(), services })
 }
 

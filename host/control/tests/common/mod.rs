@@ -141,6 +141,8 @@ pub struct State {
     pub targets: HashMap<(String, String), AccessPoint>,
     /// How often somebody asked where a service of a session is.
     pub accessed: u32,
+    /// Present = it cannot be asked for ways into a session, whose status has this URL instead.
+    pub core_url: Option<String>,
 }
 
 /// Counts a reader for as long as its stream is there.
@@ -162,6 +164,7 @@ impl State {
             phase: self.objects.get(id)?.clone(),
             conditions: self.ready.get(id).cloned().into_iter().collect(),
             session_id: id.to_owned(),
+            url: self.core_url.clone().unwrap_or_default(),
             last_activity: self
                 .last_activity
                 .get(id)
@@ -627,6 +630,9 @@ impl ControllerService for Backend {
         request: tonic::Request<GetSessionAccessRequest>,
     ) -> Result<Response<SessionAccessResponse>, Status> {
         let GetSessionAccessRequest { session_id, service, .. } = request.into_inner();
+        if self.with(|state| state.core_url.is_some()) {
+            return Err(Status::unimplemented("no ways"));
+        }
         if service.is_empty() {
             let points = self.with(|state| state.points.clone());
             return Ok(Response::new(SessionAccessResponse { session_id, points }));

@@ -29,6 +29,11 @@ impl Target {
         Ok(Self { address: server.url().trim_start_matches("http://").to_owned(), token })
     }
 
+    /// As somebody else.
+    pub(super) fn with_token(&self, token: &str) -> Self {
+        Self { address: self.address.clone(), token: token.to_owned() }
+    }
+
     pub(super) async fn connect(&self) -> Result<Connection> {
         let stream = TcpStream::connect(&self.address).await?;
         stream.set_nodelay(true)?;

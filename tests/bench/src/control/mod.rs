@@ -8,6 +8,8 @@ mod going_on;
 mod load;
 mod many;
 mod pages;
+mod remote;
+mod simple;
 mod stage;
 
 use anyhow::Result;
@@ -34,6 +36,12 @@ pub struct Sizes {
     /// Pages that are asked for with each filter
     #[arg(long, default_value_t = 100)]
     pages: usize,
+    /// Controllers elsewhere that live
+    #[arg(long, default_value_t = 200)]
+    alive: usize,
+    /// Controllers elsewhere that are registered, those that live among them
+    #[arg(long, default_value_t = 1_000)]
+    registered: usize,
 }
 
 /// Everything, for the measurements with this in their name.
@@ -55,6 +63,9 @@ pub async fn measure(report: &mut Report, sizes: Sizes, wanted: impl Fn(&str) ->
         if wanted("control-many") {
             let Some(stage) = Stage::new(database)? else { continue };
             many::measure(report, name, stage, sizes).await?;
+        }
+        if wanted("control-remote") {
+            remote::measure(report, database, sizes).await?;
         }
     }
     Ok(())

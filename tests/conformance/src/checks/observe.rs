@@ -17,8 +17,8 @@ use crate::fixture::{Ability, Foreign};
 
 checks! {
     "C17-unknown-is-not-found" "what does not exist is NOT_FOUND, for every verb that is offered" [] Shared = unknown_is_not_found;
-    "C19-lists-all-and-only-owned" "the listing has every session once, with its user and phase, and none that is gone" [] Shared = lists_all_and_only_owned;
-    "C19-pages-stable-under-churn" "pages show every session that was there all the time exactly once" [] Shared = pages_stable_under_churn;
+    "C19-lists-all-and-only-owned" "the listing has every session once, with its user and phase, and none that is gone" [Listing] Shared = lists_all_and_only_owned;
+    "C19-pages-stable-under-churn" "pages show every session that was there all the time exactly once" [Listing] Shared = pages_stable_under_churn;
     "C20-foreign-unmarked-untouched" "an object that only has the name of one of ours is never shown as owned and never touched" [Fixture(Foreigners)] Shared = foreign_unmarked_untouched;
     "C20-foreign-controller-untouched" "an object with the name of one of ours and the marks of another controller is never shown as owned and never touched" [Fixture(Foreigners)] Shared = foreign_controller_untouched;
     "C23-failure-explained" "a session whose process ends with an error is not Running, and a condition says why" [FailingRecipe] Shared = failure_explained;
