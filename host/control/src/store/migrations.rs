@@ -22,6 +22,7 @@ const SQLITE: Files = &[
     (12, "lanes", include_str!("../../../../migrations/sqlite/0012_lanes.sql")),
     (13, "registry", include_str!("../../../../migrations/sqlite/0013_registry.sql")),
     (14, "in_between", include_str!("../../../../migrations/sqlite/0014_in_between.sql")),
+    (17, "instances", include_str!("../../../../migrations/sqlite/0017_instances.sql")),
 ];
 
 const POSTGRES: Files = &[
@@ -34,6 +35,7 @@ const POSTGRES: Files = &[
     (12, "lanes", include_str!("../../../../migrations/postgres/0012_lanes.sql")),
     (13, "registry", include_str!("../../../../migrations/postgres/0013_registry.sql")),
     (14, "in_between", include_str!("../../../../migrations/postgres/0014_in_between.sql")),
+    (17, "instances", include_str!("../../../../migrations/postgres/0017_instances.sql")),
 ];
 
 /// Held while a database is brought up to date: "streammg" in ASCII.
