@@ -29,6 +29,7 @@ const FROM_ENVIRONMENT: &[&str] = &[
     "audit",
     "quota",
     "health",
+    "remote",
     "drift_grace",
     "placement_limit",
     "placement",
@@ -90,6 +91,9 @@ pub(crate) struct Config {
     /// When a controller is taken to be well, unwell or away.
     #[serde(default)]
     pub(crate) health: HealthConfig,
+    /// What controllers that run elsewhere may do.
+    #[serde(default)]
+    pub(crate) remote: RemoteConfig,
     /// How long an object of an unknown session is left alone before it is removed; none = for ever.
     #[serde(default)]
     pub(crate) drift_grace: Option<GoDuration>,
@@ -145,6 +149,14 @@ pub(crate) struct PlacementConfig {
     /// How many times what controllers have is given away.
     #[serde(default)]
     pub(crate) overcommit: Overcommit,
+}
+
+/// What controllers that run elsewhere may do.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RemoteConfig {
+    /// Be called unencrypted beyond this machine.
+    pub(crate) allow_insecure_endpoints: bool,
 }
 
 /// One controller.

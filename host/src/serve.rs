@@ -47,6 +47,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     (control_config.server_lease, control_config.server_renewal) = (lease, renewal);
     control_config.quota = config.quota.clone();
     config.apply_health(&mut control_config);
+    control_config.allow_insecure_endpoints = config.remote.allow_insecure_endpoints;
     if let Some(keep) = &config.audit.keep {
         control_config.keep_audit = keep.length();
     }

@@ -90,9 +90,14 @@ impl ControllerProcess {
 
     /// Sends SIGTERM and waits for the end.
     pub fn terminate(&mut self) -> ExitStatus {
+        self.signal();
+        self.end()
+    }
+
+    /// Sends SIGTERM.
+    pub fn signal(&self) {
         let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(killed.success());
-        self.end()
     }
 
     /// Waits until it ends by itself, and until all that it said is there.

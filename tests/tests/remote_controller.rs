@@ -21,11 +21,16 @@ struct Stage {
 
 impl Stage {
     async fn new() -> Option<Self> {
+        Self::with(Installation::new()?).await
+    }
+
+    async fn with(installation: Installation) -> Option<Self> {
         let plugin = provided("STREAMSPACE_TEST_SIMULATED_PLUGIN")?;
         let simulated = Simulated::start()?;
-        let installation = Installation::new()?.config("[health]\nlease = \"3s\"\ninterval = \"1s\"\n");
+        let installation = installation.config("[health]\nlease = \"3s\"\ninterval = \"1s\"\n");
         let server = installation.start();
-        let token = server.api().post("/api/v1/admin/join-tokens", &json!({"name": "lab"})).await;
+        let body = json!({"name": "lab", "controller_type": "simulated", "controller_name": "lab"});
+        let token = server.api().post("/api/v1/admin/join-tokens", &body).await;
         assert_eq!(token.status, 201, "{:?}", token.body);
         let join_token = token.body["secret"].as_str().unwrap().to_owned();
         Some(Self { server, simulated, plugin, join_token, _installation: installation })
@@ -33,6 +38,10 @@ impl Stage {
 
     /// One more process of the controller.
     fn start(&self) -> ControllerProcess {
+        self.start_with(&[])
+    }
+
+    fn start_with(&self, more: &[&str]) -> ControllerProcess {
         let endpoint = format!("api=unix://{}", self.simulated.socket().display());
         let arguments = [
             "--plugin",
@@ -46,6 +55,7 @@ impl Stage {
             "--label",
             "region=b",
         ];
+        let arguments: Vec<&str> = arguments.iter().chain(more).copied().collect();
         let url = self.server.url();
         let variables =
             [("API_SERVER_URL", url.as_str()), ("STREAMSPACE_JOIN_TOKEN", self.join_token.as_str())];
@@ -153,4 +163,26 @@ async fn sessions_of_a_controller_that_is_away_stay_as_they_are() {
     })
     .await;
     assert_eq!(stage.simulated.effects_on(&format!("ss-{session}")).await, ["box.made", "box.started"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_way_that_is_not_found_is_looked_for_again() {
+    let Some(installation) = Installation::new() else { return };
+    let files = tempfile::tempdir().unwrap();
+    let path = |name: &str| files.path().join(name).to_str().unwrap().to_owned();
+    let (trusted, certificate, key) = (path("trusted.pem"), path("own.pem"), path("own.key"));
+    // The server's system trusts nobody, and the controller names nobody.
+    std::fs::write(&trusted, "").unwrap();
+    let installation = installation.environment("SSL_CERT_FILE", &trusted);
+    let Some(stage) = Stage::with(installation).await else { return };
+    let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(&certificate, own.cert.pem()).unwrap();
+    std::fs::write(&key, own.signing_key.serialize_pem()).unwrap();
+    let _controller = stage.start_with(&["--tls-cert", &certificate, "--tls-key", &key]);
+    let api = stage.server.api();
+    let known = api.get("/api/v1/admin/controllers").await.body;
+    assert_ne!(known[0]["status"], "healthy", "{known}");
+    // Nobody says so to the server.
+    std::fs::write(&trusted, own.cert.pem()).unwrap();
+    stage.controller("it is called", |_| true).await;
 }

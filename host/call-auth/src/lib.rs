@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `iss` | [`ISSUER`] |
 //! | `aud` | the controller's id |
+//! | `ins` | the process of the controller that is called; absent if it has no name |
 //! | `iat`, `exp` | when it was signed, and [`LIFETIME`] later |
 //! | `jti` | a UUID of its own |
 //! | `mth` | the method's full path, `/streamspace.controller.v1.ControllerService/…` |

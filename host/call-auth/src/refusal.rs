@@ -36,6 +36,9 @@ pub enum Refusal {
     /// Signed for another controller.
     #[error("the call is signed for another controller")]
     Audience,
+    /// Signed for another process, which may be called at the same time as this one, or instead of it.
+    #[error("the call is signed for another process of this controller")]
+    Instance,
     /// Signed for another call.
     #[error("the call is signed for another method")]
     Method,
@@ -83,6 +86,7 @@ impl Refusal {
             Self::Signature => "CALL_SIGNATURE",
             Self::Issuer => "CALL_ISSUER",
             Self::Audience => "CALL_AUDIENCE",
+            Self::Instance => "CALL_INSTANCE",
             Self::Method => "CALL_METHOD",
             Self::Expired => "CALL_EXPIRED",
             Self::FromTheFuture => "CALL_FROM_THE_FUTURE",

@@ -13,17 +13,23 @@ use tower::{BoxError, Layer, Service};
 use crate::token::Claims;
 use crate::{SigningKey, is_streamed};
 
-/// Signs all calls that pass through it, for one controller.
+/// Signs all calls that pass through it, for one controller or one process of it.
 #[derive(Debug, Clone)]
 pub struct SignerLayer {
     key: Arc<SigningKey>,
     audience: Arc<str>,
+    instance: Option<Arc<str>>,
 }
 
 impl SignerLayer {
     /// Signs with this key for the controller of this id.
     pub fn new(key: Arc<SigningKey>, controller_id: impl Into<Arc<str>>) -> Self {
-        Self { key, audience: controller_id.into() }
+        Self { key, audience: controller_id.into(), instance: None }
+    }
+
+    /// Signs for this process of the controller, and for no other; one without a name is the one and only.
+    pub fn for_instance(self, instance: &str) -> Self {
+        Self { instance: Some(instance).filter(|name| !name.is_empty()).map(Arc::from), ..self }
     }
 
     async fn sign(&self, request: Request<Body>) -> Result<Request<Body>, BoxError> {
@@ -36,6 +42,7 @@ impl SignerLayer {
             let claims = Claims::of_call(&self.audience, method, Some(&bytes));
             (claims, Body::new(Full::new(bytes)))
         };
+        let claims = Claims { ins: self.instance.as_deref().map(str::to_owned), ..claims };
         let mut value = HeaderValue::try_from(format!("Bearer {}", claims.sign(&self.key)?))?;
         value.set_sensitive(true);
         head.headers.insert(AUTHORIZATION, value);

@@ -326,6 +326,28 @@ async fn a_call_for_something_else_is_refused() {
 }
 
 #[tokio::test]
+async fn a_call_is_for_one_process_of_the_controller() {
+    let key = Arc::new(key());
+    let (one, other) = (Controller::trusting([key.public()]), Controller::trusting([key.public()]));
+    one.trust.serves_as("one");
+    other.trust.serves_as("other");
+    let of = |instance: Option<&str>| Claims { ins: instance.map(str::to_owned), ..claims() };
+    one.call(signed(&key, &of(Some("one")))).await.unwrap();
+    for instance in [Some("one"), None, Some("")] {
+        other.refuses(signed(&key, &of(instance)), Refusal::Instance).await;
+    }
+    // One that has no name takes what is signed for its controller.
+    Controller::trusting([key.public()]).call(signed(&key, &of(Some("one")))).await.unwrap();
+    // The caller's side says it.
+    let signer = SignerLayer::new(Arc::clone(&key), ID).for_instance("other").layer(other.service.clone());
+    let answer = signer.oneshot(request(CREATE, None, BODY)).await.unwrap();
+    assert!(Status::from_header_map(answer.headers()).is_none());
+    let signer = SignerLayer::new(Arc::clone(&key), ID).for_instance("").layer(other.service);
+    let answer = signer.oneshot(request(CREATE, None, BODY)).await.unwrap();
+    assert!(Status::from_header_map(answer.headers()).is_some());
+}
+
+#[tokio::test]
 async fn a_body_may_be_left_out_only_of_streams() {
     let key = key();
     let controller = Controller::trusting([key.public()]);

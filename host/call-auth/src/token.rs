@@ -31,6 +31,8 @@ struct Header {
 pub(crate) struct Claims {
     pub(crate) iss: String,
     pub(crate) aud: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ins: Option<String>,
     pub(crate) iat: u64,
     pub(crate) exp: u64,
     pub(crate) jti: Uuid,
@@ -46,6 +48,7 @@ impl Claims {
         Self {
             iss: ISSUER.to_owned(),
             aud: audience.to_owned(),
+            ins: None,
             iat: now,
             exp: now + LIFETIME.as_secs(),
             jti: Uuid::new_v4(),

@@ -22,6 +22,8 @@ const MOST_WAITING: usize = 64;
 /// refused as [`Refusal::NotRegistered`].
 pub struct Trust {
     controller_id: ArcSwapOption<String>,
+    /// Which process of it this is; none = any.
+    instance: ArcSwapOption<String>,
     keys: ArcSwap<HashMap<String, PublicKey>>,
     missing: mpsc::Sender<oneshot::Sender<()>>,
     pub(crate) used: Used,
@@ -35,6 +37,7 @@ impl Trust {
         let (missing, requests) = mpsc::channel(MOST_WAITING);
         let trust = Self {
             controller_id: ArcSwapOption::empty(),
+            instance: ArcSwapOption::empty(),
             keys: ArcSwap::default(),
             missing,
             used: Used::default(),
@@ -48,6 +51,12 @@ impl Trust {
         self.controller_id.store(Some(Arc::new(controller_id.into())));
     }
 
+    /// Which process of the controller this is: what is signed for another one is refused. To be said before
+    /// [`registered_as`](Self::registered_as), with which calls are let in; who never says it takes what is signed for any.
+    pub fn serves_as(&self, instance: impl Into<String>) {
+        self.instance.store(Some(Arc::new(instance.into())));
+    }
+
     /// Who may call from now on, and nobody else.
     pub fn replace_keys(&self, keys: &Jwks) {
         let named = keys.keys().iter().map(|key| (key.kid(), *key)).collect();
@@ -56,6 +65,11 @@ impl Trust {
 
     pub(crate) fn controller_id(&self) -> Result<Arc<String>, Refusal> {
         self.controller_id.load_full().ok_or(Refusal::NotRegistered)
+    }
+
+    /// Whether this process is the one that a call is signed for.
+    pub(crate) fn is_meant(&self, instance: Option<&str>) -> bool {
+        self.instance.load().as_ref().is_none_or(|own| instance == Some(own.as_str()))
     }
 
     /// The key of this name. For one that is not known newer keys are asked for, once: an API server may have come.

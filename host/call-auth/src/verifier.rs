@@ -64,6 +64,9 @@ impl VerifierLayer {
         if claims.aud != controller_id {
             return Err(Refusal::Audience);
         }
+        if !self.trust.is_meant(claims.ins.as_deref()) {
+            return Err(Refusal::Instance);
+        }
         if claims.mth != method {
             return Err(Refusal::Method);
         }

@@ -64,6 +64,8 @@ pub struct ControlConfig {
     pub offline_after: u32,
     /// How long another process of a remote controller waits for a sign of life of the active one before it takes over.
     pub instance_lease: Duration,
+    /// Whether calls to remote controllers may leave this machine unencrypted.
+    pub allow_insecure_endpoints: bool,
     /// How long a request waits for the first probe of a controller.
     pub first_probe_wait: Duration,
 
@@ -130,6 +132,7 @@ impl ControlConfig {
             probe_timeout: Duration::from_secs(5),
             offline_after: 2,
             instance_lease: Duration::from_secs(15),
+            allow_insecure_endpoints: false,
             first_probe_wait: Duration::from_secs(6),
             quota: Quota::default(),
             policy_interval: Duration::from_secs(5),

@@ -141,8 +141,8 @@ impl Control {
             (config.server_lease, config.server_renewal),
         );
         let presence = Arc::new(presence.await?);
-        let remotes =
-            Arc::new(Remotes::new(Arc::clone(&store), Arc::clone(&fleet), Arc::clone(&presence), key));
+        let (drivers, insecure) = (Arc::clone(&presence), config.allow_insecure_endpoints);
+        let remotes = Arc::new(Remotes::new(Arc::clone(&store), Arc::clone(&fleet), drivers, key, insecure));
         remotes.look().await?;
         let connections = TaskTracker::new();
         let shared = Arc::new(Shared {

@@ -7,12 +7,12 @@ mod common;
 use std::os::unix::fs::PermissionsExt as _;
 
 use common::database::sql;
-use common::remote::{JOIN_TOKENS, REGISTER, Shell, audited, controller, is, join_token, open_door};
+use common::remote::{JOIN_TOKENS, REGISTER, Shell, audited, controller, door_of, is, join_token, open_door};
 use common::{Backend, Server, config, eventually, register, simple};
 use http::StatusCode;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::{Value, json};
-use streamspace_control::{ControlError, Registration};
+use streamspace_control::{ControlConfig, ControlError, Registration};
 use tonic::transport::Identity;
 
 const CONTROLLERS: &str = "/api/v1/admin/controllers";
@@ -192,7 +192,12 @@ async fn who_may_not_register_is_turned_away_and_written_down() {
     for _ in 0..80 {
         assert_eq!(shell.ask(&server, "ssj_0000").await.status, StatusCode::UNAUTHORIZED);
     }
-    assert_eq!(audited(&server, "controller.refuse").await.len(), 60);
+    let all = audited(&server, "controller.refuse").await;
+    let of_the_flood = all.iter().filter(|one| one["details"]["reason"] == "no valid token").count();
+    assert_eq!((of_the_flood, all.len()), (60, 63));
+    // Nor does it keep what others do from being written down.
+    assert_eq!(shell.ask(&server, &secret(&other_type)).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(audited(&server, "controller.refuse").await.len(), 64);
     server.stop().await;
 }
 
@@ -200,7 +205,7 @@ async fn who_may_not_register_is_turned_away_and_written_down() {
 async fn signs_of_life_need_the_right_token() {
     let (folder, server) = start().await;
     let backend = Backend::default();
-    let secret = open_door(&server).await;
+    let secret = door_of(&server, "far").await;
     let mut shell = Shell::start(&backend, "far", None).await;
     shell.register(&server, &secret).await;
     let stolen = shell.token.clone();
@@ -209,7 +214,7 @@ async fn signs_of_life_need_the_right_token() {
     let past = "UPDATE controller_tokens SET previous_expires_at = '2026-01-01T00:00:00+00:00'";
     assert_eq!(sql(folder.path(), past).await, 1);
     let mut other = Shell::start(&backend, "other", None).await;
-    other.register(&server, &secret).await;
+    other.register(&server, &open_door(&server).await).await;
 
     for (token, status, reason) in [
         (&stolen, StatusCode::UNAUTHORIZED, "no valid token"),
@@ -243,6 +248,71 @@ async fn signs_of_life_need_the_right_token() {
         assert_eq!(refused.status.as_u16(), status, "{body}: {}", refused.text);
         assert_eq!(refused.json()["errors"][0]["field"], field, "{body}");
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_is_good_until_the_one_after_it_was_used() {
+    let (folder, server) = start().await;
+    let backend = Backend::default();
+    let mut shell = Shell::start(&backend, "far", None).await;
+    shell.register(&server, &open_door(&server).await).await;
+    assert_eq!(shell.beat(&server).await.status, StatusCode::OK);
+    let first = shell.token.clone();
+    let in_an_hour = (chrono::Utc::now() + chrono::Duration::hours(1)).to_rfc3339();
+    let good_for_long = format!(
+        "UPDATE controller_tokens SET created_at = created_at WHERE previous_expires_at > '{in_an_hour}'"
+    );
+    // Answers get lost, again and again: what the process has stays good, however long that goes on.
+    for _ in 0..3 {
+        assert_eq!(shell.ask(&server, &first).await.status, StatusCode::OK);
+        assert_eq!(sql(folder.path(), &good_for_long).await, 1);
+        assert_eq!(shell.beat_as(&server, &first, "healthy").await.status, StatusCode::OK);
+    }
+    shell.register(&server, &first).await;
+    assert_eq!(sql(folder.path(), &good_for_long).await, 1);
+    // It has the new one. What is under way with the old one gets through.
+    assert_eq!(shell.beat(&server).await.status, StatusCode::OK);
+    assert_eq!(sql(folder.path(), &good_for_long).await, 0);
+    assert_eq!(shell.beat_as(&server, &first, "healthy").await.status, StatusCode::OK);
+    let past = "UPDATE controller_tokens SET previous_expires_at = '2026-01-01T00:00:00+00:00'";
+    assert_eq!(sql(folder.path(), past).await, 1);
+    assert_eq!(shell.beat_as(&server, &first, "healthy").await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(shell.beat(&server).await.status, StatusCode::OK);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn where_a_controller_may_be() {
+    let (folder, server) = start().await;
+    let secret = open_door(&server).await;
+    let ask = async |server: &Server, name: &str, endpoint: &str| {
+        let body = json!({"type": "docker", "name": name, "endpoint": endpoint});
+        server.call(&secret, "POST", REGISTER, Some(&body)).await
+    };
+    for (endpoint, words) in [
+        ("grpc://site-b.example.org:50051", "remote.allow_insecure_endpoints"),
+        ("grpc://10.0.0.7:50051", "remote.allow_insecure_endpoints"),
+        ("grpcs://169.254.169.254:80", "link-local"),
+        ("grpcs://[fe80::1]:80", "link-local"),
+        ("grpcs://[::ffff:169.254.169.254]:80", "link-local"),
+        ("grpcs://0.0.0.0:80", "unspecified"),
+        ("grpcs://224.0.0.1:80", "multicast"),
+        ("grpcs://255.255.255.255:80", "broadcast"),
+    ] {
+        let refused = ask(&server, "far", endpoint).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{endpoint}: {}", refused.text);
+        assert_eq!(refused.json()["errors"][0]["field"], "endpoint");
+        assert!(refused.text.contains(words), "{endpoint}: {}", refused.text);
+    }
+    assert!(server.get(CONTROLLERS).await.json().as_array().unwrap().is_empty());
+    server.stop().await;
+
+    let allowing = ControlConfig { allow_insecure_endpoints: true, ..config(folder.path()) };
+    let server = Server::start_with(allowing, None).await;
+    let registered = ask(&server, "far", "grpc://192.0.2.7:50051").await;
+    assert_eq!(registered.status, StatusCode::OK, "{}", registered.text);
+    assert_eq!(ask(&server, "near", "grpc://169.254.0.1:1").await.status, StatusCode::UNPROCESSABLE_ENTITY);
     server.stop().await;
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::database::{is_postgres, sql};
-use common::remote::{REGISTER, Shell, audited, controller, is, open_door};
+use common::remote::{REGISTER, Shell, audited, controller, door_of, is, join_token, open_door};
 use common::{Backend, Server, condition, config, eventually, simple};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -26,13 +26,18 @@ async fn two() -> (tempfile::TempDir, Server, Backend, Shell, Shell) {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start_with(short(folder.path()), None).await;
     let backend = Backend::default();
-    let secret = open_door(&server).await;
+    let secret = door_of(&server, "far").await;
     let mut first = Shell::start(&backend, "far", Some("a")).await;
     assert_eq!(first.register(&server, &secret).await["role"], "active");
     let mut second = Shell::start(&backend, "far", Some("b")).await;
     assert_eq!(second.register(&server, &secret).await["role"], "standby");
     assert_eq!(first.id, second.id);
     (folder, server, backend, first, second)
+}
+
+/// In an hour, as the database has it.
+fn soon() -> String {
+    (chrono::Utc::now() + chrono::Duration::hours(1)).to_rfc3339()
 }
 
 fn last_epoch(backend: &Backend) -> u64 {
@@ -68,7 +73,7 @@ async fn another_process_takes_over_when_nothing_is_heard_of_the_first() {
     assert!(told > old);
     server.patch(&id, &json!({"state": "hibernated"})).await;
     server.phase(&id, "Hibernated").await;
-    assert!(last_epoch(&backend) >= told, "no call comes to the new one under the old epoch");
+    assert!(last_epoch(&backend) > told, "the new one is called under an epoch that nobody had before");
     let shown = is(&server, &second.id, "healthy").await;
     assert_eq!(shown["endpoint"], second.registration["endpoint"]);
     assert_eq!(shown["instances"][0]["instance"], "b");
@@ -121,20 +126,108 @@ async fn a_token_may_be_handed_on_to_the_next_process() {
     let (folder, server, backend, first, _second) = two().await;
     let mut next = Shell::start(&backend, "far", Some("c")).await;
     assert_eq!(next.register(&server, &first.token).await["role"], "standby");
-    // It is on its way out from then on.
     assert_eq!(first.beat(&server).await.status, StatusCode::OK);
-    let rows = "UPDATE controller_tokens SET expires_at = '2026-01-01T00:00:00+00:00' \
-                WHERE instance = 'a' AND expires_at < '2026-12-31T00:00:00+00:00'";
-    assert_eq!(sql(folder.path(), rows).await, 1);
+    let soon = soon();
+    let ends_soon = format!(
+        "UPDATE controller_tokens SET expires_at = '2026-01-01T00:00:00+00:00' WHERE instance = 'a' AND expires_at < '{soon}'"
+    );
+    // The answer may have been lost.
+    assert_eq!(sql(folder.path(), &ends_soon).await, 0);
+    // With the first use of the new one it is on its way out.
+    assert_eq!(next.beat(&server).await.status, StatusCode::OK);
+    assert_eq!(first.beat(&server).await.status, StatusCode::OK);
+    assert_eq!(sql(folder.path(), &ends_soon).await, 1);
+    // Nor is it good as the one before the new one.
+    let before =
+        "UPDATE controller_tokens SET previous_expires_at = '2026-01-01T00:00:00+00:00' WHERE instance = 'c'";
+    assert_eq!(sql(folder.path(), before).await, 1);
     assert_eq!(first.beat(&server).await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(next.beat(&server).await.status, StatusCode::OK);
     server.stop().await;
 }
 
 #[tokio::test]
+async fn who_is_let_in_with_a_token_for_new_ones_does_not_become_one_that_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_with(short(folder.path()), None).await;
+    let backend = Backend::default();
+    let mut first = Shell::start(&backend, "far", Some("a")).await;
+    first.register(&server, &open_door(&server).await).await;
+    let mut thief = Shell::start(&backend, "far", Some("z")).await;
+    thief.registration["labels"] = json!({"region": "elsewhere"});
+    // Also when nothing is heard of the one that is there.
+    let past = "UPDATE controller_instances SET lease_until = '2026-01-01T00:00:00+00:00'";
+    assert_eq!(sql(folder.path(), past).await, 1);
+    for token in [
+        open_door(&server).await,
+        join_token(&server, json!({"controller_type": "docker"})).await["secret"]
+            .as_str()
+            .unwrap()
+            .to_owned(),
+        join_token(&server, json!({"controller_name": "far"})).await["secret"].as_str().unwrap().to_owned(),
+    ] {
+        let refused = thief.ask(&server, &token).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.text);
+    }
+    let written = audited(&server, "controller.refuse").await;
+    assert_eq!(written.len(), 3);
+    assert_eq!(written[0]["details"]["reason"], "the join token does not name the controller");
+    let shown = controller(&server, &first.id).await;
+    assert_eq!(
+        (&shown["labels"]["region"], &shown["endpoint"]),
+        (&json!("lab"), &first.registration["endpoint"])
+    );
+    assert_eq!(shown["instances"].as_array().unwrap().len(), 1);
+    assert_eq!(first.beat(&server).await.json()["role"], "active");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_controller_is_what_its_active_process_says() {
+    let (_folder, server, backend, first, _second) = two().await;
+    let mut third = Shell::start(&backend, "far", Some("c")).await;
+    third.registration["labels"] = json!({"region": "elsewhere"});
+    assert_eq!(third.register(&server, &door_of(&server, "far").await).await["role"], "standby");
+    let shown = controller(&server, &first.id).await;
+    assert_eq!(
+        (&shown["labels"], &shown["endpoint"]),
+        (&json!({"region": "lab"}), &first.registration["endpoint"])
+    );
+    first.beat_as(&server, &first.token, "draining").await;
+    assert_eq!(third.beat(&server).await.json()["role"], "active");
+    let shown = controller(&server, &first.id).await;
+    assert_eq!(
+        (&shown["labels"], &shown["endpoint"]),
+        (&json!({"region": "elsewhere"}), &third.registration["endpoint"])
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn another_process_under_the_same_name_waits_until_the_first_is_silent() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_with(short(folder.path()), None).await;
+    let backend = Backend::default();
+    let secret = door_of(&server, "far").await;
+    let mut first = Shell::start(&backend, "far", None).await;
+    first.register(&server, &secret).await;
+    let mut other = Shell::start(&backend, "far", None).await;
+    let refused = other.ask(&server, &secret).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.text);
+    assert_eq!(refused.json()["type"], "urn:streamspace:problem:active-elsewhere");
+    let shown = controller(&server, &first.id).await;
+    assert_eq!(shown["endpoint"], first.registration["endpoint"]);
+    // The same one at the same place, whose token was lost, is not another.
+    first.register(&server, &secret).await;
+    assert_eq!(first.beat_as(&server, &first.token, "draining").await.status, StatusCode::OK);
+    assert_eq!(other.register(&server, &secret).await["role"], "active");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_controller_has_so_many_processes_and_no_more() {
     let (folder, server, _backend, first, _second) = two().await;
-    let secret = open_door(&server).await;
+    let secret = door_of(&server, "far").await;
     let mut registration = first.registration.clone();
     let mut ask = async |number: u32| {
         registration["instance"] = format!("process-{number}").into();
@@ -162,7 +255,7 @@ async fn a_process_that_moved_is_called_where_it_is_now() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start_with(short(folder.path()), None).await;
     let backend = Backend::default();
-    let secret = open_door(&server).await;
+    let secret = door_of(&server, "far").await;
     let mut shell = Shell::start(&backend, "far", None).await;
     let before = shell.register(&server, &secret).await["epoch"].as_u64().unwrap();
     let id = server.running().await;
@@ -171,9 +264,14 @@ async fn a_process_that_moved_is_called_where_it_is_now() {
     let mut moved = Shell::start(&backend, "far", None).await;
     let answer = moved.register(&server, &token).await;
     assert_eq!(answer["role"], "active");
-    assert!(answer["epoch"].as_u64().unwrap() > before);
+    let told = answer["epoch"].as_u64().unwrap();
+    assert!(told > before);
     server.patch(&id, &json!({"state": "hibernated"})).await;
     server.phase(&id, "Hibernated").await;
+    assert!(
+        last_epoch(&backend) > told,
+        "under that one somebody may have called the process that was there before"
+    );
     moved.end().await;
     server.stop().await;
 }
@@ -183,7 +281,7 @@ async fn a_controller_that_is_silent_and_does_not_answer_is_offline_and_its_sess
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start_with(short(folder.path()), None).await;
     let backend = Backend::default();
-    let secret = open_door(&server).await;
+    let secret = door_of(&server, "far").await;
     let mut shell = Shell::start(&backend, "far", None).await;
     shell.register(&server, &secret).await;
     let id = server.running().await;
@@ -255,7 +353,7 @@ async fn servers() -> Option<([tempfile::TempDir; 2], Server, Server)> {
 async fn every_server_calls_a_controller_that_registered_with_one() {
     let Some((_folders, first, second)) = servers().await else { return };
     let backend = Backend::default();
-    let secret = open_door(&first).await;
+    let secret = door_of(&first, "far").await;
     let mut shell = Shell::strict(&backend, "far").await;
     let answer = shell.register(&first, &secret).await;
     assert_eq!(answer["keys"]["keys"].as_array().unwrap().len(), 2, "the keys of both: {answer}");
@@ -293,7 +391,7 @@ async fn every_server_calls_a_controller_that_registered_with_one() {
 async fn a_process_that_takes_over_at_one_server_is_called_by_the_other() {
     let Some((_folders, first, second)) = servers().await else { return };
     let backend = Backend::default();
-    let secret = open_door(&first).await;
+    let secret = door_of(&first, "far").await;
     let mut one = Shell::start(&backend, "far", Some("a")).await;
     one.register(&first, &secret).await;
     let mut other = Shell::start(&backend, "far", Some("b")).await;

@@ -16,8 +16,10 @@ mod service;
 mod slot;
 mod status;
 mod streams;
+mod tenure;
 
 pub use breaker::Failing;
 pub use high_water::HighWater;
 pub use service::{Service, Shell, Transport};
 pub use slot::Slot;
+pub use tenure::{Moment, Tenure};

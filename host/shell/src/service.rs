@@ -28,6 +28,7 @@ use crate::breaker::Subject;
 use crate::convert::{self, Mutation, home_key, session_ref, session_request, some_unless_empty};
 use crate::high_water::HighWater;
 use crate::slot::{Closed, Slot};
+use crate::tenure::Tenure;
 use crate::{deadline, status, streams};
 
 /// Sessions of a page, unless the caller says otherwise.
@@ -45,6 +46,7 @@ type EventStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub struct Shell {
     slot: Arc<Slot>,
     high_water: HighWater,
+    tenure: Tenure,
     /// When streams that have no end of their own come to it.
     ending: CancellationToken,
 }
@@ -57,7 +59,8 @@ impl Shell {
 
     /// A shell over whatever backend is in the slot.
     pub fn over(slot: Arc<Slot>) -> Self {
-        Self { slot, high_water: HighWater::default(), ending: CancellationToken::new() }
+        let (high_water, tenure) = (HighWater::default(), Tenure::default());
+        Self { slot, high_water, tenure, ending: CancellationToken::new() }
     }
 
     /// Refuses every epoch below this one from the start. Without it a shell that was started anew lets in whoever comes
@@ -70,6 +73,11 @@ impl Shell {
     /// Refuses every epoch below this high water, which others may raise as well.
     pub fn fenced_by(self, high_water: HighWater) -> Self {
         Self { high_water, ..self }
+    }
+
+    /// Changes nothing unless this process is the active one of its controller.
+    pub fn held_by(self, tenure: Tenure) -> Self {
+        Self { tenure, ..self }
     }
 
     /// Ends its streams when told so: whoever waits until the calls under way have ended would wait for them for ever.
@@ -88,7 +96,8 @@ impl Shell {
         Transport::new(ServiceExt::<http::Request<Body>>::map_err(service, |never| match never {}))
     }
 
-    /// Lets a mutation in, unless its caller has been replaced. Epoch 0 = the caller takes no part in fencing.
+    /// Lets a mutation in, unless its caller has been replaced, or this process. Epoch 0 = the caller takes no part in
+    /// fencing.
     fn admit(
         &self,
         timeout: Duration,
@@ -100,6 +109,7 @@ impl Shell {
         if epoch != 0 && epoch < seen {
             return Err(status::stale_epoch(epoch, seen));
         }
+        self.tenure.admit()?;
         Ok(CallOptions { timeout, operation_id, generation, epoch })
     }
 

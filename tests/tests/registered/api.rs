@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
@@ -30,10 +31,17 @@ pub struct Said {
     pub role: &'static str,
     pub state: &'static str,
     pub interval: &'static str,
+    pub lease: &'static str,
     /// Keys that it names.
     pub keys: Vec<Arc<SigningKey>>,
-    /// What it answers instead of anything else.
+    /// What it answers instead of anything else …
     pub refusal: Option<StatusCode>,
+    /// … and what to registrations only.
+    pub closed: Option<StatusCode>,
+    /// How long tokens are good, as it says.
+    pub token_life: Duration,
+    /// It forgets every token that it gives.
+    pub forgets: bool,
     /// Tokens that it takes.
     pub tokens: Vec<String>,
     /// Bodies, with the token that each came with.
@@ -70,8 +78,12 @@ impl ApiServer {
             state: "serve",
             // Often, so that nobody waits for what is told by it.
             interval: "200ms",
+            lease: "1h",
             keys: vec![Arc::new(SigningKey::generate().unwrap().0)],
             refusal: None,
+            closed: None,
+            token_life: Duration::from_secs(3600),
+            forgets: false,
             tokens: Vec::new(),
             registrations: Vec::new(),
             heartbeats: Vec::new(),
@@ -161,7 +173,7 @@ async fn register(
     let mut said = said.lock().unwrap();
     let token = bearer(&headers);
     said.registrations.push((token.clone(), body));
-    if let Some(status) = said.refusal {
+    if let Some(status) = said.refusal.or(said.closed) {
         return problem(status);
     }
     if token != JOIN_TOKEN && !said.tokens.contains(&token) {
@@ -169,13 +181,17 @@ async fn register(
     }
     said.given += 1;
     let fresh = format!("ssc_{}", said.given);
-    said.tokens.push(fresh.clone());
+    if !said.forgets {
+        said.tokens.push(fresh.clone());
+    }
     Json(json!({
         "controller_id": said.id,
         "auth_token": fresh,
+        "token_expires_at": chrono::Utc::now() + said.token_life,
         "api_version": "v1alpha1",
         "epoch": said.epoch,
         "heartbeat_interval": said.interval,
+        "lease": said.lease,
         "role": said.role,
         "keys": Jwks::new(said.keys.iter().map(|key| key.public())),
     }))
@@ -200,6 +216,7 @@ async fn heartbeat(
     Json(json!({
         "state": said.state,
         "heartbeat_interval": said.interval,
+        "lease": said.lease,
         "epoch": said.epoch,
         "role": said.role,
         "keys": Jwks::new(said.keys.iter().map(|key| key.public())),

@@ -32,6 +32,7 @@ fn what_is_not_safe_or_not_whole_is_refused() {
         (with(&["--listen", "0.0.0.0:0"]), 1, "--tls-cert"),
         (with(&["--listen", "0.0.0.0:0", "--insecure"]), 1, "--advertise"),
         (with(&["--advertise", "http://a:1"]), 2, "grpc://host:port"),
+        (with(&["--advertise", "grpc://site-b.example.org:1"]), 1, "allow_insecure_endpoints"),
         (with(&["--tls-cert", "/no/such/file"]), 2, "--tls-key"),
         (with(&["--tls-cert", "/no/such/file", "--tls-key", "/no/such/key"]), 1, "--tls-cert: /no/such/file"),
         (with(&["--ca", "/no/such/file"]), 1, "--ca: /no/such/file"),

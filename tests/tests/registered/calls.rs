@@ -2,6 +2,7 @@
 //! them who has got hold of something.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Request, Response};
 use streamspace_call_auth::{SignerLayer, SigningKey};
@@ -19,7 +20,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer as _, Service as _, ServiceExt as _, service_fn};
 
-use crate::stage::{ID, Stage, caller, channel, create, delete, refusal};
+use crate::stage::{ID, Stage, caller, caller_of, channel, create, delete, instance, refusal};
 
 type Wire = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 
@@ -74,6 +75,11 @@ async fn nobody_else_is_let_in() {
     // The right one calls another controller, and is led here.
     let mut led = caller(&controller, &stage.api.key(), "ctrl-other").await;
     unauthenticated(&led.create_session(create("s1", 5)).await.unwrap_err(), "CALL_AUDIENCE");
+    // Or another process of this one.
+    for other in ["", "another"] {
+        let mut led = caller_of(&controller, &stage.api.key(), (ID, other)).await;
+        unauthenticated(&led.create_session(create("s1", 5)).await.unwrap_err(), "CALL_INSTANCE");
+    }
 
     assert!(stage.simulated.boxes().await.is_empty());
     let log = controller.log();
@@ -88,7 +94,7 @@ async fn a_call_that_was_seen_on_its_way_is_of_no_use() {
     let controller = stage.registered();
     let channel = channel(&controller).await;
     let tokens = Arc::default();
-    let signer = SignerLayer::new(stage.api.key(), ID);
+    let signer = SignerLayer::new(stage.api.key(), ID).for_instance(&instance(&controller));
     let mut api = ControllerServiceClient::new(signer.layer(tapped(channel.clone(), Arc::clone(&tokens))));
     api.create_session(create("s1", 5)).await.unwrap();
     let token = tokens.lock().await[0].clone();
@@ -114,6 +120,28 @@ async fn whoever_was_replaced_is_refused_from_the_start() {
     assert_eq!(refusal(&refused), (Code::Aborted, "STALE_EPOCH".to_owned()), "{refused}");
     api.create_session(create("s1", 5)).await.unwrap();
     api.list_sessions(ListSessionsRequest::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_unknown_keys_is_none_of_questions_for_keys() {
+    let Some(stage) = Stage::new().await else { return };
+    let beats = || stage.api.said(|said| said.heartbeats.len());
+    stage.api.said(|said| said.interval = "1h");
+    let controller = stage.registered();
+    let rogue = Arc::new(SigningKey::generate().unwrap().0);
+    let (begun, before) = (Instant::now(), beats());
+    let flood = (0..32).map(|_| async {
+        let mut rogue = caller(&controller, &rogue, ID).await;
+        while begun.elapsed() < Duration::from_secs(12) {
+            let refused = rogue.list_sessions(ListSessionsRequest::default()).await.unwrap_err();
+            unauthenticated(&refused, "CALL_KEY_UNKNOWN");
+        }
+    });
+    futures::future::join_all(flood).await;
+    let asked = beats() - before;
+    // The first at once, and then one every 5 s.
+    let most = 1 + usize::try_from(begun.elapsed().as_secs()).unwrap() / 5;
+    assert!((1..=most).contains(&asked), "{asked} questions in {:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

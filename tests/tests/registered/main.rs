@@ -6,6 +6,7 @@
 mod api;
 mod arguments;
 mod calls;
+mod lease;
 mod membership;
 mod stage;
 mod tls;

@@ -1,6 +1,7 @@
 //! From the registration to the end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use serde_json::json;
@@ -13,7 +14,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::api::JOIN_TOKEN;
-use crate::stage::{ID, Stage, address, caller, channel, create, refusal};
+use crate::stage::{ID, Stage, address, caller, caller_of, channel, create, refusal};
 
 const SERVICE: &str = "streamspace.controller.v1.ControllerService";
 
@@ -70,7 +71,7 @@ async fn an_api_server_that_is_away_is_waited_for_and_nobody_is_served_meanwhile
     let controller = stage.start(&[]);
     controller.says("not registered yet; once more", 1);
 
-    let mut api = caller(&controller, &stage.api.key(), ID).await;
+    let mut api = caller_of(&controller, &stage.api.key(), (ID, "")).await;
     let refused = api.create_session(create("s1", 5)).await.unwrap_err();
     assert_eq!(refusal(&refused), (Code::Unavailable, "NOT_REGISTERED".to_owned()));
     // The process is there, and says that its service is not.
@@ -81,7 +82,7 @@ async fn an_api_server_that_is_away_is_waited_for_and_nobody_is_served_meanwhile
     }
 
     stage.api.start_again().await;
-    controller.says("registered as", 1);
+    let mut api = caller(&controller, &stage.api.key(), ID).await;
     api.create_session(create("s1", 5)).await.unwrap();
     until("the health of the service", async || {
         let request = HealthCheckRequest { service: SERVICE.to_owned() };
@@ -157,6 +158,38 @@ async fn once_registered_it_goes_on_asking_to_be_let_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_kept_until_the_next_one_was_taken() {
+    let Some(stage) = Stage::new().await else { return };
+    stage.api.said(|said| said.token_life = Duration::from_secs(6));
+    let controller = stage.registered();
+    stage.api.said(|said| said.closed = Some(StatusCode::SERVICE_UNAVAILABLE));
+    // Another one is due, and none is given: what there is stays in use.
+    controller.says("there is no new token yet", 1);
+    let before = stage.api.said(|said| said.heartbeats.len());
+    until("signs of life", async || {
+        stage.api.said(|said| (said.heartbeats.len() > before + 2).then_some(()))
+    })
+    .await;
+    drop(controller);
+
+    stage.api.said(|said| said.closed = None);
+    let controller = stage.registered();
+    // The next one is given, and not known any more when it is used.
+    stage.api.said(|said| said.forgets = true);
+    controller.says("the new token is not taken", 1);
+    let (token, _) = stage.api.said(|said| said.registrations.last().unwrap().clone());
+    assert_eq!(token, "ssc_2", "the one before it");
+    stage.api.said(|said| said.forgets = false);
+    until("a sign of life with a token that is taken", async || {
+        stage.api.said(|said| said.tokens.contains(&said.heartbeats.last()?.0).then_some(()))
+    })
+    .await;
+    let joined =
+        stage.api.said(|said| said.registrations.iter().filter(|(token, _)| token == JOIN_TOKEN).count());
+    assert_eq!(joined, 2, "each process once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_has_no_end_does_not_keep_it_from_ending() {
     let Some(stage) = Stage::new().await else { return };
     let mut controller = stage.start(&["--drain", "1h"]);
@@ -209,7 +242,15 @@ async fn keys_epochs_and_roles_are_followed() {
     // Whoever was replaced is refused, although it signs well.
     let refused = by_new.create_session(create("s2", 8)).await.unwrap_err();
     assert_eq!(refused.code(), Code::Aborted, "{refused}");
-    by_new.create_session(create("s2", 9)).await.unwrap();
+    // And nobody changes anything through a process that is not the active one.
+    let refused = by_new.create_session(create("s2", 9)).await.unwrap_err();
+    assert_eq!(refusal(&refused), (Code::Unavailable, "STANDBY".to_owned()));
+    stage.api.said(|said| said.role = "active");
+    until("the next question for keys, and with it its role", async || {
+        by_old.get_capabilities(GetCapabilitiesRequest {}).await.unwrap_err();
+        by_new.create_session(create("s2", 9)).await.ok()
+    })
+    .await;
     assert_eq!(stage.simulated.boxes().await.len(), 2);
 }
 

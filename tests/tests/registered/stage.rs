@@ -71,10 +71,25 @@ pub async fn channel(controller: &ControllerProcess) -> Channel {
     Endpoint::new(format!("http://{}", address(controller))).unwrap().connect().await.unwrap()
 }
 
-/// Somebody with a key who takes the controller for this one.
+/// Somebody with a key who takes the controller for this one, and means this process of it.
 pub async fn caller(controller: &ControllerProcess, key: &Arc<SigningKey>, id: &str) -> Caller {
-    let signer = SignerLayer::new(Arc::clone(key), id);
+    let instance = instance(controller);
+    caller_of(controller, key, (id, &instance)).await
+}
+
+/// Somebody with a key who means this process of this controller.
+pub async fn caller_of(
+    controller: &ControllerProcess,
+    key: &Arc<SigningKey>,
+    (id, instance): (&str, &str),
+) -> Caller {
+    let signer = SignerLayer::new(Arc::clone(key), id).for_instance(instance);
     ControllerServiceClient::new(signer.layer(channel(controller).await))
+}
+
+/// Which process it is, once it is registered.
+pub fn instance(controller: &ControllerProcess) -> String {
+    controller.says("registered as", 1)["instance"].as_str().unwrap().to_owned()
 }
 
 pub fn create(session: &str, epoch: u64) -> CreateSessionRequest {

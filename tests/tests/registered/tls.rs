@@ -13,7 +13,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tower::Layer as _;
 
 use crate::api::ApiServer;
-use crate::stage::{ID, Stage, address};
+use crate::stage::{ID, Stage, address, instance};
 
 /// An authority of a test, and the files that it fills.
 struct Authority {
@@ -93,7 +93,7 @@ async fn both_sides_are_known_by_an_authority_of_the_operators() {
     let port = address(&controller).rsplit_once(':').unwrap().1.to_owned();
     let trusting = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.issuer.pem()));
     let endpoint = Endpoint::new(format!("https://127.0.0.1:{port}")).unwrap().tls_config(trusting).unwrap();
-    let signer = SignerLayer::new(stage.api.key(), ID);
+    let signer = SignerLayer::new(stage.api.key(), ID).for_instance(&instance(&controller));
     let mut api = ControllerServiceClient::new(signer.layer(endpoint.connect().await.unwrap()));
     api.get_capabilities(GetCapabilitiesRequest {}).await.unwrap();
     // Who trusts somebody else does not get as far as a call.

@@ -33,7 +33,7 @@ pub use draft::{EnvDraft, MountDraft, PortDraft, ResourcesDraft, SpecDraft, VncD
 pub use drift::{
     Drift, DriftAlarm, DriftAlarmKind, DriftId, DriftObject, DriftOwnership, DriftReason, DriftState,
 };
-pub use endpoint::{Endpoint, InvalidEndpoint};
+pub use endpoint::{Endpoint, InsecureEndpoint, InvalidEndpoint, never_called};
 pub use event::{Event, EventCursor, Happening};
 pub use ids::{ControllerId, Epoch, Generation, InvalidId, MAX_ID_BYTES, OperationId, SessionId};
 pub use lane::{Lane, Room};

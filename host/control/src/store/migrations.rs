@@ -23,6 +23,7 @@ const SQLITE: Files = &[
     (13, "registry", include_str!("../../../../migrations/sqlite/0013_registry.sql")),
     (14, "in_between", include_str!("../../../../migrations/sqlite/0014_in_between.sql")),
     (15, "reservations", include_str!("../../../../migrations/sqlite/0015_reservations.sql")),
+    (17, "instances", include_str!("../../../../migrations/sqlite/0017_instances.sql")),
 ];
 
 const POSTGRES: Files = &[
@@ -36,6 +37,7 @@ const POSTGRES: Files = &[
     (13, "registry", include_str!("../../../../migrations/postgres/0013_registry.sql")),
     (14, "in_between", include_str!("../../../../migrations/postgres/0014_in_between.sql")),
     (15, "reservations", include_str!("../../../../migrations/postgres/0015_reservations.sql")),
+    (17, "instances", include_str!("../../../../migrations/postgres/0017_instances.sql")),
 ];
 
 /// Held while a database is brought up to date: "streammg" in ASCII.

@@ -54,10 +54,8 @@ pub struct Enrollment {
     pub ca: String,
     /// The hash of its new token.
     pub token_hash: String,
-    /// How long the new token is taken.
+    /// How long the new token is taken. The one before it is taken as long as it would have been, until this one is used.
     pub token_life: Duration,
-    /// How long the token before it is taken.
-    pub token_overlap: Duration,
     /// How long it keeps its role without being heard of.
     pub lease: Duration,
     /// The request.
@@ -93,12 +91,16 @@ pub enum EnrollmentRefusal {
     Token,
     /// The join token is for another type or name.
     NotLetIn,
+    /// The controller is known already, and the join token does not name it.
+    Known,
     /// The token is another controller's.
     Another,
     /// The controller is part of a server.
     Embedded,
     /// The controller has too many processes.
     TooMany,
+    /// The active process has the same name, is elsewhere, and may live.
+    Elsewhere,
 }
 
 /// A process of a controller lives.
@@ -108,6 +110,10 @@ pub struct Heartbeat {
     pub id: ControllerId,
     /// Its name.
     pub instance: String,
+    /// The hash of the token that it came with.
+    pub token_hash: String,
+    /// How long the token before that one is taken, once this one is used.
+    pub token_overlap: Duration,
     /// How it does.
     pub status: InstanceStatus,
     /// How many sessions it has, if it says so.

@@ -28,7 +28,13 @@ pub async fn join_token(server: &Server, rest: Value) -> Value {
     made.json()
 }
 
-/// The secret of a join token for anybody.
+/// The secret of a join token for the one controller of this name.
+pub async fn door_of(server: &Server, name: &str) -> String {
+    let made = join_token(server, json!({"controller_type": "docker", "controller_name": name})).await;
+    made["secret"].as_str().unwrap().to_owned()
+}
+
+/// The secret of a join token for anybody who is new.
 pub async fn open_door(server: &Server) -> String {
     join_token(server, json!({})).await["secret"].as_str().unwrap().to_owned()
 }

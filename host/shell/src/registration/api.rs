@@ -10,6 +10,8 @@ use super::messages::{Heartbeat, HeartbeatAnswer, Registered, Registration};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the answer to a sign of life may take, however often they are given.
+const LEAST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An API server.
 #[derive(Debug, Clone)]
@@ -73,17 +75,20 @@ impl ApiServer {
 
     /// Registers with a join token, or again with the token of an earlier registration.
     pub async fn register(&self, token: &str, body: &Registration) -> Result<Registered, ApiError> {
-        self.post(&["controllers", "register"], token, body).await
+        self.post(&["controllers", "register"], token, body, TIMEOUT).await
     }
 
-    /// Gives a sign of life.
+    /// Gives a sign of life. One that is not answered before it is time for the next is given up: the lease counts from when
+    /// it was sent.
     pub async fn heartbeat(
         &self,
         controller_id: &str,
         token: &str,
         body: &Heartbeat,
+        interval: Duration,
     ) -> Result<HeartbeatAnswer, ApiError> {
-        self.post(&["controllers", controller_id, "heartbeat"], token, body).await
+        let timeout = interval.clamp(LEAST_TIMEOUT, TIMEOUT);
+        self.post(&["controllers", controller_id, "heartbeat"], token, body, timeout).await
     }
 
     async fn post<T: DeserializeOwned>(
@@ -91,13 +96,14 @@ impl ApiServer {
         path: &[&str],
         token: &str,
         body: &impl Serialize,
+        timeout: Duration,
     ) -> Result<T, ApiError> {
         let mut url = self.base.clone();
         // Fails only for URLs that no request could be sent to either.
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(["api", "v1"]).extend(path);
         }
-        let request = self.http.post(url).bearer_auth(token).timeout(TIMEOUT).json(body);
+        let request = self.http.post(url).bearer_auth(token).timeout(timeout).json(body);
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         let status = response.status();
         let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;

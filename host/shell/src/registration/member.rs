@@ -18,15 +18,20 @@ use super::messages::{
     API_VERSION, Heartbeat, HeartbeatAnswer, InstanceStatus, Registered, Registration, Role, WantedState,
 };
 use super::place::Place;
+use crate::tenure::Moment;
 
 /// The first pause after a failure. Every further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Least time between two signs of life, whoever asks for keys.
+/// Least time between two signs of life, whoever asks for keys …
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
-/// How often a process gets itself another token, long before the old one expires.
+/// … and between two that are given because of an unknown key. Anybody who reaches the port can name one, again and again.
+const KEY_PAUSE: Duration = Duration::from_secs(5);
+/// How often a process gets itself another token; in any case long before the old one expires …
 const RENEWAL: Duration = Duration::from_secs(24 * 3600);
+/// … and how soon again if it gets none.
+const RENEW_AGAIN: Duration = Duration::from_secs(60);
 /// How long the last sign of life may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -89,22 +94,29 @@ struct Standing {
 
 struct Token {
     text: String,
-    since: Instant,
+    /// When another one is due.
+    renew_at: Instant,
+    /// The one before it, until this one was taken for the first time.
+    before: Option<String>,
 }
 
 impl Member {
-    /// Registers, and gives signs of life until it is told to stop; then a last one. What the server says ends it only before
-    /// the first registration: later it may always be one that knows better.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), MemberError> {
-        let mut process = Process { instance: Uuid::new_v4().simple().to_string(), member: self };
+    /// Registers, and gives signs of life until it is told to stop. Then nothing new is begun, what is under way gets this time
+    /// to end, and a last sign of life says that another process may take over. What the server says ends it only before the
+    /// first registration: later it may always be one that knows better.
+    pub async fn run(self, stop: CancellationToken, drain: Duration) -> Result<(), MemberError> {
+        let instance = Uuid::new_v4().simple().to_string();
+        self.place.serves_as(&instance);
+        let mut process = Process { instance, member: self, asked: None };
         let Some(joined) = stop.run_until_cancelled(process.join()).await else { return Ok(()) };
         let mut standing = joined?;
         match stop.run_until_cancelled(process.keep(&mut standing)).await {
             Some(Err(error)) => Err(error.into()),
             Some(Ok(never)) => match never {},
             None => {
+                let wound_up = process.wind_up(&mut standing, drain).await;
                 process.leave(&standing).await;
-                Ok(())
+                Ok(wound_up?)
             }
         }
     }
@@ -114,6 +126,8 @@ struct Process {
     /// Another one for every process: whether it is the one before, nobody can tell.
     instance: String,
     member: Member,
+    /// When keys were last asked for.
+    asked: Option<Instant>,
 }
 
 impl Process {
@@ -122,8 +136,9 @@ impl Process {
         let mut pauses = Pauses::default();
         loop {
             let token = self.member.join_token.read().await?;
+            let sent = Moment::now();
             match self.register(&token).await {
-                Ok(answer) => return Ok(self.settle(answer).await?),
+                Ok(answer) => return Ok(self.settle(answer, sent, None).await?),
                 Err(error) if error.is_final() => return Err(error.into()),
                 Err(error) => {
                     let pause = pauses.next();
@@ -165,10 +180,13 @@ impl Process {
     async fn pause(&mut self, pause: Duration, last: Instant) -> Missed {
         // Many controllers that were started together need not stay together.
         let pause = pause.mul_f64(0.9 + rand::random::<f64>() / 10.0);
+        let due = Instant::now() + pause;
         tokio::select! {
-            () = sleep(pause) => Missed::none(),
+            () = sleep_until(due) => Missed::none(),
             missed = self.member.requests.next() => {
-                sleep_until(last + LEAST_PAUSE.min(pause)).await;
+                let again = self.asked.map_or(last, |asked| asked + KEY_PAUSE);
+                sleep_until(due.min(again.max(last + LEAST_PAUSE))).await;
+                self.asked = Some(Instant::now());
                 missed
             }
         }
@@ -176,29 +194,50 @@ impl Process {
 
     /// A sign of life; or another registration, where that is due.
     async fn exchange(&mut self, standing: &mut Standing) -> Result<(), MemberError> {
-        let refusal = match &standing.token {
-            Some(token) if token.since.elapsed() < RENEWAL => {
-                let seen = self.member.seen.borrow().clone();
-                let heartbeat = Heartbeat::of(&self.instance, seen.as_ref());
-                match self.member.api.heartbeat(&standing.id, &token.text, &heartbeat).await {
-                    Ok(answer) => {
-                        self.heed(standing, &answer);
-                        return Ok(());
-                    }
-                    Err(error) => error,
-                }
-            }
-            Some(token) => match self.register(&token.text).await {
+        if let Some(token) = standing.token.as_mut().filter(|token| token.renew_at <= Instant::now()) {
+            let sent = Moment::now();
+            match self.register(&token.text).await {
                 Ok(answer) => {
-                    *standing = self.settle(answer).await?;
+                    let before = Some(token.text.clone());
+                    *standing = self.settle(answer, sent, before).await?;
                     return Ok(());
                 }
-                Err(error) => error,
-            },
-            None => return self.register_anew(standing).await,
+                Err(error) if error.is_of_the_token() => return self.refused(standing, &error).await,
+                Err(error) => {
+                    tracing::warn!(%error, "there is no new token yet; the one that there is stays in use");
+                    token.renew_at = Instant::now() + RENEW_AGAIN;
+                }
+            }
+        }
+        let sent = Moment::now();
+        let Standing { id, token: Some(token), interval, .. } = standing else {
+            return self.register_anew(standing).await;
         };
-        if !refusal.is_of_the_token() {
-            return Err(refusal.into());
+        let heartbeat = Heartbeat::of(&self.instance, self.member.seen.borrow().as_ref());
+        match self.member.api.heartbeat(id, &token.text, &heartbeat, *interval).await {
+            Ok(answer) => {
+                token.before = None;
+                self.heed(standing, &answer, sent);
+                Ok(())
+            }
+            Err(error) if error.is_of_the_token() => self.refused(standing, &error).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Registers again: the token is not taken.
+    async fn refused(&mut self, standing: &mut Standing, refusal: &ApiError) -> Result<(), MemberError> {
+        if let Some(before) = standing.token.as_ref().and_then(|token| token.before.clone()) {
+            tracing::warn!(error = %refusal, "the new token is not taken; registering again with the one before it");
+            let sent = Moment::now();
+            match self.register(&before).await {
+                Ok(answer) => {
+                    *standing = self.settle(answer, sent, Some(before)).await?;
+                    return Ok(());
+                }
+                Err(error) if !error.is_of_the_token() => return Err(error.into()),
+                Err(_) => {}
+            }
         }
         tracing::warn!(error = %refusal, "the controller's token is not taken any more; registering again");
         standing.token = None;
@@ -209,8 +248,9 @@ impl Process {
     /// Registers as if for the first time.
     async fn register_anew(&mut self, standing: &mut Standing) -> Result<(), MemberError> {
         let token = self.member.join_token.read().await?;
+        let sent = Moment::now();
         let answer = self.register(&token).await?;
-        *standing = self.settle(answer).await?;
+        *standing = self.settle(answer, sent, None).await?;
         Ok(())
     }
 
@@ -228,14 +268,20 @@ impl Process {
         api.register(token, &body).await
     }
 
-    /// Serves as the answer says.
-    async fn settle(&mut self, answer: Registered) -> Result<Standing, BindError> {
+    /// Serves as the answer says, to what was sent then with this token of the controller.
+    async fn settle(
+        &mut self,
+        answer: Registered,
+        sent: Moment,
+        before: Option<String>,
+    ) -> Result<Standing, BindError> {
         if answer.api_version != API_VERSION {
             tracing::warn!(
                 version = answer.api_version,
                 "the API server speaks of another version than {API_VERSION}"
             );
         }
+        self.member.place.assume(answer.role, sent, answer.lease());
         self.member.place.serve(&answer.controller_id, answer.epoch, &answer.keys).await?;
         tracing::info!(
             controller = answer.controller_id,
@@ -247,17 +293,20 @@ impl Process {
             "registered as {}",
             answer.controller_id
         );
+        let renew_at = Instant::now() + answer.token_life().map_or(RENEWAL, |life| RENEWAL.min(life / 2));
         Ok(Standing {
             interval: answer.interval(),
             role: answer.role,
             state: WantedState::Serve,
             id: answer.controller_id,
-            token: Some(Token { text: answer.auth_token, since: Instant::now() }),
+            token: Some(Token { text: answer.auth_token, renew_at, before }),
         })
     }
 
-    fn heed(&self, standing: &mut Standing, answer: &HeartbeatAnswer) {
+    fn heed(&self, standing: &mut Standing, answer: &HeartbeatAnswer, sent: Moment) {
+        // First the epoch: whoever is active from now on is so under this one.
         self.member.place.trust(answer.epoch, &answer.keys);
+        self.member.place.assume(answer.role, sent, answer.lease());
         if standing.role != answer.role {
             tracing::info!(role = ?answer.role, epoch = answer.epoch, "this process has another role");
             standing.role = answer.role;
@@ -269,13 +318,33 @@ impl Process {
         standing.interval = answer.interval();
     }
 
+    /// Lets what is under way end, and holds the lease meanwhile. The API server is told only then that this process ends: from
+    /// that moment on another one may be called, and nothing may come from this one any more.
+    async fn wind_up(&mut self, standing: &mut Standing, drain: Duration) -> Result<(), BindError> {
+        let idle = timeout(drain, self.member.place.wind_up());
+        let wound_up = tokio::select! {
+            idle = idle => {
+                if idle.is_err() {
+                    tracing::warn!("mutations under way are given up");
+                }
+                Ok(())
+            }
+            never = self.keep(standing) => match never {
+                Err(error) => Err(error),
+                Ok(never) => match never {},
+            },
+        };
+        self.member.place.abandon();
+        wound_up
+    }
+
     /// Says that it goes, so that nobody has to wait for what it would have said next.
     async fn leave(&self, standing: &Standing) {
         let Some(token) = &standing.token else { return };
         let seen = self.member.seen.borrow().clone();
         let heartbeat =
             Heartbeat { status: InstanceStatus::Draining, ..Heartbeat::of(&self.instance, seen.as_ref()) };
-        let farewell = self.member.api.heartbeat(&standing.id, &token.text, &heartbeat);
+        let farewell = self.member.api.heartbeat(&standing.id, &token.text, &heartbeat, standing.interval);
         match timeout(FAREWELL, farewell).await {
             Ok(Ok(_)) => tracing::info!("the API server knows that this process ends"),
             Ok(Err(error)) => tracing::warn!(%error, "the API server does not know that this process ends"),

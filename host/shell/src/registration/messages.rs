@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use streamspace_call_auth::Jwks;
 use streamspace_proto::span::GoDuration;
@@ -112,6 +113,9 @@ pub struct Registered {
     pub controller_id: String,
     /// What it comes with from now on.
     pub auth_token: String,
+    /// Until when that is taken.
+    #[serde(default)]
+    token_expires_at: Option<DateTime<Utc>>,
     /// The version of these messages.
     pub api_version: String,
     /// No call under a lower epoch may change anything.
@@ -120,6 +124,9 @@ pub struct Registered {
     /// How long to wait before the next sign of life, at most.
     #[serde(default)]
     heartbeat_interval: Option<GoDuration>,
+    /// How long this process is the active one without being heard of, if it is.
+    #[serde(default)]
+    lease: Option<GoDuration>,
     /// What this process is to the controller.
     #[serde(default)]
     pub role: Role,
@@ -128,10 +135,25 @@ pub struct Registered {
 }
 
 impl Registered {
+    /// How long the token is taken, if the server says so.
+    pub fn token_life(&self) -> Option<Duration> {
+        Some((self.token_expires_at? - Utc::now()).to_std().unwrap_or_default())
+    }
+
     /// How long to wait before the next sign of life, at most.
     pub fn interval(&self) -> Duration {
         self.heartbeat_interval.as_ref().map_or(USUAL_INTERVAL, GoDuration::length)
     }
+
+    /// How long this process is the active one without being heard of.
+    pub fn lease(&self) -> Duration {
+        lease(self.lease.as_ref(), self.interval())
+    }
+}
+
+/// Two signs of life may be lost: no server's lease is shorter than that.
+fn lease(told: Option<&GoDuration>, interval: Duration) -> Duration {
+    told.map_or(interval * 3, GoDuration::length)
 }
 
 /// What a process is to its controller.
@@ -214,6 +236,9 @@ pub struct HeartbeatAnswer {
     /// How long to wait before the next sign of life, at most.
     #[serde(default)]
     heartbeat_interval: Option<GoDuration>,
+    /// How long this process is the active one without being heard of, if it is.
+    #[serde(default)]
+    lease: Option<GoDuration>,
     /// No call under a lower epoch may change anything.
     #[serde(default)]
     pub epoch: u64,
@@ -228,6 +253,11 @@ impl HeartbeatAnswer {
     /// How long to wait before the next sign of life, at most.
     pub fn interval(&self) -> Duration {
         self.heartbeat_interval.as_ref().map_or(USUAL_INTERVAL, GoDuration::length)
+    }
+
+    /// How long this process is the active one without being heard of.
+    pub fn lease(&self) -> Duration {
+        lease(self.lease.as_ref(), self.interval())
     }
 }
 

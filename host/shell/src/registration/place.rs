@@ -7,8 +7,10 @@ use streamspace_call_auth::{Jwks, Trust};
 use streamspace_runtime::{Backend, BackendConfig, BindError, CallError, Fence, Plugin};
 use tokio::sync::Notify;
 
+use super::messages::Role;
 use crate::high_water::HighWater;
 use crate::slot::Slot;
+use crate::tenure::{Moment, Tenure};
 
 /// After a plugin that could not say in time whether it takes its configuration.
 const BIND_AGAIN: Duration = Duration::from_secs(2);
@@ -19,6 +21,7 @@ pub struct Place {
     config: BackendConfig,
     slot: Arc<Slot>,
     high_water: HighWater,
+    tenure: Tenure,
     trust: Arc<Trust>,
     taken: Arc<Notify>,
     /// The controller that is served.
@@ -26,21 +29,46 @@ pub struct Place {
 }
 
 impl Place {
-    /// For a plugin with a configuration, whose controller is not known yet. The slot is filled, calls are fenced and
-    /// trusted as the API server says; whoever wants to know when is notified.
+    /// For a plugin with a configuration, whose controller is not known yet. The slot is filled, calls are fenced, trusted
+    /// and held back as the API server says; whoever wants to know when is notified.
     pub fn new(
         plugin: Plugin,
         config: BackendConfig,
         slot: Arc<Slot>,
-        high_water: HighWater,
+        (high_water, tenure): (HighWater, Tenure),
         trust: Arc<Trust>,
         taken: Arc<Notify>,
     ) -> Self {
-        Self { plugin, config, slot, high_water, trust, taken, controller_id: None }
+        Self { plugin, config, slot, high_water, tenure, trust, taken, controller_id: None }
     }
 
     pub(super) fn plugin(&self) -> &Plugin {
         &self.plugin
+    }
+
+    /// Which process of the controller this is.
+    pub(super) fn serves_as(&self, instance: &str) {
+        self.trust.serves_as(instance);
+    }
+
+    /// What this process is to the controller, by the answer to what was sent then.
+    pub(super) fn assume(&self, role: Role, sent: Moment, lease: Duration) {
+        match role {
+            Role::Active => self.tenure.prolong(sent, lease),
+            Role::Standby => self.tenure.yield_to_another(),
+        }
+    }
+
+    /// Begins nothing new, and returns when nothing is under way any more that changes anything.
+    pub(super) fn wind_up(&self) -> impl Future<Output = ()> + use<> {
+        self.tenure.begin_to_end();
+        let slot = Arc::clone(&self.slot);
+        async move { slot.idle().await }
+    }
+
+    /// What is still under way changes nothing any more.
+    pub(super) fn abandon(&self) {
+        self.tenure.yield_to_another();
     }
 
     /// Serves a controller from now on. Nothing changes if it is the one that is served already, but for what holds of
@@ -80,10 +108,10 @@ impl Place {
     }
 
     async fn bind(&self, controller_id: &str) -> Result<Backend, BindError> {
-        let high_water = self.high_water.clone();
+        let (high_water, tenure) = (self.high_water.clone(), self.tenure.clone());
         let config = BackendConfig {
             controller_id: controller_id.to_owned(),
-            fence: Fence::new(move |epoch| high_water.admits(epoch)),
+            fence: Fence::new(move |epoch| tenure.holds() && high_water.admits(epoch)),
             ..self.config.clone()
         };
         loop {

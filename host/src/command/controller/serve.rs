@@ -20,9 +20,10 @@ use streamspace_control::GoDuration;
 use streamspace_runtime::contract::plugin::{Health, Report};
 use streamspace_runtime::{Backend, BackendConfig, CallOptions, Plugin, Runtime, RuntimeConfig};
 use streamspace_shell::registration::{Member, MemberError, Place};
-use streamspace_shell::{HighWater, Service, Shell, Slot};
+use streamspace_shell::{HighWater, Service, Shell, Slot, Tenure};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
@@ -98,6 +99,7 @@ async fn serve(args: ControllerServeArgs) -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let membership = args.membership.read(args.exposure.insecure)?;
     args.exposure.check(membership.is_some())?;
+    args.exposure.check_advertised(args.membership.advertise.as_ref())?;
     let tls = args.exposure.tls()?;
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
@@ -130,10 +132,15 @@ async fn serve(args: ControllerServeArgs) -> anyhow::Result<()> {
             saw.send_replace(look(&backend).await);
             tracing::info!(%address, name = args.name, endpoint, "serving on {address}, not registered yet");
             let slot = Slot::vacant("this controller is not registered yet");
-            let high_water = HighWater::default();
+            let (high_water, tenure) = (HighWater::default(), Tenure::standby());
             let (trust, requests) = Trust::new();
-            let gate = Gate::Signed(VerifierLayer::new(Arc::clone(&trust)), high_water.clone());
-            let place = Place::new(plugin, config, Arc::clone(&slot), high_water, trust, Arc::clone(&taken));
+            let gate = Gate::Signed {
+                layer: VerifierLayer::new(Arc::clone(&trust)),
+                high_water: high_water.clone(),
+                tenure: tenure.clone(),
+            };
+            let held = (high_water, tenure);
+            let place = Place::new(plugin, config, Arc::clone(&slot), held, trust, Arc::clone(&taken));
             let Membership { api, join_token, tls_ca: ca, labels: more } = membership;
             let labels = labels.into_iter().chain(more).collect();
             let name = args.name.clone();
@@ -147,9 +154,9 @@ async fn serve(args: ControllerServeArgs) -> anyhow::Result<()> {
     let shell = Shell::over(Arc::clone(&slot)).ending_with(draining.clone());
     let router = match gate {
         Gate::Open => services::around(tls, shell.into_service(), health)?,
-        Gate::Signed(gate, high_water) => {
-            let service = shell.fenced_by(high_water).into_service();
-            services::around(tls, tower::Layer::layer(&gate, service), health)?
+        Gate::Signed { layer, high_water, tenure } => {
+            let service = shell.fenced_by(high_water).held_by(tenure).into_service();
+            services::around(tls, tower::Layer::layer(&layer, service), health)?
         }
     };
     let serving = router
@@ -163,13 +170,24 @@ async fn serve(args: ControllerServeArgs) -> anyhow::Result<()> {
         }
     });
 
+    // Whatever is waited for then.
+    let drain = args.drain.length();
+    let ends_by = tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            stop.cancelled().await;
+            Instant::now() + drain
+        }
+    });
     let belonged = match member {
-        Some(member) => member.run(stop.clone()).await,
+        Some(member) => member.run(stop.clone(), drain).await,
         None => {
             stop.cancelled().await;
             Ok(())
         }
     };
+    stop.cancel();
+    let ends_by = ends_by.await.unwrap_or_else(|_| Instant::now() + drain);
     probing.abort();
     reporter.set_service_status("", ServingStatus::NotServing).await;
     reporter.set_not_serving::<Service>().await;
@@ -180,7 +198,7 @@ async fn serve(args: ControllerServeArgs) -> anyhow::Result<()> {
         slot.idle().await;
         served
     };
-    match tokio::time::timeout(args.drain.length(), finished).await {
+    match tokio::time::timeout_at(ends_by, finished).await {
         Ok(served) => served.context("serving failed")?.context("serving failed")?,
         Err(_) => tracing::warn!("calls under way are given up"),
     }
@@ -193,8 +211,8 @@ async fn serve(args: ControllerServeArgs) -> anyhow::Result<()> {
 enum Gate {
     /// Anybody's.
     Open,
-    /// Those that an API server has signed, and which no other has overtaken.
-    Signed(VerifierLayer, HighWater),
+    /// Those that an API server has signed, as long as no other has overtaken it, and this process is the active one.
+    Signed { layer: VerifierLayer, high_water: HighWater, tenure: Tenure },
 }
 
 /// Tells grpc.health.v1 whether the backend is there, and the API server what was seen. The service as such serves all the

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::credential::Presented;
 use super::keys::KeySetView;
 use super::refusals::{self, Refused as Unheard};
+use super::register::TOKEN_OVERLAP;
 use crate::control::Shared;
 use crate::domain::{
     ByteQuantity, ControllerId, CpuQuantity, Epoch, GoDuration, InstanceRole, InstanceStatus,
@@ -72,6 +73,10 @@ struct Answer {
     /// How long to wait before the next sign of life, at most.
     #[schema(value_type = String, example = "5s")]
     heartbeat_interval: GoDuration,
+    /// How long the active process may be silent before another one is called. It changes nothing any more once this time is
+    /// over, counted from when it sent this sign of life.
+    #[schema(value_type = String, example = "15s")]
+    lease: GoDuration,
     /// No call under a lower epoch may change anything at the backend.
     epoch: Epoch,
     role: InstanceRole,
@@ -117,7 +122,7 @@ pub(super) async fn heartbeat(
             return Err(refused(&shared, &presented, &id, "a join token", refusal).await);
         }
     };
-    let beat = read(body, own.controller_id.clone(), &shared, presented.request_id.clone())?;
+    let beat = read(body, own.controller_id.clone(), &shared, &presented)?;
     if beat.instance != own.instance {
         let refusal = Problem::unauthorized("the token is that of another process of the controller");
         return Err(refused(&shared, &presented, &id, "the token is another process's", refusal).await);
@@ -137,6 +142,7 @@ pub(super) async fn heartbeat(
     Ok(Json(Answer {
         state: if heard.draining { WantedState::Drain } else { WantedState::Serve },
         heartbeat_interval: GoDuration::of(shared.config.heartbeat_interval()),
+        lease: GoDuration::of(shared.config.instance_lease),
         epoch: heard.epoch,
         role: heard.role,
         keys,
@@ -169,7 +175,7 @@ fn read(
     body: ControllerHeartbeat,
     id: ControllerId,
     shared: &Shared,
-    request_id: Option<String>,
+    presented: &Presented,
 ) -> Result<Heartbeat, Problem> {
     let mut faults = Faults::default();
     let status = InstanceStatus::parse(&body.status);
@@ -185,12 +191,14 @@ fn read(
     Ok(Heartbeat {
         id,
         instance,
+        token_hash: presented.hash.clone(),
+        token_overlap: TOKEN_OVERLAP,
         status: status.unwrap_or(InstanceStatus::Unhealthy),
         current_sessions: body.current_sessions,
         memory: memory.map(|memory| memory.to_string()).unwrap_or_default(),
         cpu: cpu.map(|cpu| cpu.to_string()).unwrap_or_default(),
         lease: shared.config.instance_lease,
-        request_id,
+        request_id: presented.request_id.clone(),
     })
 }
 

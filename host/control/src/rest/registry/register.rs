@@ -19,7 +19,7 @@ use super::refusals::{self, Refused as TurnedAway};
 use crate::control::Shared;
 use crate::domain::{
     ByteQuantity, Capabilities, Capacity, ControllerId, CpuQuantity, Endpoint, Epoch, GoDuration,
-    InstanceRole, MAX_ID_BYTES, Registration, sha256_hex, shortened,
+    InsecureEndpoint, InstanceRole, MAX_ID_BYTES, Registration, sha256_hex, shortened,
 };
 use crate::remote;
 use crate::rest::extract::{Body, Json, NoParameters, Query};
@@ -32,8 +32,8 @@ use crate::store::{Enrolled, Enrollment, EnrollmentRefusal, Registered};
 const PREFIX: &str = "ssc_";
 /// How long it is taken.
 const TOKEN_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
-/// How long it is taken once there is another one.
-const TOKEN_OVERLAP: Duration = Duration::from_secs(600);
+/// How long it is taken once another one was used.
+pub(super) const TOKEN_OVERLAP: Duration = Duration::from_secs(600);
 /// Bytes of certificates.
 const LARGEST_CA: usize = 64 * 1024;
 
@@ -105,7 +105,8 @@ impl Body for ControllerRegistration {
 #[schema(as = RegisteredController)]
 struct Answer<'a> {
     controller_id: &'a ControllerId,
-    /// What it comes with from now on. It is shown this once; the one before it is taken for ten more minutes.
+    /// What it comes with from now on. It is shown this once; the one before it is taken until this one is used with a sign of
+    /// life, and ten more minutes.
     auth_token: &'a str,
     /// Until when that is taken. With it the process registers again before then, and gets another one.
     token_expires_at: DateTime<Utc>,
@@ -116,6 +117,10 @@ struct Answer<'a> {
     /// How long to wait before the next sign of life, at most.
     #[schema(value_type = String, example = "5s")]
     heartbeat_interval: GoDuration,
+    /// How long the active process may be silent before another one is called. It changes nothing any more once this time is
+    /// over, counted from when it sent what was answered last.
+    #[schema(value_type = String, example = "15s")]
+    lease: GoDuration,
     role: InstanceRole,
     keys: KeySetView,
 }
@@ -151,7 +156,7 @@ pub(super) async fn register(
     _: Query<NoParameters>,
     Json(body): Json<ControllerRegistration>,
 ) -> Result<Response, Problem> {
-    let valid = validate(body)?;
+    let valid = validate(body, shared.config.allow_insecure_endpoints)?;
     let token = format!("{PREFIX}{}", hex::encode(rand::random::<[u8; 32]>()));
     let target = format!("{}/{}", valid.registration.controller_type, valid.registration.name);
     let enrollment = Enrollment {
@@ -162,7 +167,6 @@ pub(super) async fn register(
         ca: valid.ca,
         token_hash: sha256_hex(&token),
         token_life: TOKEN_LIFE,
-        token_overlap: TOKEN_OVERLAP,
         lease: shared.config.instance_lease,
         request_id: presented.request_id.clone(),
     };
@@ -188,6 +192,7 @@ pub(super) async fn register(
         api_version: API_VERSION,
         epoch,
         heartbeat_interval: GoDuration::of(shared.config.heartbeat_interval()),
+        lease: GoDuration::of(shared.config.instance_lease),
         role,
         keys,
     };
@@ -203,6 +208,13 @@ fn refusal(why: EnrollmentRefusal) -> (&'static str, Problem) {
         EnrollmentRefusal::NotLetIn => (
             "the join token is for another type or name",
             Problem::forbidden("the join token does not let in a controller of this type and name"),
+        ),
+        EnrollmentRefusal::Known => (
+            "the join token does not name the controller",
+            Problem::forbidden(
+                "a controller of this type and name is known already: it comes with its own token, or with a join token that \
+                 names its type and its name",
+            ),
         ),
         EnrollmentRefusal::Another => (
             "the token is another controller's",
@@ -220,6 +232,14 @@ fn refusal(why: EnrollmentRefusal) -> (&'static str, Problem) {
             "too many processes",
             Problem::conflict("too-many", "too many processes of this controller are registered"),
         ),
+        EnrollmentRefusal::Elsewhere => (
+            "the active process is elsewhere",
+            Problem::conflict(
+                "active-elsewhere",
+                "the active process of this controller has the same name, is at another address and is still heard of; come \
+                 again when its lease is over, or with its token, or under another name (instance)",
+            ),
+        ),
     }
 }
 
@@ -231,7 +251,7 @@ struct Valid {
     ca: String,
 }
 
-fn validate(body: ControllerRegistration) -> Result<Valid, Problem> {
+fn validate(body: ControllerRegistration, insecure: bool) -> Result<Valid, Problem> {
     let mut faults = Faults::default();
     faults.id("type", &body.kind);
     faults.id("name", &body.name);
@@ -241,6 +261,9 @@ fn validate(body: ControllerRegistration) -> Result<Valid, Problem> {
     } else {
         Endpoint::parse(&body.endpoint).map_err(|error| faults.add("endpoint", error)).ok()
     };
+    if endpoint.as_ref().is_some_and(|endpoint| !endpoint.is_safe()) && !insecure {
+        faults.add("endpoint", InsecureEndpoint);
+    }
     let labels = body.labels.unwrap_or_default();
     faults.labels("labels", &labels);
     let instance = body.instance.unwrap_or_default();
@@ -300,7 +323,7 @@ mod tests {
 
     fn faults(body: &Value) -> String {
         let checked = read_body::<ControllerRegistration>(body.to_string().as_bytes())
-            .and_then(|body| validate(body).map(drop));
+            .and_then(|body| validate(body, false).map(drop));
         let Err(problem) = checked else { return String::new() };
         let status = problem.status().as_u16();
         let fields: Vec<_> = problem.into_errors().into_iter().map(|error| error.field).collect();
@@ -320,9 +343,9 @@ mod tests {
             },
             "labels": { "region": "us-west-2", "environment": "production" },
         });
-        assert_eq!(faults(&body), "");
+        assert_eq!(faults(&body), "422 endpoint", "it is not encrypted, and nobody has allowed that");
         let Ok(body) = read_body::<ControllerRegistration>(body.to_string().as_bytes()) else { panic!() };
-        let Ok(valid) = validate(body) else { panic!() };
+        let Ok(valid) = validate(body, true) else { panic!() };
         assert!(valid.capabilities.supports_hibernation && valid.instance.is_empty() && valid.ca.is_empty());
         assert_eq!(valid.capabilities.capacity.max_sessions, 50);
         assert_eq!(valid.capabilities.capacity.total_memory, "128Gi");
@@ -337,7 +360,18 @@ mod tests {
         };
         assert_eq!(with("type", json!("")), "422 type");
         assert_eq!(with("name", json!("x".repeat(513))), "422 name");
-        assert_eq!(with("endpoint", json!("http://a:1")), "422 endpoint");
+        for endpoint in [
+            "http://a:1",
+            "grpc://a:1",
+            "grpcs://169.254.169.254:1",
+            "grpcs://[fe80::1]:1",
+            "grpc://0.0.0.0:1",
+        ] {
+            assert_eq!(with("endpoint", json!(endpoint)), "422 endpoint", "{endpoint}");
+        }
+        for endpoint in ["grpc://127.0.0.1:1", "grpc://localhost:1", "grpcs://10.0.0.1:1", "grpcs://a:1"] {
+            assert_eq!(with("endpoint", json!(endpoint)), "", "{endpoint}");
+        }
         assert_eq!(with("labels", json!({ "a": "b\u{0}" })), "422 labels.a");
         assert_eq!(with("instance", json!("x".repeat(65))), "422 instance");
         assert_eq!(with("instance", json!("ä".repeat(64))), "");

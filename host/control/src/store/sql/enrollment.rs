@@ -6,7 +6,7 @@ use sqlx::Row as _;
 use sqlx::types::Json;
 
 use super::{Connection, audit, dialect, instances, join_tokens};
-use crate::domain::{Action, Actor, ControllerId, Deed, Epoch, Place};
+use crate::domain::{Action, Actor, ControllerId, Deed, Epoch, InstanceRole, Place};
 use crate::store::{Credential, Enrolled, Enrollment, EnrollmentRefusal, OwnToken, Registered, StoreError};
 
 /// What a token is, if it is good.
@@ -20,7 +20,8 @@ pub(super) async fn credential(
     }
     let row = sqlx::query(
         "SELECT controller_id, instance, token_hash, expires_at, previous_expires_at FROM controller_tokens \
-         WHERE (token_hash = $1 AND expires_at > $2) OR (previous_token_hash = $1 AND previous_expires_at > $2)",
+         WHERE (token_hash = $1 AND expires_at > $2) OR (previous_token_hash = $1 AND previous_expires_at > $2) \
+         ORDER BY CASE WHEN token_hash = $1 THEN 0 ELSE 1 END LIMIT 1",
     )
     .bind(token_hash)
     .bind(at)
@@ -72,10 +73,18 @@ fn judge(
         }
         Credential::Join(_) | Credential::Own(_) => {}
     }
-    let Some(known) = known.filter(|known| !known.remote) else { return Ok(()) };
-    // What was part of a server and is not any more may go on elsewhere, if an administrator meant this very one.
-    let meant = matches!(credential, Credential::Join(token) if token.is_for_one());
-    if known.driven || !meant { Err(EnrollmentRefusal::Embedded) } else { Ok(()) }
+    let Some(known) = known else { return Ok(()) };
+    let meant = match credential {
+        Credential::Join(token) => token.is_for_one(),
+        Credential::Own(_) => known.remote,
+    };
+    match known.remote {
+        // Whoever is to let new ones in must not be able to become one that is there.
+        true if !meant => Err(EnrollmentRefusal::Known),
+        // What was part of a server and is not any more may go on elsewhere, if an administrator meant this very one.
+        false if known.driven || !meant => Err(EnrollmentRefusal::Embedded),
+        _ => Ok(()),
+    }
 }
 
 /// Registers a process of a controller, or finds out why not.
@@ -91,8 +100,18 @@ pub(super) async fn enroll(db: &mut Connection, new: Enrollment) -> Result<Enrol
     if let Err(why) = judged {
         return refused(why);
     }
+    let place = Place {
+        instance: new.instance.clone(),
+        endpoint: new.registration.endpoint.clone(),
+        ca: new.ca.clone(),
+    };
     let id = match known {
         Some(Known { id, .. }) => {
+            // With its own token it is the active one itself that has moved. Anybody else waits until that one is silent.
+            let itself = matches!(&credential, Credential::Own(own) if own.instance == new.instance);
+            if !itself && instances::is_elsewhere(db, &id, &place, at).await? {
+                return refused(EnrollmentRefusal::Elsewhere);
+            }
             if !instances::make_room(db, &id, &new.instance, at).await? {
                 return refused(EnrollmentRefusal::TooMany);
             }
@@ -119,9 +138,11 @@ pub(super) async fn enroll(db: &mut Connection, new: Enrollment) -> Result<Enrol
         "instance": new.instance,
     });
     audit::record(db, at, &by, Deed::to_controller(Action::ControllerRegister, &id).with(details)).await?;
-    let place = Place { instance: new.instance, endpoint: new.registration.endpoint.clone(), ca: new.ca };
     let lease_until = instances::until(at, new.lease);
-    let role = instances::settle(db, &by, &id, &place, at, lease_until).await?;
+    let role = instances::settle(db, &by, &id, &place, &new.registration.labels, (at, lease_until)).await?;
+    if role == InstanceRole::Active {
+        describe(db, &id, &new, at).await?;
+    }
     let epoch: i64 = sqlx::query_scalar("SELECT epoch FROM controllers WHERE id = $1")
         .bind(id.as_str())
         .fetch_one(db)
@@ -129,7 +150,7 @@ pub(super) async fn enroll(db: &mut Connection, new: Enrollment) -> Result<Enrol
     Ok(Enrolled::Registered(Registered { id, epoch: Epoch::from_db(epoch), role, token_expires_at }))
 }
 
-/// Its address is that of the process that is called, and what it can do is asked of it: here are only the first words.
+/// Sees to it that there is a controller. One that is there stays what it is, whoever comes: see [`describe`].
 async fn store_controller(
     db: &mut Connection,
     id: &ControllerId,
@@ -139,9 +160,7 @@ async fn store_controller(
     sqlx::query(
         "INSERT INTO controllers (id, type, name, labels, capabilities, remote, created_at, updated_at) \
          VALUES ($1, $2, $3, $4, $5, TRUE, $6, $6) \
-         ON CONFLICT (type, name) DO UPDATE SET labels = excluded.labels, remote = TRUE, \
-         capabilities = coalesce(controllers.capabilities, excluded.capabilities), \
-         updated_at = excluded.updated_at",
+         ON CONFLICT (type, name) DO UPDATE SET remote = TRUE",
     )
     .bind(id.as_str())
     .bind(&new.registration.controller_type)
@@ -154,7 +173,28 @@ async fn store_controller(
     Ok(())
 }
 
-/// Stores a process's new token, and lets the one before it be good for a while: an answer may be lost on its way.
+/// A controller is what its active process says. Its address is that of this process, and what it can do is asked of it: here
+/// are only the first words.
+async fn describe(
+    db: &mut Connection,
+    id: &ControllerId,
+    new: &Enrollment,
+    at: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE controllers SET labels = $2, capabilities = coalesce(capabilities, $3), updated_at = $4 WHERE id = $1",
+    )
+    .bind(id.as_str())
+    .bind(Json(&new.registration.labels))
+    .bind(Json(&new.capabilities))
+    .bind(at)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Stores a process's new token. The one that it has is good until the new one is used ([`token_used`]), and a while longer: an
+/// answer may be lost on its way, and who never got the new one must not be shut out.
 async fn renew_token(
     db: &mut Connection,
     id: &ControllerId,
@@ -162,21 +202,12 @@ async fn renew_token(
     credential: &Credential,
     at: DateTime<Utc>,
 ) -> Result<DateTime<Utc>, StoreError> {
-    let overlap = instances::until(at, new.token_overlap);
-    let mut previous = None;
-    if let Credential::Own(own) = credential {
-        let good_until = own.expires_at.min(overlap);
-        if own.instance == new.instance {
-            previous = Some((new.credential_hash.clone(), good_until));
-        } else if !own.replaced {
-            // It has been handed on.
-            sqlx::query("UPDATE controller_tokens SET expires_at = $2 WHERE token_hash = $1")
-                .bind(&new.credential_hash)
-                .bind(good_until)
-                .execute(&mut *db)
-                .await?;
+    let mut previous = match credential {
+        Credential::Own(own) if own.instance == new.instance => {
+            Some((new.credential_hash.clone(), own.expires_at))
         }
-    }
+        Credential::Own(_) | Credential::Join(_) => None,
+    };
     if previous.is_none() {
         previous = sqlx::query_as::<_, (String, DateTime<Utc>)>(
             "SELECT token_hash, expires_at FROM controller_tokens \
@@ -186,8 +217,11 @@ async fn renew_token(
         .bind(&new.instance)
         .bind(at)
         .fetch_optional(&mut *db)
-        .await?
-        .map(|(hash, expires_at)| (hash, expires_at.min(overlap)));
+        .await?;
+    }
+    if let (None, Credential::Own(own)) = (&previous, credential) {
+        // It has been handed on.
+        previous = Some((new.credential_hash.clone(), own.expires_at));
     }
     let (previous_hash, previous_expires_at) = previous.unzip();
     let expires_at = instances::until(at, new.token_life);
@@ -208,4 +242,31 @@ async fn renew_token(
     .execute(db)
     .await?;
     Ok(expires_at)
+}
+
+/// A token is used: whoever has it needs the one before it for so much longer at most.
+pub(super) async fn token_used(
+    db: &mut Connection,
+    token_hash: &str,
+    previous_until: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let first = sqlx::query(
+        "UPDATE controller_tokens SET previous_expires_at = $2 WHERE token_hash = $1 AND previous_expires_at > $2",
+    )
+    .bind(token_hash)
+    .bind(previous_until)
+    .execute(&mut *db)
+    .await?;
+    if first.rows_affected() > 0 {
+        // It may have been handed on, and be the one of another process as well.
+        sqlx::query(
+            "UPDATE controller_tokens SET expires_at = $2 WHERE expires_at > $2 AND token_hash IN \
+             (SELECT previous_token_hash FROM controller_tokens WHERE token_hash = $1)",
+        )
+        .bind(token_hash)
+        .bind(previous_until)
+        .execute(db)
+        .await?;
+    }
+    Ok(())
 }

@@ -5,10 +5,13 @@
 //! begun any more, and the next call comes under the new one.
 
 use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
+
 use serde_json::json;
 use sqlx::Row as _;
+use sqlx::types::Json;
 
-use super::{Connection, Row, audit, dialect, events};
+use super::{Connection, Row, audit, dialect, enrollment, events};
 use crate::domain::{
     Action, Actor, ControllerId, Deed, Epoch, Happening, Instance, InstanceRole, InstanceStatus, Place,
 };
@@ -33,6 +36,20 @@ async fn incumbent(db: &mut Connection, id: &ControllerId) -> Result<Option<Incu
     Ok(active.map(|(instance, endpoint, ca, lease_until)| Incumbent {
         place: Place { instance, endpoint, ca },
         lease_until,
+    }))
+}
+
+/// Whether the active process has the name of this place, is at another one, and may live. Processes are told apart by their
+/// names only: another one under the same name must not take over at once.
+pub(super) async fn is_elsewhere(
+    db: &mut Connection,
+    id: &ControllerId,
+    place: &Place,
+    at: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let active = incumbent(db, id).await?;
+    Ok(active.is_some_and(|active| {
+        active.place.instance == place.instance && active.place != *place && active.lease_until > at
     }))
 }
 
@@ -78,8 +95,8 @@ pub(super) async fn settle(
     by: &Actor,
     id: &ControllerId,
     place: &Place,
-    at: DateTime<Utc>,
-    lease_until: DateTime<Utc>,
+    labels: &BTreeMap<String, String>,
+    (at, lease_until): (DateTime<Utc>, DateTime<Utc>),
 ) -> Result<InstanceRole, StoreError> {
     let before = incumbent(db, id).await?;
     let active = before
@@ -91,10 +108,11 @@ pub(super) async fn settle(
     }
     sqlx::query(
         "INSERT INTO controller_instances (controller_id, instance, endpoint, ca, active, lease_until, status, \
-         registered_at, last_heartbeat) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) \
+         registered_at, last_heartbeat, labels) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9) \
          ON CONFLICT (controller_id, instance) DO UPDATE SET endpoint = excluded.endpoint, ca = excluded.ca, \
          active = excluded.active, lease_until = excluded.lease_until, status = excluded.status, \
-         registered_at = excluded.registered_at, last_heartbeat = excluded.last_heartbeat",
+         registered_at = excluded.registered_at, last_heartbeat = excluded.last_heartbeat, \
+         labels = excluded.labels",
     )
     .bind(id.as_str())
     .bind(&place.instance)
@@ -104,6 +122,7 @@ pub(super) async fn settle(
     .bind(lease_until)
     .bind(InstanceStatus::Healthy.as_str())
     .bind(at)
+    .bind(Json(labels))
     .execute(&mut *db)
     .await?;
     if active && before.as_ref().is_none_or(|before| before.place != *place) {
@@ -150,7 +169,7 @@ pub(super) async fn heard(db: &mut Connection, beat: Heartbeat) -> Result<Option
     };
     let row = sqlx::query(
         "UPDATE controller_instances SET last_heartbeat = $3, lease_until = $4, status = $5, current_sessions = $6, \
-         memory = $7, cpu = $8 WHERE controller_id = $1 AND instance = $2 RETURNING active, endpoint, ca",
+         memory = $7, cpu = $8 WHERE controller_id = $1 AND instance = $2 RETURNING active, endpoint, ca, labels",
     )
     .bind(beat.id.as_str())
     .bind(&beat.instance)
@@ -163,6 +182,7 @@ pub(super) async fn heard(db: &mut Connection, beat: Heartbeat) -> Result<Option
     .fetch_optional(&mut *db)
     .await?;
     let Some(row) = row else { return Ok(None) };
+    enrollment::token_used(db, &beat.token_hash, until(at, beat.token_overlap)).await?;
     let was_active: bool = row.try_get("active")?;
     let mut activated = false;
     if !was_active && beat.status != InstanceStatus::Draining {
@@ -176,6 +196,14 @@ pub(super) async fn heard(db: &mut Connection, beat: Heartbeat) -> Result<Option
             .bind(&beat.instance)
             .execute(&mut *db)
             .await?;
+            let labels: Option<Json<BTreeMap<String, String>>> = row.try_get("labels")?;
+            if let Some(labels) = labels {
+                sqlx::query("UPDATE controllers SET labels = $2 WHERE id = $1")
+                    .bind(beat.id.as_str())
+                    .bind(labels)
+                    .execute(&mut *db)
+                    .await?;
+            }
             let place =
                 Place { instance: beat.instance, endpoint: row.try_get("endpoint")?, ca: row.try_get("ca")? };
             let by = Actor::Controller {

@@ -10,6 +10,8 @@ use clap::Args;
 use reqwest::Url;
 use tonic::transport::{Identity, ServerTlsConfig};
 
+use crate::client::is_local;
+
 /// Where, and to whom.
 #[derive(Debug, Args)]
 pub(super) struct ExposureArgs {
@@ -52,6 +54,18 @@ impl ExposureArgs {
         Ok(())
     }
 
+    /// Refuses an address at which calls would go over the network unencrypted: no API server takes it either, unless its
+    /// configuration allows that.
+    pub(super) fn check_advertised(&self, given: Option<&Advertised>) -> anyhow::Result<()> {
+        match given {
+            Some(given) if given.is_exposed() && !self.insecure => bail!(
+                "--advertise {given}: calls would not be encrypted on their way here; that needs grpcs://, or --insecure, and \
+                 remote.allow_insecure_endpoints in the configuration of the API server"
+            ),
+            _ => Ok(()),
+        }
+    }
+
     /// What to serve TLS with.
     pub(super) fn tls(&self) -> anyhow::Result<Option<ServerTlsConfig>> {
         let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
@@ -87,6 +101,14 @@ impl ExposureArgs {
 /// Where the API server reaches a controller: `grpc://host:port` or `grpcs://host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Advertised(String);
+
+impl Advertised {
+    /// Whether calls go there unencrypted, and beyond this machine.
+    fn is_exposed(&self) -> bool {
+        let url = Url::parse(&self.0).ok();
+        url.is_none_or(|url| url.scheme() != "grpcs" && !is_local(&url))
+    }
+}
 
 impl FromStr for Advertised {
     type Err = String;
@@ -158,6 +180,24 @@ mod tests {
         ] {
             assert_eq!(args.check(registered).is_ok(), served, "{args:?} {registered}");
         }
+    }
+
+    #[test]
+    fn no_address_is_told_by_accident_at_which_calls_are_not_encrypted() {
+        for (endpoint, exposed) in [
+            ("grpc://127.0.0.1:1", false),
+            ("grpc://[::1]:1", false),
+            ("grpc://localhost:1", false),
+            ("grpcs://10.0.0.1:1", false),
+            ("grpc://10.0.0.1:1", true),
+            ("grpc://localhost.example.org:1", true),
+        ] {
+            let given: Advertised = endpoint.parse().unwrap();
+            assert_eq!(on("127.0.0.1:1").check_advertised(Some(&given)).is_err(), exposed, "{endpoint}");
+            let insecure = ExposureArgs { insecure: true, ..on("127.0.0.1:1") };
+            assert!(insecure.check_advertised(Some(&given)).is_ok(), "{endpoint}");
+        }
+        assert!(on("127.0.0.1:1").check_advertised(None).is_ok());
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(super) struct MembershipArgs {
     #[arg(long, value_name = "TOKEN", env = "STREAMSPACE_JOIN_TOKEN", hide_env_values = true)]
     join_token: Option<String>,
 
-    /// Where the API server reaches this controller: grpc://HOST:PORT, or grpcs:// with TLS
+    /// Where the API server reaches this controller: grpcs://HOST:PORT, or grpc:// without TLS
     /// [default: the address that is served on]
     #[arg(long, value_name = "ENDPOINT", requires = "api")]
     pub(super) advertise: Option<Advertised>,
