@@ -34,6 +34,11 @@ pub struct Arguments {
     drive: Vec<String>,
 }
 
+/// The program that kills.
+const DRIVER: &str = "streamspace-crash";
+/// The infrastructure of the sessions.
+const SIMULATED: &str = "streamspace-simulated";
+
 /// What the server keeps its sessions in.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Database {
@@ -50,7 +55,10 @@ pub fn crash(paths: &Paths, arguments: &Arguments) -> Result<()> {
     progress("building the server with its failpoints");
     let profile = if arguments.release { Profile::Release } else { Profile::Dev };
     let mut build = cargo(paths);
-    build.args(["build", "--bins"]).args(FEATURES);
+    build.arg("build").args(FEATURES);
+    for program in ["streamspace", DRIVER, SIMULATED] {
+        build.args(["--bin", program]);
+    }
     if arguments.release {
         build.arg("--release");
     }
@@ -76,11 +84,11 @@ pub fn on_postgres<'a>(driver: &'a mut Command, postgres: &Postgres) -> &'a mut 
 /// The program that kills, told where everything is.
 pub fn driver(paths: &Paths, profile: Profile) -> Command {
     let built = paths.target.join(profile.directory());
-    let mut driver = Command::new(built.join("streamspace-crash"));
+    let mut driver = Command::new(built.join(DRIVER));
     driver
         .env("STREAMSPACE_TEST_BIN", built.join("streamspace"))
         .env("STREAMSPACE_TEST_PLUGINS", paths.cache.join("plugins"))
-        .env("STREAMSPACE_TEST_SIMULATED", built.join("streamspace-simulated"))
+        .env("STREAMSPACE_TEST_SIMULATED", built.join(SIMULATED))
         .env("STREAMSPACE_TEST_SIMULATED_PLUGIN", simulated_plugin(paths));
     driver
 }
