@@ -138,7 +138,7 @@ async fn a_connection_is_as_private_as_its_url_says() {
         ("?sslmode=disable".to_owned(), false),
     ] {
         let data = tempfile::tempdir().unwrap();
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         match Control::open(on(&postgres, data.path(), &parameters)).await {
             Ok(control) => {
                 assert!(opens, "{parameters}");
