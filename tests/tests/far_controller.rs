@@ -32,7 +32,13 @@ impl Stage {
         let network = Network::new()?;
         let installation = installation.on(&network);
         let server = installation.start();
-        let token = server.api().post("/api/v1/admin/join-tokens", &json!({"name": "far"})).await;
+        let token = server
+            .api()
+            .post(
+                "/api/v1/admin/join-tokens",
+                &json!({"name": "far", "controller_type": "simulated", "controller_name": "far"}),
+            )
+            .await;
         assert_eq!(token.status, 201, "{:?}", token.body);
         let join_token = token.body["secret"].as_str().unwrap().to_owned();
         let certificates = Certificates::of(&network.far().address().to_string());

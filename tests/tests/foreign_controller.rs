@@ -60,7 +60,13 @@ impl Stage {
         protoc.arg(protos.join("streamspace/controller/v1/controller.proto"));
         assert!(protoc.status().unwrap().success());
         let server = installation.start();
-        let token = server.api().post("/api/v1/admin/join-tokens", &json!({"name": "lab"})).await;
+        let token = server
+            .api()
+            .post(
+                "/api/v1/admin/join-tokens",
+                &json!({"name": "lab", "controller_type": "process", "controller_name": "lab"}),
+            )
+            .await;
         assert_eq!(token.status, 201, "{:?}", token.body);
         let join_token = token.body["secret"].as_str().unwrap().to_owned();
         let folder = tempfile::tempdir().unwrap();
