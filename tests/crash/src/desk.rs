@@ -65,6 +65,17 @@ impl Desk {
         self.ask(&Request { method, path, key, body, token: None }).await
     }
 
+    /// The same, as somebody with a token of their own.
+    pub(crate) async fn send_as(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: &Value,
+        token: &str,
+    ) -> Result<Answer> {
+        Ok(self.ask(&Request { method, path, key: None, body, token: Some(token) }).await?.0)
+    }
+
     /// Reads something, as somebody with a token of their own or as the administrator.
     pub(crate) async fn read(&mut self, path: &str, token: Option<&str>) -> Result<Answer> {
         let request = Request { method: Method::GET, path, key: None, body: &Value::Null, token };

@@ -6,6 +6,7 @@
 mod accounts;
 mod controllers;
 mod limits;
+mod members;
 mod strangers;
 mod templates;
 mod vault;
@@ -61,6 +62,7 @@ pub(crate) fn employ(driver: &Driver, simulated: &Arc<Simulated>, vault: &Vault,
     driver.employ(accounts::Accounts::new(hired("accounts")));
     driver.employ(templates::Templates::new(hired("templates")));
     driver.employ(controllers::Controllers::new(hired("controllers")));
+    driver.employ(members::Members::new(hired("controllers elsewhere")));
     driver.employ(strangers::Strangers::new(hired("strangers")));
     for _ in 0..VISITORS {
         driver.employ(visits::Visits::new(hired("visits"), vault.clone()));
