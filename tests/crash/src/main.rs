@@ -104,7 +104,8 @@ async fn main() -> Result<ExitCode> {
         let missing = !points.below(arguments.each).is_empty();
         began.elapsed() >= if missing { limit * 2 } else { limit }
     };
-    while report.kills < arguments.kills && !time_is_up(&points) {
+    let enough = |points: &Points, kills| kills >= arguments.kills && points.below(arguments.each).is_empty();
+    while !enough(&points, report.kills) && !time_is_up(&points) {
         // Every other round the infrastructure misbehaves as well.
         stage.weather(random.random(), report.kills / KILLS_A_ROUND % 2 == 1).await;
         for _ in 0..KILLS_A_ROUND {

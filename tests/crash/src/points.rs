@@ -99,12 +99,13 @@ impl Points {
         self.tallies.len()
     }
 
-    /// The next one: whichever had the fewest tries, or none of them.
+    /// The next one: whichever has the fewest kills, or none of them. Those that are seldom passed hold up the others only
+    /// half as often.
     pub(crate) fn next(&self, random: &mut StdRng) -> Moment {
         if random.random_ratio(1, ANYWHERE) {
             return Moment::After(Duration::from_millis(random.random_range(0..LATEST_MS)));
         }
-        let tries = |tally: &Tally| tally.hits + tally.missed * 2;
+        let tries = |tally: &Tally| tally.hits + tally.missed / 2;
         let fewest = self.tallies.values().map(tries).min().unwrap_or_default();
         let rarest: Vec<_> = self.tallies.iter().filter(|(_, tally)| tries(tally) == fewest).collect();
         let Some((point, tally)) = rarest.get(random.random_range(0..rarest.len().max(1))) else {
