@@ -115,6 +115,7 @@ fn configuration_keys() -> BTreeSet<String> {
         ("audit", keys(&config, "struct AuditConfig")),
         ("health", keys(&config, "struct HealthConfig")),
         ("placement", keys(&config, "struct PlacementConfig")),
+        ("remote", keys(&config, "struct RemoteConfig")),
         ("quota", keys(&quota, "pub struct Quota")),
     ] {
         all.remove(table);

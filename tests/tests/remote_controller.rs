@@ -173,7 +173,10 @@ async fn a_way_that_is_not_found_is_looked_for_again() {
     let (trusted, certificate, key) = (path("trusted.pem"), path("own.pem"), path("own.key"));
     // The server's system trusts nobody, and the controller names nobody.
     std::fs::write(&trusted, "").unwrap();
-    let installation = installation.environment("SSL_CERT_FILE", &trusted);
+    let nobody = path("nobody");
+    std::fs::create_dir(&nobody).unwrap();
+    let installation =
+        installation.environment("SSL_CERT_FILE", &trusted).environment("SSL_CERT_DIR", &nobody);
     let Some(stage) = Stage::with(installation).await else { return };
     let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     std::fs::write(&certificate, own.cert.pem()).unwrap();
