@@ -26,7 +26,7 @@ const CONTROLLER_LABEL: &str = "streamspace.controller";
 const TEST_PLUGINS: [&str; 2] = [HOSTILE_PACKAGE, HTTP_PROBE_PACKAGE];
 /// How long the server is killed again and again, twice that if points are missing until then; `cargo xtask crash` does
 /// it for longer.
-const KILLING_MINUTES: &str = "3";
+const KILLING_MINUTES: &str = "4";
 /// How several servers are disturbed, for about a minute and a half; `cargo xtask crash --servers 3` does it for longer.
 const SEVERAL_SERVERS: [&str; 8] = ["--servers", "3", "--sessions", "60", "--minutes", "1", "--settle", "60"];
 /// What the programs under test are compiled with.
