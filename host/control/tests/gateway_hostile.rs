@@ -213,6 +213,8 @@ async fn a_guest_cannot_name_just_any_address() {
         tcp("169.254.169.254"),
         tcp("0.0.0.0"),
         tcp("::ffff:169.254.169.254"),
+        // Where addresses are translated: the same.
+        tcp("64:ff9b::a9fe:a9fe"),
         // As the resolver of the system reads it: the number of 169.254.169.254.
         tcp("2852039166"),
         http("http://169.254.169.254/latest"),

@@ -34,8 +34,9 @@ const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 /// IPv4 behind a translation, in the last 32 bits (RFC 6052).
 const TRANSLATED: [u16; 6] = [0x64, 0xff9b, 0, 0, 0, 0];
 
-/// What an address is that no controller is called at, whoever says so: what is there is the server's machine or its
-/// surroundings, and not the network. Loopback and private addresses are called: operators have controllers there.
+/// What an address is at which neither a controller nor a session is called, whoever says so: what is there is the server's
+/// machine or its surroundings, and some of it gives away the machine's own credentials. Loopback and private addresses are
+/// called: operators have controllers there.
 pub fn never_called(address: IpAddr) -> Option<&'static str> {
     match address.to_canonical() {
         IpAddr::V4(four) => match four {

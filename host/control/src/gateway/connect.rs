@@ -12,9 +12,9 @@ use tokio_util::either::Either;
 
 use super::service::{Speech, main_service};
 use super::tls::{TlsFault, Trust};
-use super::way::{Site, Way, can_be_a_session};
+use super::way::{Site, Way};
 use crate::control::Shared;
-use crate::domain::{Endpoint, Generation, Session, SessionId};
+use crate::domain::{Endpoint, Generation, Session, SessionId, never_called};
 use crate::fleet::CallError;
 use crate::store::StoreError;
 
@@ -132,7 +132,7 @@ async fn dial(host: &str, port: u16, here: bool) -> Result<TcpStream, ConnectErr
     let mut error = ConnectError::Refused;
     for address in found {
         let own_machine = address.ip().to_canonical().is_loopback();
-        if !can_be_a_session(address.ip()) || (own_machine && !here) {
+        if never_called(address.ip()).is_some() || (own_machine && !here) {
             error = ConnectError::Forbidden;
         } else if let Ok(stream) = TcpStream::connect(address).await {
             return Ok(stream);

@@ -1,8 +1,6 @@
 //! How to reach a service of a session, as its controller says. Read and checked once for every connection, and kept no
 //! longer than that: it holds addresses and credentials.
 
-use std::net::{IpAddr, Ipv6Addr};
-
 use http::Uri;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use streamspace_proto::controller::v1 as proto;
@@ -13,8 +11,6 @@ use super::connect::ConnectError;
 use super::service::Speech;
 use super::tls::{Tls, Trust};
 
-/// The metadata service of a cloud in its private form; the link-local one is refused with all of its kind.
-const CLOUD_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 /// So often a path may be encoded.
 const MOST_ENCODINGS: u32 = 4;
 
@@ -151,26 +147,6 @@ fn climbs(path: &str) -> bool {
     true
 }
 
-/// Whether a session can be at an address. What a guest reports of itself may be any address; these are never one, and
-/// some of them give away the machine's own credentials.
-pub(super) fn can_be_a_session(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(address) => {
-            !(address.is_unspecified()
-                || address.octets()[0] == 0
-                || address.is_link_local()
-                || address.is_multicast()
-                || address.is_broadcast())
-        }
-        IpAddr::V6(address) => {
-            !(address.is_unspecified()
-                || address.is_unicast_link_local()
-                || address.is_multicast()
-                || address == CLOUD_METADATA)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,28 +218,5 @@ mod tests {
             assert_eq!(site.inner(path), inner, "{path}");
         }
         assert!(site.is_called("A") && !site.is_called("b"));
-    }
-
-    #[test]
-    fn a_session_is_nowhere_near_the_clouds_secrets() {
-        for address in
-            ["127.0.0.1", "::1", "10.1.2.3", "192.168.0.1", "203.0.113.9", "fd00::1", "2001:db8::1"]
-        {
-            assert!(can_be_a_session(address.parse().unwrap()), "{address}");
-        }
-        for address in [
-            "0.0.0.0",
-            "0.1.2.3",
-            "169.254.169.254",
-            "224.0.0.1",
-            "255.255.255.255",
-            "::",
-            "fe80::1",
-            "ff02::1",
-            "::ffff:169.254.169.254",
-            "fd00:ec2::254",
-        ] {
-            assert!(!can_be_a_session(address.parse().unwrap()), "{address}");
-        }
     }
 }
