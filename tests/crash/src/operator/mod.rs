@@ -39,7 +39,7 @@ const LOOK: Duration = Duration::from_millis(30);
 /// Servers that are killed all the time make slow progress, but they do.
 const LIMIT: Duration = Duration::from_secs(180);
 /// So many use sessions: it takes a while until one is over and the next can be used.
-const VISITORS: usize = 2;
+const VISITORS: usize = 4;
 /// So many look after sessions with a limit in time: a server should find one that is over whenever it starts.
 const LIMITERS: usize = 3;
 
