@@ -7,11 +7,13 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::calls::{Clients, refusal, seconds};
 use common::{Act, Answer, Backend, Server, condition, config, eventually, register, simple};
 use serde_json::{Value, json};
 use streamspace_control::{ControlConfig, ControllerId};
+use streamspace_proto::api::v1 as api;
 use tokio::sync::Semaphore;
-use tonic::Status;
+use tonic::{Code, Status};
 
 struct Two {
     _folder: tempfile::TempDir,
@@ -130,6 +132,38 @@ async fn it_is_removed_here_and_made_there() {
     assert!(one.phase_of(&id).is_some() && two.phase_of(&id).is_none());
     one.listed(2).await;
     assert!(one.phase_of(&id).is_some(), "it is wanted here again");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_same_over_grpc() {
+    let Two { _folder, server, one, two, from, to } = two().await;
+    let id = on(&server, &from, simple()).await;
+    let mut clients = Clients::of(&server);
+    let request = |to: &str| api::MigrateSessionRequest {
+        id: id.clone(),
+        controller_id: to.to_owned(),
+        wait: seconds(60),
+        ..Default::default()
+    };
+    let mut alice = Clients::with(&server, Some(&server.user("alice", "user").await));
+    assert_eq!(refusal(alice.sessions.migrate(request(&to)).await).0, Code::NotFound, "it is not hers");
+    let spec = api::SessionSpec { base_image: Some("alpine:3".into()), ..Default::default() };
+    let made =
+        api::CreateSessionRequest { spec: Some(spec), controller_id: from.clone(), ..Default::default() };
+    let own = alice.sessions.create(made).await.unwrap().into_inner().id;
+    let refused = alice.sessions.migrate(api::MigrateSessionRequest { id: own, ..request(&to) }).await;
+    assert_eq!(refusal(refused), (Code::PermissionDenied, "FORBIDDEN".to_owned()));
+    let nowhere = clients.sessions.migrate(request("no-such-controller")).await;
+    assert_eq!(refusal(nowhere).0, Code::InvalidArgument);
+
+    let moved = clients.sessions.migrate(request(&to)).await.unwrap().into_inner();
+    let session = moved.session.unwrap();
+    assert!(moved.settled);
+    assert_eq!(session.controller_id, to);
+    assert!(one.phase_of(&id).is_none() && two.phase_of(&id).is_some());
+    assert!(clients.sessions.migrate(request(&to)).await.unwrap().into_inner().settled, "it is there");
+    assert_eq!(two.calls("create").len(), 1);
     server.stop().await;
 }
 

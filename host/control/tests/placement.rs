@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{Act, Backend, Server, condition, config, eventually, register};
 use serde_json::{Value, json};
-use streamspace_control::{ControlConfig, ControllerId, PlacementStrategy};
+use streamspace_control::{ControlConfig, ControllerId, Factor, Overcommit, PlacementStrategy};
 use streamspace_proto::controller::v1::ResourceCapacity;
 use tokio::sync::Semaphore;
 
@@ -106,6 +106,52 @@ async fn what_is_promised_is_not_given_twice() {
     let told = server.get(&format!("/api/v1/sessions/{first}/explain")).await.json();
     let verdict = &told["placement"]["controllers"][0];
     assert_eq!((&verdict["chosen"], &verdict["eligible"]), (&json!(true), &json!(true)), "{verdict}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn processors_are_given_away_more_than_once_and_memory_is_not() {
+    let backend = Backend::default();
+    backend.with(|state| {
+        state.capacity =
+            ResourceCapacity { total_cpu: "2".into(), total_memory: "64Gi".into(), ..Default::default() };
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let asking = |cpu: &str| json!({"spec": {"base_image": "alpine:3", "resources": {"cpu": cpu}}});
+    let server = Server::start(folder.path(), &backend).await;
+    // Four times two, unless the operator says otherwise.
+    for _ in 0..4 {
+        let id = make(&server, &asking("2")).await;
+        server.phase(&id, "Running").await;
+    }
+    let fifth = make(&server, &asking("100m")).await;
+    let session = server.session(&fifth).await;
+    let scheduled = condition(&session, "Scheduled");
+    assert!(scheduled["message"].as_str().unwrap().contains("too little processor time left"), "{scheduled}");
+    let told = server.get(&format!("/api/v1/sessions/{fifth}/explain")).await.json();
+    let shares = told["placement"]["controllers"][0]["capacity"].as_array().unwrap();
+    let factor = |resource: &str| {
+        shares.iter().find(|share| share["resource"] == resource).map(|share| share["overcommit"].clone())
+    };
+    assert_eq!(factor("cpu"), Some(json!(4.0)), "{told}");
+    server.stop().await;
+
+    // What is already given away stays, whatever is promised from now on.
+    let more = ControlConfig {
+        overcommit: Overcommit { cpu: Factor::new(4.5).unwrap(), ..Overcommit::default() },
+        ..config(folder.path())
+    };
+    let server = Server::start_with(more, Some(&backend)).await;
+    server.phase(&fifth, "Running").await;
+    server.stop().await;
+    let less = ControlConfig {
+        overcommit: Overcommit { cpu: Factor::ONCE, ..Overcommit::default() },
+        ..config(folder.path())
+    };
+    let server = Server::start_with(less, Some(&backend)).await;
+    let sixth = make(&server, &asking("100m")).await;
+    waits(&server, &sixth).await;
+    assert_eq!(server.session(&fifth).await["phase"], "Running");
     server.stop().await;
 }
 
