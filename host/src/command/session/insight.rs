@@ -140,14 +140,24 @@ struct Share {
     asked: String,
     reserved: String,
     total: Option<String>,
+    /// How many times the total is given away.
+    #[serde(default = "once")]
+    overcommit: f64,
     available: Option<String>,
     promised: String,
 }
 
+fn once() -> f64 {
+    1.0
+}
+
 impl Share {
-    /// `memory: asks for 4Gi; 12Gi of 32Gi reserved, 16Gi available (2Gi promised)`
+    /// `cpu: asks for 2; 12 of 4 times 4 reserved`, `memory: asks for 4Gi; 12Gi of 32Gi reserved, 16Gi available (2Gi
+    /// promised)`
     fn describe(&self) -> String {
-        let total = self.total.as_ref().map(|total| format!("{} of {total} reserved", self.reserved));
+        let times = self.overcommit;
+        let given = if times == once() { String::new() } else { format!("{times} times ") };
+        let total = self.total.as_ref().map(|total| format!("{} of {given}{total} reserved", self.reserved));
         let available =
             self.available.as_ref().map(|free| format!("{free} available ({} promised)", self.promised));
         let known: Vec<String> = total.into_iter().chain(available).collect();
@@ -194,6 +204,17 @@ pub(super) async fn explain(args: OneArgs) -> anyhow::Result<ExitCode> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_given_away_more_than_once_is_told_so() {
+        let share = |overcommit: f64| {
+            let share = serde_json::json!({"resource": "cpu", "asked": "2", "reserved": "12", "total": "4",
+                "overcommit": overcommit, "available": null, "promised": "0"});
+            serde_json::from_value::<Share>(share).unwrap().describe()
+        };
+        assert_eq!(share(4.0), "cpu: asks for 2; 12 of 4 times 4 reserved");
+        assert_eq!(share(1.0), "cpu: asks for 2; 12 of 4 reserved");
+    }
 
     #[test]
     fn bytes_are_told_in_the_unit_that_fits() {
