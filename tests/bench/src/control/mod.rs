@@ -11,6 +11,7 @@ mod pages;
 mod remote;
 mod simple;
 mod stage;
+mod takeover;
 
 use anyhow::Result;
 use streamspace_tests::database::Database;
@@ -42,6 +43,9 @@ pub struct Sizes {
     /// Controllers elsewhere that are registered, those that live among them
     #[arg(long, default_value_t = 1_000)]
     registered: usize,
+    /// Processes of a controller that are killed
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=60))]
+    deaths: u8,
 }
 
 /// Everything, for the measurements with this in their name.
@@ -66,6 +70,9 @@ pub async fn measure(report: &mut Report, sizes: Sizes, wanted: impl Fn(&str) ->
         }
         if wanted("control-remote") {
             remote::measure(report, database, sizes).await?;
+        }
+        if wanted("control-takeover") {
+            takeover::measure(report, database, sizes.deaths).await?;
         }
     }
     Ok(())
