@@ -112,7 +112,7 @@ async fn main() -> Result<ExitCode> {
             if time_is_up(&points) {
                 break;
             }
-            let moment = points.next(&mut random);
+            let moment = points.next(&mut random, arguments.each);
             let started = Instant::now();
             let hit = stage.kill_at(&driver, &moment).await?;
             report.kills += 1;

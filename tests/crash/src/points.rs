@@ -100,14 +100,18 @@ impl Points {
     }
 
     /// The next one: whichever has the fewest kills, or none of them. Those that are seldom passed hold up the others only
-    /// half as often.
-    pub(crate) fn next(&self, random: &mut StdRng) -> Moment {
+    /// half as often, until all that is left to do is that some have fewer than `each`.
+    pub(crate) fn next(&self, random: &mut StdRng, each: u32) -> Moment {
         if random.random_ratio(1, ANYWHERE) {
             return Moment::After(Duration::from_millis(random.random_range(0..LATEST_MS)));
         }
         let tries = |tally: &Tally| tally.hits + tally.missed / 2;
         let fewest = self.tallies.values().map(tries).min().unwrap_or_default();
-        let rarest: Vec<_> = self.tallies.iter().filter(|(_, tally)| tries(tally) == fewest).collect();
+        let rarest: Vec<_> = if fewest >= each && !self.below(each).is_empty() {
+            self.tallies.iter().filter(|(_, tally)| tally.hits < each).collect()
+        } else {
+            self.tallies.iter().filter(|(_, tally)| tries(tally) == fewest).collect()
+        };
         let Some((point, tally)) = rarest.get(random.random_range(0..rarest.len().max(1))) else {
             return Moment::After(Duration::ZERO);
         };
@@ -171,7 +175,7 @@ mod tests {
         points.note(&first, true, REACH / 2);
         let mut random = StdRng::seed_from_u64(3);
         for _ in 0..50 {
-            let next = points.next(&mut random);
+            let next = points.next(&mut random, 0);
             assert!(!matches!(next, Moment::At { nth, .. } if nth > 2), "{next:?}");
         }
         std::fs::write(&file, "slow\nnew\nhal").unwrap();
@@ -190,7 +194,7 @@ mod tests {
         points.note(&Moment::At { point: "a.one".into(), nth: 1 }, true, SOON);
         let mut random = StdRng::seed_from_u64(3);
         for _ in 0..50 {
-            if let Moment::At { point, nth } = points.next(&mut random) {
+            if let Moment::At { point, nth } = points.next(&mut random, 0) {
                 assert_eq!((point.as_str(), nth), ("a.two", 1));
             }
         }
@@ -198,9 +202,16 @@ mod tests {
         points.note(&Moment::At { point: "a.one".into(), nth: 1 }, true, SOON);
         points.note(&Moment::At { point: "a.one".into(), nth: 1 }, true, SOON);
         for _ in 0..50 {
-            let next = points.next(&mut random);
+            let next = points.next(&mut random, 0);
             assert!(!matches!(next, Moment::At { nth, .. } if nth > 1), "{next:?}");
         }
         assert_eq!(points.below(1), ["a.two"]);
+        // Tried often enough, and still short of kills: nothing else is left to do.
+        points.note(&Moment::At { point: "a.two".into(), nth: 1 }, false, SOON);
+        for _ in 0..50 {
+            if let Moment::At { point, .. } = points.next(&mut random, 1) {
+                assert_eq!(point, "a.two");
+            }
+        }
     }
 }
