@@ -232,14 +232,9 @@ async fn ways_in() {
     let (folder, _backend, server) = start().await;
     let address = listen(&server).await;
     user(folder.path(), "alice", "user", "of-alice").await;
-    let refused =
-        async |query: &str, headers: &[(&'static str, String)]| match Listener::open(address, query, headers)
-            .await
-        {
-            Err(Error::Http(response)) => response.status().as_u16(),
-            Err(other) => panic!("{other}"),
-            Ok(_) => 101,
-        };
+    let refused = async |query: &str, headers: &[(&'static str, String)]| {
+        Listener::refusal(address, query, headers).await
+    };
     let protocol = |offered: &str| [("sec-websocket-protocol", offered.to_owned())];
     assert_eq!(refused("", &[]).await, 401);
     assert_eq!(refused("", &[("authorization", "Bearer nonsense".into())]).await, 401);

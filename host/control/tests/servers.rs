@@ -82,6 +82,23 @@ async fn any_server_takes_any_request_and_one_acts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_of_one_server_opens_the_events_of_another_once() {
+    let Some((_folders, _backend, first, second)) = two().await else { return };
+    let issued = first.post("/api/v1/ws/ticket", &json!({})).await;
+    assert_eq!(issued.status, StatusCode::CREATED, "{}", issued.text);
+    let query = format!("?ticket={}", issued.json()["ticket"].as_str().unwrap());
+    let (at_first, at_second) = (listen(&first).await, listen(&second).await);
+    let mut listener = Listener::open(at_second, &query, &[]).await.unwrap();
+    assert_eq!(listener.next().await["type"], "ready");
+    for address in [at_first, at_second] {
+        assert_eq!(Listener::refusal(address, &query, &[]).await, 401, "good once, wherever");
+    }
+    drop(listener);
+    second.stop().await;
+    first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dead_servers_work_is_taken_over_when_its_lease_is_over() {
     let Some((_folders, backend, first, second)) = two().await else { return };
     let address = listen(&second).await;

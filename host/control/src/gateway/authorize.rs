@@ -7,6 +7,7 @@ use super::ticket::is_token;
 use crate::control::Shared;
 use crate::domain::{SessionId, now, sha256_hex};
 use crate::rest::auth::{bearer, caller};
+use crate::rest::credential::Credential;
 use crate::rest::problem::Problem;
 use crate::store::GrantKind;
 
@@ -61,7 +62,7 @@ pub(super) async fn authorize(
 ) -> Result<Visitor, Problem> {
     // An application may use the header for itself; only a token of ours opens with it.
     if let Some(token) = bearer(headers)
-        && let Some(caller) = caller(shared, token).await?
+        && let Some(caller) = caller(shared, &Credential::of(token)).await?
     {
         let owner = shared.store.session_owner(session).await?;
         return match owner {

@@ -28,9 +28,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::control::Shared;
 use crate::rest::auth::{bearer, who};
+use crate::rest::credential::Credential;
 use crate::rest::extract::media_type;
 use crate::rest::problem::Problem;
-use crate::rest::tickets::Credential;
 pub(crate) use contract::Contract;
 
 /// The services of gRPC clients, each method under its own path.
@@ -101,7 +101,7 @@ async fn calls_only(request: Request, next: Next) -> Response {
 async fn authenticate(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     match who(&shared, request.headers(), request.extensions()).await {
         Ok(caller) => {
-            let credential = bearer(request.headers()).map(Credential::new);
+            let credential = bearer(request.headers()).map(Credential::of);
             request.extensions_mut().insert(caller);
             if let Some(credential) = credential {
                 request.extensions_mut().insert(credential);

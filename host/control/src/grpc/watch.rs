@@ -14,10 +14,10 @@ use crate::control::Shared;
 use crate::domain::{Event, EventCursor};
 use crate::events::{News, Subscription};
 use crate::rest::auth::Caller;
+use crate::rest::credential::Credential;
 use crate::rest::events::EventView;
 use crate::rest::extract::parameters;
 use crate::rest::problem::Problem;
-use crate::rest::tickets::Credential;
 use crate::rest::ws;
 use crate::slots::Slot;
 

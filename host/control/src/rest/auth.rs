@@ -10,6 +10,7 @@ use http::{Extensions, HeaderMap, header};
 use tower_http::request_id::RequestId;
 
 use super::authenticator::{Authenticator, Identity};
+use super::credential::Credential;
 use super::problem::Problem;
 use crate::control::Shared;
 use crate::domain::{Actor, Role, Token, shortened};
@@ -113,19 +114,19 @@ pub(crate) async fn who(
         .ok_or_else(|| Problem::unauthorized("expected the header Authorization: Bearer <token>"))?;
     let request_id = extensions.get::<RequestId>();
     let request_id = request_id.and_then(|id| id.header_value().to_str().ok()).map(shortened);
-    let caller = Caller { request_id, ..caller_of(shared, token).await? };
+    let caller = Caller { request_id, ..caller_of(shared, &Credential::of(token)).await? };
     tracing::Span::current().record("user", &caller.user_id);
     Ok(caller)
 }
 
 /// Whose token it is, if it is a valid one.
-pub(crate) async fn caller(shared: &Shared, token: &str) -> Result<Option<Caller>, Problem> {
+pub(crate) async fn caller(shared: &Shared, token: &Credential) -> Result<Option<Caller>, Problem> {
     let identity = Authenticator::new(&shared.store).identify(token).await?;
     Ok(identity.map(|Identity { user_id, role, token }| Caller { user_id, role, token, request_id: None }))
 }
 
 /// Whose token it is; whoever has none that is valid is refused.
-pub(super) async fn caller_of(shared: &Shared, token: &str) -> Result<Caller, Problem> {
+pub(super) async fn caller_of(shared: &Shared, token: &Credential) -> Result<Caller, Problem> {
     caller(shared, token).await?.ok_or_else(|| Problem::unauthorized("the token is not valid"))
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use chrono::Duration;
 
-use crate::domain::{Role, Token, now, sha256_hex};
+use super::credential::Credential;
+use crate::domain::{Role, Token, now};
 use crate::store::{Store, StoreError};
 
 /// The use of a token is written down no more often than that.
@@ -34,9 +35,9 @@ impl<'a> Authenticator<'a> {
 
     /// Whose a token is, if it is valid now: every request asks the store, so that a token that was revoked is
     /// refused at once.
-    pub(super) async fn identify(&self, token: &str) -> Result<Option<Identity>, StoreError> {
+    pub(super) async fn identify(&self, token: &Credential) -> Result<Option<Identity>, StoreError> {
         // Only the hash is looked up: how long the search takes says nothing about the token.
-        let Some(owner) = self.store.token_owner(&sha256_hex(token)).await? else { return Ok(None) };
+        let Some(owner) = self.store.token_owner(token.hash()).await? else { return Ok(None) };
         self.note_use(&owner.token);
         Ok(Some(Identity { user_id: owner.user_id, role: owner.role, token: owner.token }))
     }

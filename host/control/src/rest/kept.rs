@@ -1,14 +1,12 @@
 //! What requests keep between each other. Memory only, all of it bounded.
 
 use super::registry::Refusals;
-use super::tickets::Tickets;
 use super::usage::Samples;
 use crate::ControlConfig;
 use crate::slots::Slots;
 
 /// Kept between requests.
 pub(crate) struct Kept {
-    pub(super) tickets: Tickets,
     pub(super) samples: Samples,
     pub(super) listeners: Slots,
     pub(super) followers: Slots,
@@ -21,7 +19,6 @@ pub(crate) struct Kept {
 impl Kept {
     pub(crate) fn new(config: &ControlConfig) -> Self {
         Self {
-            tickets: Tickets::default(),
             samples: Samples::default(),
             listeners: Slots::new(config.event_listeners),
             followers: Slots::new(config.log_followers),

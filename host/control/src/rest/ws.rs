@@ -13,13 +13,13 @@ use tokio::time::{Instant, MissedTickBehavior};
 use utoipa::ToSchema;
 
 use super::auth::{Caller, bearer, caller_of};
+use super::credential::Credential;
 use super::events::{EventView, read_cursor};
 use super::extract::{Json, NoParameters, ParameterSet, Parameters, Query};
 use super::openapi::Refused;
 use super::problem::{FieldError, Problem};
-use super::tickets::{Credential, LIFE};
 use crate::control::Shared;
-use crate::domain::{EventCursor, SessionId};
+use crate::domain::{EventCursor, SessionId, sha256_hex};
 use crate::events::{News, Subscription};
 use crate::slots::Slot;
 use crate::store::EventScope;
@@ -32,6 +32,12 @@ const SEND_LIMIT: Duration = Duration::from_secs(60);
 const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
 /// Clients have nothing to say here.
 const LARGEST_MESSAGE: usize = 4096;
+/// Random bytes of a ticket.
+const TICKET_BYTES: usize = 32;
+/// How long a ticket is good.
+const TICKET_LIFE: Duration = Duration::from_secs(30);
+/// Tickets that are good at the same time.
+const MOST_TICKETS: u32 = 10_000;
 /// Sessions that one connection may ask for.
 const MOST_SESSIONS: usize = 100;
 
@@ -71,9 +77,12 @@ pub(super) async fn ticket(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let token = bearer(&headers).ok_or_else(|| Problem::unauthorized("expected a token"))?;
-    let ticket = shared.kept.tickets.issue(Credential::new(token), Instant::now());
-    let ticket = ticket.ok_or_else(|| Problem::too_many("too many tickets are in use"))?;
-    let body = Json(Issued { ticket, expires_in_seconds: LIFE.as_secs() });
+    let ticket = hex::encode(rand::random::<[u8; TICKET_BYTES]>());
+    let (hash, credential) = (sha256_hex(&ticket), Credential::of(token));
+    if !shared.store.issue_event_ticket(&hash, credential.hash(), TICKET_LIFE, MOST_TICKETS).await? {
+        return Err(Problem::too_many("too many tickets are in use"));
+    }
+    let body = Json(Issued { ticket, expires_in_seconds: TICKET_LIFE.as_secs() });
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], body).into_response())
 }
 
@@ -132,8 +141,8 @@ pub(super) async fn open(
 ) -> Result<Response, Problem> {
     let (mut parts, _) = request.into_parts();
     let sessions = session_id.unwrap_or_default();
-    let credential = credential(&shared, &parts.headers, ticket.as_deref())?;
-    let caller = caller_of(&shared, credential.token()).await?;
+    let credential = credential(&shared, &parts.headers, ticket.as_deref()).await?;
+    let caller = caller_of(&shared, &credential).await?;
     tracing::Span::current().record("user", &caller.user_id);
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &shared).await.map_err(|_| {
         Problem::bad_request(vec![FieldError::new("", "expected the opening of a WebSocket (RFC 6455)")])
@@ -166,22 +175,28 @@ pub(crate) fn subscribe(
 
 /// Whether a connection that was opened may go on. That nobody can tell at the moment does not end it.
 pub(crate) async fn may_go_on(shared: &Shared, caller: &Caller, credential: &Credential) -> bool {
-    match caller_of(shared, credential.token()).await {
+    match caller_of(shared, credential).await {
         Ok(now) => now.sees_as(caller),
         Err(problem) => problem.status().is_server_error(),
     }
 }
 
 /// Who opens a connection: by the header, by a subprotocol next to ours, or by a ticket.
-fn credential(shared: &Shared, headers: &HeaderMap, ticket: Option<&str>) -> Result<Credential, Problem> {
+async fn credential(
+    shared: &Shared,
+    headers: &HeaderMap,
+    ticket: Option<&str>,
+) -> Result<Credential, Problem> {
     if headers.contains_key(header::AUTHORIZATION) {
-        let token = bearer(headers).map(Credential::new);
+        let token = bearer(headers).map(Credential::of);
         return token
             .ok_or_else(|| Problem::unauthorized("expected the header Authorization: Bearer <token>"));
     }
     if let Some(ticket) = ticket {
-        let redeemed = shared.kept.tickets.redeem(ticket, Instant::now());
-        return redeemed.ok_or_else(|| Problem::unauthorized("the ticket is not valid, or not any more"));
+        let redeemed = shared.store.redeem_event_ticket(&sha256_hex(ticket)).await?;
+        return redeemed
+            .map(Credential::with_hash)
+            .ok_or_else(|| Problem::unauthorized("the ticket is not valid, or not any more"));
     }
     let offered: Vec<_> = headers
         .get_all(header::SEC_WEBSOCKET_PROTOCOL)
@@ -196,7 +211,7 @@ fn credential(shared: &Shared, headers: &HeaderMap, ticket: Option<&str>) -> Res
             "Sec-WebSocket-Protocol",
             format!("{PROTOCOL:?} has to be offered beside the token"),
         )])),
-        Some(token) => Ok(Credential::new(token)),
+        Some(token) => Ok(Credential::of(token)),
         None => Err(Problem::unauthorized(
             "expected the header Authorization: Bearer <token>, the subprotocol bearer.<token>, or a ticket",
         )),

@@ -24,6 +24,7 @@ const SQLITE: Files = &[
     (14, "in_between", include_str!("../../../../migrations/sqlite/0014_in_between.sql")),
     (15, "reservations", include_str!("../../../../migrations/sqlite/0015_reservations.sql")),
     (17, "instances", include_str!("../../../../migrations/sqlite/0017_instances.sql")),
+    (18, "event_tickets", include_str!("../../../../migrations/sqlite/0018_event_tickets.sql")),
 ];
 
 const POSTGRES: Files = &[
@@ -38,6 +39,7 @@ const POSTGRES: Files = &[
     (14, "in_between", include_str!("../../../../migrations/postgres/0014_in_between.sql")),
     (15, "reservations", include_str!("../../../../migrations/postgres/0015_reservations.sql")),
     (17, "instances", include_str!("../../../../migrations/postgres/0017_instances.sql")),
+    (18, "event_tickets", include_str!("../../../../migrations/postgres/0018_event_tickets.sql")),
 ];
 
 /// Held while a database is brought up to date: "streammg" in ASCII.

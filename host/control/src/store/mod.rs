@@ -923,6 +923,17 @@ pub trait Store: Send + Sync + 'static {
         cookie_hash: &str,
         expires_at: DateTime<Utc>,
     ) -> Result<Option<AccessGrant>, StoreError>;
+    /// Stores a ticket for the events, under its hash and beside that of the token that it stands for, unless `most` are
+    /// good already.
+    async fn issue_event_ticket(
+        &self,
+        ticket_hash: &str,
+        token_hash: &str,
+        life: Duration,
+        most: u32,
+    ) -> Result<bool, StoreError>;
+    /// Takes a ticket for the events; the hash of the token that it stands for, if it was good.
+    async fn redeem_event_ticket(&self, ticket_hash: &str) -> Result<Option<String>, StoreError>;
     /// Lets a cookie live longer.
     async fn extend_access(&self, cookie_hash: &str, expires_at: DateTime<Utc>) -> Result<(), StoreError>;
 

@@ -73,6 +73,15 @@ impl Listener {
         Ok(Self { socket })
     }
 
+    /// The status with which the opening is answered: 101 if it is let in.
+    pub async fn refusal(address: SocketAddr, query: &str, headers: &[(&'static str, String)]) -> u16 {
+        match Self::open(address, query, headers).await {
+            Ok(_) => 101,
+            Err(Error::Http(response)) => response.status().as_u16(),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
     /// Opens it with a token in the header.
     pub async fn with_token(address: SocketAddr, query: &str, token: &str) -> Self {
         Self::open(address, query, &[("authorization", format!("Bearer {token}"))]).await.unwrap()

@@ -16,21 +16,26 @@ const LITTLE: Duration = Duration::minutes(10);
 /// … and then has at least so much.
 const MUCH: Duration = Duration::minutes(50);
 
+/// A ticket for the events is good for so long.
+const TICKET_LIFE: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// What is done with a session.
 #[derive(Clone, Copy)]
 enum Visit {
     Use,
     Open,
+    Listen,
     Disturb,
     Forget,
 }
 
-const CHORES: [Chore<Visit>; 4] = [
+const CHORES: [Chore<Visit>; 5] = [
     Chore {
         what: Visit::Use,
         points: &["record_activity", "retry", "get_session_metrics", "get_session_access"],
     },
     Chore { what: Visit::Open, points: &["grant_access", "redeem_ticket", "extend_access"] },
+    Chore { what: Visit::Listen, points: &["issue_event_ticket", "redeem_event_ticket"] },
     Chore { what: Visit::Disturb, points: &["record_observed"] },
     Chore { what: Visit::Forget, points: &["forget_session"] },
 ];
@@ -65,6 +70,7 @@ impl Hand for Visits {
         match self.by.choose(&CHORES) {
             Some(Visit::Use) => return self.by.use_session(&id).await,
             Some(Visit::Open) => return self.by.open_session(&id, &self.vault).await,
+            Some(Visit::Listen) => return self.by.ask_for_events().await,
             // What is disturbed again and again is set right later and later: that one goes.
             Some(Visit::Disturb) => self.by.disturb_session(&id).await?,
             Some(Visit::Forget) | None => {}
@@ -136,6 +142,33 @@ impl Operator {
                     None => unsure = true,
                 }
                 wait(begun, || format!("no ticket opens {id}")).await?;
+            }
+        }
+    }
+
+    /// Gets a ticket for the events and shows it, which is good once.
+    async fn ask_for_events(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let ticket = self.tell(Method::POST, "/api/v1/ws/ticket", &Value::Null, &[201]).await?;
+            let ticket = ticket.body["ticket"].as_str().context("no ticket")?.to_owned();
+            let path = format!("/api/v1/ws?ticket={ticket}");
+            let mut unsure = false;
+            loop {
+                match self.desk.visit(&path, None).await? {
+                    // It was taken, and this opens no WebSocket.
+                    Some((status, _)) if status == 400 => return Ok(()),
+                    // Taken by a server that did not live to say so, or too late.
+                    Some((status, _)) if status == 401 && (unsure || begun.elapsed() > TICKET_LIFE) => break,
+                    Some((status, _)) => {
+                        ensure!(
+                            status.is_server_error(),
+                            "a new ticket for the events is not good: {status}"
+                        );
+                    }
+                    None => unsure = true,
+                }
+                wait(begun, || "no ticket opens the events".to_owned()).await?;
             }
         }
     }

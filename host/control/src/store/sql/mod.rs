@@ -8,6 +8,7 @@ mod controllers;
 mod create;
 mod drift;
 mod enrollment;
+mod event_tickets;
 pub(super) mod events;
 mod instances;
 mod join_tokens;
@@ -652,6 +653,26 @@ impl Store for SqlStore {
         self.writer
             .run("redeem_ticket", move |db| Box::pin(access::redeem(db, ticket, cookie, expires_at)))
             .await
+    }
+
+    async fn issue_event_ticket(
+        &self,
+        ticket_hash: &str,
+        token_hash: &str,
+        life: Duration,
+        most: u32,
+    ) -> Result<bool, StoreError> {
+        let (ticket, token) = (ticket_hash.to_owned(), token_hash.to_owned());
+        self.writer
+            .run("issue_event_ticket", move |db| {
+                Box::pin(event_tickets::issue(db, ticket, token, life, most))
+            })
+            .await
+    }
+
+    async fn redeem_event_ticket(&self, ticket_hash: &str) -> Result<Option<String>, StoreError> {
+        let ticket = ticket_hash.to_owned();
+        self.writer.run("redeem_event_ticket", move |db| Box::pin(event_tickets::redeem(db, ticket))).await
     }
 
     async fn extend_access(&self, cookie_hash: &str, expires_at: DateTime<Utc>) -> Result<(), StoreError> {
