@@ -75,7 +75,11 @@ impl Engine {
         until("nothing is left", async || {
             for container in self.containers(controller).await {
                 let options = RemoveContainerOptions { force: true, v: true, ..Default::default() };
-                self.0.remove_container(&container.id.unwrap(), Some(options)).await.or_else(by_another).unwrap();
+                self.0
+                    .remove_container(&container.id.unwrap(), Some(options))
+                    .await
+                    .or_else(by_another)
+                    .unwrap();
             }
             for volume in self.volumes(controller).await {
                 self.0.remove_volume(&volume, None::<RemoveVolumeOptions>).await.or_else(by_another).unwrap();

@@ -30,7 +30,8 @@ const KILLING_MINUTES: &str = "4";
 /// How long it may take until everything is as it is wished, on a machine with a slow disk and more to do.
 const SETTLING_SECONDS: &str = "120";
 /// How several servers are disturbed, for about a minute and a half; `cargo xtask crash --servers 3` does it for longer.
-const SEVERAL_SERVERS: [&str; 8] = ["--servers", "3", "--sessions", "60", "--minutes", "1", "--settle", SETTLING_SECONDS];
+const SEVERAL_SERVERS: [&str; 8] =
+    ["--servers", "3", "--sessions", "60", "--minutes", "1", "--settle", SETTLING_SECONDS];
 /// What the programs under test are compiled with.
 pub const FEATURES: [&str; 2] = ["--features", "streamspace/failpoints"];
 

@@ -205,7 +205,8 @@ async fn a_private_image_is_pulled_once_for_all_who_wait_and_tells_how_far_it_is
     let registry = shelf.serve().await;
     let Some(stage) = stage(&registry, "secret", &folder).await else { return };
     let (one, two) = (request(&stage, &registry), request(&stage, &registry));
-    let ((messages, status), (others, other)) = tokio::join!(pull(&stage, &shelf, &one), pull(&stage, &shelf, &two));
+    let ((messages, status), (others, other)) =
+        tokio::join!(pull(&stage, &shelf, &one), pull(&stage, &shelf, &two));
     // The image is there; that nothing in it can be started is another matter.
     assert!(
         status.message().contains("/nothing/in/it") && other.message().contains("/nothing/in/it"),

@@ -62,9 +62,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let limit = Duration::from_secs(arguments.minutes * 60);
     // From here on: three servers and their plugins take a while to start. A run in which nothing was taken over goes on.
     let disturbed = Instant::now();
-    let time_is_up = |report: &Report| {
-        disturbed.elapsed() >= if report.takeovers() == 0 { limit * 3 } else { limit }
-    };
+    let time_is_up =
+        |report: &Report| disturbed.elapsed() >= if report.takeovers() == 0 { limit * 3 } else { limit };
     while play.report.blows() < arguments.kills && !time_is_up(&play.report) {
         weather(&play.simulated, random.random(), play.report.rounds() % 2 == 1).await;
         for _ in 0..BLOWS_A_ROUND {
