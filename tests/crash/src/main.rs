@@ -53,8 +53,9 @@ struct Arguments {
     /// Servers over one database; with more than one they are killed, stopped and let go on at any instant
     #[arg(long, default_value_t = 1)]
     servers: usize,
-    /// How many seconds it may take until everything is as it is wished, once nobody disturbs it any more
-    #[arg(long, default_value_t = 30)]
+    /// How many seconds it may take until everything is as it is wished, once nobody disturbs it any more; the pause after
+    /// failures is up to 30
+    #[arg(long, default_value_t = 90)]
     settle: u64,
     /// What is left to chance derives from it
     #[arg(long, default_value_t = 1)]
