@@ -83,8 +83,8 @@ SPARED = {ME["token"]["id"], ME["user_id"], HOST, REMOTE, os.environ["STREAMSPAC
 
 
 def drift() -> list:
-    """The ids of all objects that no session explains, once they are listed."""
-    deadline = time.monotonic() + PATIENCE
+    """The ids of all objects that no session explains, once they are listed: a listing comes every 30 seconds."""
+    deadline = time.monotonic() + 3 * PATIENCE
     while True:
         found = [entry["id"] for entry in call("GET", "/api/v1/admin/drift")["items"]]
         if len(found) >= int(os.environ["STREAMSPACE_DRIFTING"]):

@@ -1,6 +1,7 @@
 //! The REST API as a program uses it.
 
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
@@ -146,9 +147,22 @@ impl Api {
         Lines { response, pending: Vec::new() }
     }
 
+    /// A request that makes a session, to a server that may die before it answers. A controller that is slow to answer a
+    /// probe takes nothing until the next one, and nothing is stored then (503): it is asked for again.
+    pub async fn try_create(&self, path: &str, body: &Value) -> Result<Answer, reqwest::Error> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.try_post(path, body).await?;
+            if answer.status != StatusCode::SERVICE_UNAVAILABLE || Instant::now() > deadline {
+                return Ok(answer);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     /// Creates a session and waits until it runs.
     pub async fn create_running(&self, body: &Value) -> Value {
-        let created = self.post("/api/v1/sessions?wait=60s", body).await;
+        let created = self.try_create("/api/v1/sessions?wait=60s", body).await.unwrap();
         assert_eq!(created.status, StatusCode::CREATED, "{}", created.body);
         assert_eq!(created.body["phase"], "Running", "{}", created.body);
         created.body

@@ -11,7 +11,7 @@ use bollard::query_parameters::{
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures::TryStreamExt as _;
 
-use crate::provided;
+use crate::{provided, until};
 
 /// The label that marks whose an object is.
 pub const CONTROLLER: &str = "streamspace.controller";
@@ -70,15 +70,32 @@ impl Engine {
         Ok(archive[HEADER..].windows(LINE.len()).filter(|line| *line == LINE).count())
     }
 
-    /// Removes what a test may have left.
+    /// Removes what a test may have left. The controller may be about to remove it, too.
     pub async fn clean(&self, controller: &str) {
-        for container in self.containers(controller).await {
-            let options = RemoveContainerOptions { force: true, v: true, ..Default::default() };
-            self.0.remove_container(&container.id.unwrap(), Some(options)).await.unwrap();
-        }
-        for volume in self.volumes(controller).await {
-            self.0.remove_volume(&volume, None::<RemoveVolumeOptions>).await.unwrap();
-        }
+        until("nothing is left", async || {
+            for container in self.containers(controller).await {
+                let options = RemoveContainerOptions { force: true, v: true, ..Default::default() };
+                self.0
+                    .remove_container(&container.id.unwrap(), Some(options))
+                    .await
+                    .or_else(by_another)
+                    .unwrap();
+            }
+            for volume in self.volumes(controller).await {
+                self.0.remove_volume(&volume, None::<RemoveVolumeOptions>).await.or_else(by_another).unwrap();
+            }
+            let left = self.containers(controller).await.len() + self.volumes(controller).await.len();
+            (left == 0).then_some(())
+        })
+        .await;
+    }
+}
+
+/// It is gone already, or is just being removed.
+fn by_another(error: Error) -> Result<(), Error> {
+    match error {
+        Error::DockerResponseServerError { status_code: 404 | 409, .. } => Ok(()),
+        error => Err(error),
     }
 }
 
@@ -116,16 +133,7 @@ fn of(controller: &str) -> HashMap<String, Vec<String>> {
 }
 
 /// The text that a web server of a session answers.
-pub async fn fetch(address: &str) -> String {
-    reqwest::Client::builder()
-        .no_proxy()
-        .build()
-        .unwrap()
-        .get(format!("http://{address}/"))
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap()
+pub async fn fetch(address: &str) -> reqwest::Result<String> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    client.get(format!("http://{address}/")).send().await?.error_for_status()?.text().await
 }

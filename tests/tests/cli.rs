@@ -93,13 +93,20 @@ impl Stage {
 async fn with_docker() -> Option<(Stage, Engine, String)> {
     let image = provided("STREAMSPACE_TEST_IMAGE")?;
     let engine = Engine::connect().await?;
-    Some((Stage::start(Installation::with_docker()?), engine, image))
+    let stage = Stage::start(Installation::with_docker()?);
+    // Before that it takes nothing.
+    until("a healthy controller", async || {
+        let controllers = stage.server.api().get("/api/v1/admin/controllers").await.body;
+        (controllers[0]["status"] == "healthy").then_some(())
+    })
+    .await;
+    Some((stage, engine, image))
 }
 
 async fn end(stage: Stage, engine: &Engine) {
     let controllers = stage.server.api().get("/api/v1/admin/controllers").await.body;
-    engine.clean(controllers[0]["id"].as_str().unwrap()).await;
     stage.server.kill();
+    engine.clean(controllers[0]["id"].as_str().unwrap()).await;
 }
 
 fn id(session: &Value) -> &str {

@@ -28,7 +28,7 @@ impl Stage {
     async fn new() -> Option<Self> {
         let plugin = provided("STREAMSPACE_TEST_SIMULATED_PLUGIN")?;
         let simulated = Simulated::start()?;
-        let installation = Installation::new()?.config("[health]\nlease = \"3s\"\ninterval = \"1s\"\n");
+        let installation = Installation::new()?.config("[health]\nlease = \"10s\"\ninterval = \"1s\"\n");
         let network = Network::new()?;
         let installation = installation.on(&network);
         let server = installation.start();

@@ -206,7 +206,7 @@ async fn what_it_cannot_do_is_refused_in_its_own_words() {
     ] {
         let mut body = body();
         body["spec"].as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
-        let made = api.post("/api/v1/sessions", &body).await;
+        let made = api.try_create("/api/v1/sessions", &body).await.unwrap();
         assert_eq!(made.status, 201, "{}", made.body);
         let id = made.body["id"].as_str().unwrap();
         let failed = api.wait_for_phase(id, "Failed").await;

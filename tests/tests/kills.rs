@@ -200,7 +200,7 @@ async fn creating(instants: &[&'static str], image: Option<&str>) {
             forget(&stage.engine, image).await;
         }
         let known =
-            killed(&stage, kill, async |api: &Api| api.try_post("/api/v1/sessions", &request).await).await;
+            killed(&stage, kill, async |api: &Api| api.try_create("/api/v1/sessions", &request).await).await;
         server = stage.installation.start();
         let api = server.api();
         let sessions = stage.settled(&api).await;

@@ -27,7 +27,7 @@ impl Stage {
     async fn with(installation: Installation) -> Option<Self> {
         let plugin = provided("STREAMSPACE_TEST_SIMULATED_PLUGIN")?;
         let simulated = Simulated::start()?;
-        let installation = installation.config("[health]\nlease = \"3s\"\ninterval = \"1s\"\n");
+        let installation = installation.config("[health]\nlease = \"10s\"\ninterval = \"1s\"\n");
         let server = installation.start();
         let body = json!({"name": "lab", "controller_type": "simulated", "controller_name": "lab"});
         let token = server.api().post("/api/v1/admin/join-tokens", &body).await;

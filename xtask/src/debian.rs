@@ -74,6 +74,8 @@ fn apt_get() -> Command {
     // As root apt would drop its rights for downloads, and warn when our directories refuse them.
     command
         .args(["-q", "-o", "APT::Sandbox::User=root"])
+        // A mirror may be slow, and a machine that was just started installs things by itself.
+        .args(["-o", "Acquire::Retries=5", "-o", "DPkg::Lock::Timeout=300"])
         .env("DEBIAN_FRONTEND", "noninteractive")
         .env("LC_ALL", "C");
     command

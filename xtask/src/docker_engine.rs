@@ -191,7 +191,8 @@ fn remove_stale_pid_files() -> Result<()> {
 }
 
 fn wait_until_ready(engine: &Engine, mut process: Option<&mut Child>) -> Result<()> {
-    let mut end = Instant::now() + Duration::from_secs(60);
+    // Its first start on a slow disk takes a while.
+    let mut end = Instant::now() + Duration::from_secs(180);
     loop {
         signals::check()?;
         let Err(error) = engine.ping() else { return Ok(()) };

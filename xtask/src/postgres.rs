@@ -5,7 +5,7 @@ use crate::{command, debian, progress, signals};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,10 @@ use std::time::{Duration, Instant};
 const PACKAGE: &str = "postgresql";
 /// Where Debian puts the programs of the server, one folder for each version.
 const VERSIONS: &str = "/usr/lib/postgresql";
+/// How long the server may take to start, where the disk is slow.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The line in the server's note of its process that says how it is, counted from 0.
+const STATUS_LINE: usize = 7;
 /// Who runs the server when this program is root's: it refuses to be.
 const USER: &str = "postgres";
 
@@ -75,15 +79,14 @@ pub fn start(paths: &Paths, may_install: bool) -> Result<Postgres> {
         .context("cannot start PostgreSQL")?;
     let url = format!("postgres://postgres:{password}@127.0.0.1:{port}/postgres");
     let mut postgres = Postgres { child, url, programs, _storage: storage };
-    postgres.wait_until_ready(port, &log)?;
+    postgres.wait_until_ready(&data, &log)?;
     Ok(postgres)
 }
 
 impl Postgres {
-    fn wait_until_ready(&mut self, port: u16, log: &Path) -> Result<()> {
-        let end = Instant::now() + Duration::from_secs(30);
-        // It listens only when it is ready to.
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+    fn wait_until_ready(&mut self, data: &Path, log: &Path) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while !is_ready(data) {
             signals::check()?;
             let ended = self.child.try_wait()?;
             if ended.is_some() || Instant::now() > end {
@@ -119,6 +122,12 @@ impl Drop for Postgres {
             eprintln!("warning: cannot stop PostgreSQL ({}): {error}", self.child.id());
         }
     }
+}
+
+/// Whether a server takes connections: it notes that in its folder. One that is still starting listens as well, and refuses.
+fn is_ready(data: &Path) -> bool {
+    let noted = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+    noted.lines().nth(STATUS_LINE).is_some_and(|status| status.trim() == "ready")
 }
 
 fn program(programs: &Path, name: &str, folder: &Path, user: Option<(u32, u32)>) -> Command {
@@ -183,6 +192,7 @@ fn password() -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpStream;
 
     #[test]
     fn a_server_starts_and_leaves_nothing() {

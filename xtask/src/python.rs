@@ -41,6 +41,11 @@ pub fn ensure(paths: &Paths) -> Result<PathBuf> {
         "--disable-pip-version-check",
         "--only-binary",
         ":all:",
+        // An index may be slow to answer.
+        "--retries",
+        "10",
+        "--timeout",
+        "60",
     ]);
     command::output(install.args(PACKAGES)).context("the Python packages cannot be had")?;
     fs::write(&marker, recipe)?;

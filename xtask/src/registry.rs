@@ -78,7 +78,7 @@ fn program(testbed: &Path) -> Result<PathBuf> {
 
 impl Registry {
     fn wait_until_ready(&mut self, port: u16, log: &Path) -> Result<()> {
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(60);
         while answers(port).is_err() {
             signals::check()?;
             let ended = self.child.try_wait()?;

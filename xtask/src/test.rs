@@ -27,8 +27,11 @@ const TEST_PLUGINS: [&str; 2] = [HOSTILE_PACKAGE, HTTP_PROBE_PACKAGE];
 /// How long the server is killed again and again: enough to come to every point, and to die at most of them. `cargo xtask
 /// crash` does it for longer, and can demand so many kills at each.
 const KILLING_MINUTES: &str = "4";
+/// How long it may take until everything is as it is wished, on a machine with a slow disk and more to do.
+const SETTLING_SECONDS: &str = "120";
 /// How several servers are disturbed, for about a minute and a half; `cargo xtask crash --servers 3` does it for longer.
-const SEVERAL_SERVERS: [&str; 8] = ["--servers", "3", "--sessions", "60", "--minutes", "1", "--settle", "60"];
+const SEVERAL_SERVERS: [&str; 8] =
+    ["--servers", "3", "--sessions", "60", "--minutes", "1", "--settle", SETTLING_SECONDS];
 /// What the programs under test are compiled with.
 pub const FEATURES: [&str; 2] = ["--features", "streamspace/failpoints"];
 
@@ -182,7 +185,9 @@ pub fn test(paths: &Paths, arguments: &Arguments) -> Result<ExitCode> {
             None => report.left_out("tests of the API server on PostgreSQL", "there is none".to_owned()),
         }
         if arguments.filter.is_none() {
-            let kills = |driver: &mut Command| command::run(driver.args(["--minutes", KILLING_MINUTES]));
+            let kills = |driver: &mut Command| {
+                command::run(driver.args(["--minutes", KILLING_MINUTES, "--settle", SETTLING_SECONDS]))
+            };
             report.step("kills under load", || kills(&mut crash::driver(paths, Profile::Dev)));
             if let Some(postgres) = &backends.postgres {
                 report.step("kills under load on PostgreSQL", || {

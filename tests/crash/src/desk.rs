@@ -12,8 +12,9 @@ use tokio::sync::watch;
 
 /// Between two tries of the same verb.
 const AGAIN: Duration = Duration::from_millis(5);
-/// Tries of one verb at a server that answers every time and never takes it.
-const TRIES: u32 = 2000;
+/// Tries of one verb at a server that answers every time and never takes it: one whose controller was slow to answer a
+/// probe takes some of them only after the next.
+const TRIES: u32 = 10_000;
 
 /// How users wait for what they want.
 #[derive(Debug, Clone, Copy)]

@@ -40,6 +40,8 @@ pub(crate) struct Tally {
     pub(crate) missed: u32,
     /// The longest that it took to come there for the first time.
     slowest: Duration,
+    /// A server came there, whether it died or not.
+    is_passed: bool,
 }
 
 impl Tally {
@@ -54,7 +56,7 @@ impl Tally {
     }
 }
 
-/// All points that the load passes.
+/// All points that the load passes, or has to pass.
 #[derive(Debug, Default)]
 pub(crate) struct Points {
     tallies: BTreeMap<String, Tally>,
@@ -78,17 +80,28 @@ impl Points {
             std::fs::read_to_string(seen).with_context(|| format!("no points in {}", seen.display()))?;
         // A line may be half written when the server dies.
         let whole = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
-        for name in whole.filter(|name| self.filter.as_deref().is_none_or(|filter| name.contains(filter))) {
-            if !self.tallies.contains_key(name) {
-                self.tallies.insert(name.to_owned(), Tally::default());
+        for name in whole {
+            if let Some(tally) = self.tally(name) {
+                tally.is_passed = true;
             }
         }
         Ok(())
     }
 
+    /// A point that has to be passed: whether it was or not, it is tried like the others.
+    pub(crate) fn expect(&mut self, name: &str) {
+        self.tally(name);
+    }
+
+    /// None, if it is left out.
+    fn tally(&mut self, name: &str) -> Option<&mut Tally> {
+        let is_wanted = self.filter.as_deref().is_none_or(|filter| name.contains(filter));
+        is_wanted.then(|| self.tallies.entry(name.to_owned()).or_default())
+    }
+
     /// Whether it is passed.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.tallies.contains_key(name)
+        self.tallies.get(name).is_some_and(|tally| tally.is_passed)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -179,9 +192,10 @@ mod tests {
             assert!(!matches!(next, Moment::At { nth, .. } if nth > 2), "{next:?}");
         }
         std::fs::write(&file, "slow\nnew\nhal").unwrap();
+        points.expect("due");
         points.learn(&file).unwrap();
-        assert!(points.has("new") && !points.has("hal"));
-        assert_eq!((points.len(), points.below(1)), (2, vec!["new"]));
+        assert!(points.has("new") && !points.has("hal") && !points.has("due"));
+        assert_eq!((points.len(), points.below(1)), (3, vec!["due", "new"]));
     }
 
     #[test]

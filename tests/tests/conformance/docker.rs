@@ -11,6 +11,7 @@ use streamspace_runtime::{BackendConfig, EndpointConfig, EndpointKind, Runtime, 
 use streamspace_tests::own_engine::OwnEngine;
 use streamspace_tests::provided;
 
+use crate::LIMIT;
 use crate::operated::OperatedEngine;
 
 /// Checks that mean nothing on Docker, with the reason that has to be given.
@@ -41,7 +42,7 @@ async fn judge(fixture: DockerFixture, controller: String, plugins: &str, filter
         fixture: Some(Arc::new(fixture)),
         process: Some(process),
     };
-    let options = Options { filter: filter.to_owned(), ..Options::default() };
+    let options = Options { filter: filter.to_owned(), limit: LIMIT, ..Options::default() };
     let report = Runner::new(target, options).run().await.unwrap();
     println!("{}", report.render(Format::Text).unwrap());
     report

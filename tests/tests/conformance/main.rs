@@ -6,3 +6,6 @@ mod faults;
 mod model;
 mod operated;
 mod simulated;
+
+/// How long one check may take on a machine with more to do: some make and remove dozens of sessions.
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(900);

@@ -13,6 +13,7 @@ use streamspace_tests::provided;
 use streamspace_tests::simulated::Simulated;
 use tokio::sync::Mutex;
 
+use crate::LIMIT;
 use crate::operated::OperatedSimulated;
 
 /// Checks that mean nothing on it, with the reason that has to be given.
@@ -65,8 +66,8 @@ async fn judge(settings: Value, further_not_applicable: &[(&'static str, &'stati
         process: Some(process),
     };
     let filter = std::env::var("STREAMSPACE_TEST_CHECKS").unwrap_or_default();
-    let report =
-        Runner::new(target, Options { filter: filter.clone(), ..Options::default() }).run().await.unwrap();
+    let options = Options { filter: filter.clone(), limit: LIMIT, ..Options::default() };
+    let report = Runner::new(target, options).run().await.unwrap();
     let text = report.render(Format::Text).unwrap();
     println!("{text}");
     assert!(report.passed(), "{text}");

@@ -1,7 +1,7 @@
 //! Images of a registry that asks for a password and takes its time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -32,6 +32,8 @@ struct Shelf {
     config: Vec<u8>,
     layer: Vec<u8>,
     layers_given: AtomicU64,
+    /// Somebody was told how far a pull is.
+    is_told: AtomicBool,
 }
 
 fn digest(bytes: &[u8]) -> String {
@@ -83,7 +85,13 @@ impl Shelf {
                 "size": layer.len(), "digest": digest(&layer),
             }],
         });
-        Self { manifest: manifest.to_string().into_bytes(), config, layer, layers_given: AtomicU64::new(0) }
+        Self {
+            manifest: manifest.to_string().into_bytes(),
+            config,
+            layer,
+            layers_given: AtomicU64::new(0),
+            is_told: AtomicBool::new(false),
+        }
     }
 
     /// Serves on a port of this machine; gives `host:port`.
@@ -124,13 +132,17 @@ async fn blob(State(shelf): State<Arc<Shelf>>, Path(wanted): Path<String>) -> Re
         return StatusCode::NOT_FOUND.into_response();
     }
     shelf.layers_given.fetch_add(1, Ordering::SeqCst);
-    // Slowly, so that there is something to be seen on the way.
+    // Slowly, and the last piece only once something was seen of it on the way.
     let pieces: Vec<Bytes> = shelf.layer.chunks(256 << 10).map(Bytes::copy_from_slice).collect();
-    let slow = futures::stream::unfold(pieces.into_iter(), |mut pieces| async move {
+    let length = shelf.layer.len();
+    let slow = futures::stream::unfold((pieces.into_iter(), shelf), |(mut pieces, shelf)| async move {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        pieces.next().map(|piece| (Ok::<_, std::io::Error>(piece), pieces))
+        while pieces.len() == 1 && !shelf.is_told.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        pieces.next().map(|piece| (Ok::<_, std::io::Error>(piece), (pieces, shelf)))
     });
-    ([(header::CONTENT_LENGTH, shelf.layer.len())], Body::from_stream(slow)).into_response()
+    ([(header::CONTENT_LENGTH, length)], Body::from_stream(slow)).into_response()
 }
 
 /// A stage that knows a login for the registry.
@@ -156,8 +168,13 @@ fn request(stage: &Stage, registry: &str) -> CreateSessionRequest {
     request
 }
 
+/// How far the pull of the image is.
+fn is_progress(message: &str) -> bool {
+    message.ends_with(" of 3 MB")
+}
+
 /// Steps until there is nothing more to wait for. Gives what was said on the way, and the end.
-async fn pull(stage: &Stage, request: &CreateSessionRequest) -> (Vec<String>, Status) {
+async fn pull(stage: &Stage, shelf: &Shelf, request: &CreateSessionRequest) -> (Vec<String>, Status) {
     let mut request = request.clone();
     let mut messages = Vec::new();
     let steps = async {
@@ -170,6 +187,7 @@ async fn pull(stage: &Stage, request: &CreateSessionRequest) -> (Vec<String>, St
                     let pause: Duration = step.poll_after.unwrap().try_into().unwrap();
                     assert!((500..=2000).contains(&pause.as_millis()), "{pause:?}");
                     request.handle = step.handle;
+                    shelf.is_told.fetch_or(is_progress(&step.message), Ordering::SeqCst);
                     messages.push(step.message);
                     tokio::time::sleep(pause).await;
                 }
@@ -187,14 +205,15 @@ async fn a_private_image_is_pulled_once_for_all_who_wait_and_tells_how_far_it_is
     let registry = shelf.serve().await;
     let Some(stage) = stage(&registry, "secret", &folder).await else { return };
     let (one, two) = (request(&stage, &registry), request(&stage, &registry));
-    let ((messages, status), (others, other)) = tokio::join!(pull(&stage, &one), pull(&stage, &two));
+    let ((messages, status), (others, other)) =
+        tokio::join!(pull(&stage, &shelf, &one), pull(&stage, &shelf, &two));
     // The image is there; that nothing in it can be started is another matter.
     assert!(
         status.message().contains("/nothing/in/it") && other.message().contains("/nothing/in/it"),
         "{status:?}"
     );
     assert_eq!(shelf.layers_given.load(Ordering::SeqCst), 1, "one pull for both");
-    let told = messages.iter().chain(&others).filter(|text| text.ends_with(" of 3 MB")).count();
+    let told = messages.iter().chain(&others).filter(|text| is_progress(text)).count();
     assert!(told > 0, "{messages:?}");
     assert!(stage.engine.containers(&stage.controller).await.is_empty());
     let image = &one.spec.unwrap().base_image;
@@ -207,7 +226,7 @@ async fn a_wrong_password_is_told_without_quoting_it() {
     let (shelf, folder) = (Arc::new(Shelf::new()), TempDir::new().unwrap());
     let registry = shelf.serve().await;
     let Some(stage) = stage(&registry, "hunter2", &folder).await else { return };
-    let (_, status) = pull(&stage, &request(&stage, &registry)).await;
+    let (_, status) = pull(&stage, &shelf, &request(&stage, &registry)).await;
     let status = refused::<()>(Err(status), Code::FailedPrecondition);
     assert_eq!(field(&status), "spec.base_image");
     assert!(!format!("{status:?}").contains("hunter2"));
@@ -220,7 +239,7 @@ async fn a_registry_without_a_login_refuses_too() {
     let shelf = Arc::new(Shelf::new());
     let registry = shelf.serve().await;
     let Some(stage) = Stage::new().await else { return };
-    let (_, status) = pull(&stage, &request(&stage, &registry)).await;
+    let (_, status) = pull(&stage, &shelf, &request(&stage, &registry)).await;
     refused::<()>(Err(status), Code::FailedPrecondition);
     stage.end().await;
 }

@@ -79,7 +79,7 @@ async fn an_engine_that_says_nothing_is_unhealthy_and_no_fault_of_the_plugin() {
     let Some(stage) = Stage::with(with).await else { return };
     let check = || {
         let mut request = Request::new(HealthCheckRequest {});
-        request.set_timeout(Duration::from_millis(1500));
+        request.set_timeout(Duration::from_secs(3));
         let mut client = stage.client.clone();
         async move { client.health_check(request).await.unwrap().into_inner() }
     };

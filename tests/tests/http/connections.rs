@@ -133,7 +133,7 @@ async fn a_connection_in_doubt_is_closed_and_not_parked() {
     // And one whose answer did not come.
     let late = json!([
         {"do": "connect", "tag": "a"},
-        step("send-pinned", json!({"path": "/silent", "timeout_ms": 200})),
+        step("send-pinned", json!({"path": "/silent", "timeout_ms": 1000})),
         {"do": "park", "tag": "a", "memo": "late"},
     ]);
     controller.run(late).await[1].failed_sent("ErrorKind::TimedOut", true);

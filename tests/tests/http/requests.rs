@@ -170,7 +170,8 @@ async fn an_answer_that_comes_early_is_told_by_finish() {
 async fn a_server_that_does_not_answer_costs_no_more_than_the_time_given() {
     let server = Server::start().await;
     let Some(controller) = Controller::at(&server).await else { return };
-    let timeout = Duration::from_millis(1500);
+    // A tenth of it is left to the plugin, but at most 250 ms.
+    let timeout = Duration::from_secs(3);
     for request in [
         step("send", json!({"path": "/silent"})),
         step("send", json!({"path": "/stalls"})),
@@ -184,7 +185,7 @@ async fn a_server_that_does_not_answer_costs_no_more_than_the_time_given() {
         assert!(started.elapsed() < timeout * 3, "{:?}", started.elapsed());
     }
     let started = Instant::now();
-    let own = controller.send(json!({"path": "/silent", "timeout_ms": 300})).await;
+    let own = controller.send(json!({"path": "/silent", "timeout_ms": 1000})).await;
     own.failed_sent("ErrorKind::TimedOut", true);
     assert!(started.elapsed() < Duration::from_secs(20), "its own time, not the call's");
     until("the connections are closed", async || (server.open() == 0).then_some(())).await;
@@ -205,10 +206,8 @@ async fn a_server_that_breaks_off_is_unavailable_and_never_half_an_answer() {
 
 #[tokio::test]
 async fn a_server_that_is_away_was_sent_nothing() {
-    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", free.local_addr().unwrap());
-    drop(free);
-    for url in [url.as_str(), "unix:///nonexistent/api.sock", "https://nonexistent.invalid:1"] {
+    // A port that nobody is given by chance.
+    for url in ["http://127.0.0.1:1", "unix:///nonexistent/api.sock", "https://nonexistent.invalid:1"] {
         let Some(controller) = Controller::of(HttpConfig::new(url)).await else { return };
         for request in [step("send", json!({"method": "POST"})), step("stream", json!({"pieces": [10, 10]}))]
         {

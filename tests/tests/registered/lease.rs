@@ -81,7 +81,7 @@ async fn what_is_under_way_when_another_takes_over_goes_no_further() {
     let controller = stage.registered();
     let mut api = caller(&controller, &stage.api.key(), ID).await;
     // The box is there, and what comes next would be to start it.
-    let slow = json!([{"verb": "box.create", "fault": {"latency": {"after_ms": 3000}}}]);
+    let slow = json!([{"verb": "box.create", "fault": {"latency": {"after_ms": 10000}}}]);
     stage.simulated.rules(slow).await;
     let creating = tokio::spawn(async move { api.create_session(create("s1", 5)).await });
     until("that it is made", async || {
@@ -100,7 +100,7 @@ async fn a_process_that_ends_says_so_once_it_changes_nothing_any_more() {
     let Some(stage) = Stage::new().await else { return };
     let mut controller = stage.registered();
     let mut api = caller(&controller, &stage.api.key(), ID).await;
-    let slow = json!([{"verb": "box.create", "fault": {"latency": {"after_ms": 3000}}}]);
+    let slow = json!([{"verb": "box.create", "fault": {"latency": {"after_ms": 10000}}}]);
     stage.simulated.rules(slow).await;
     let mut beside = api.clone();
     let creating = tokio::spawn(async move { api.create_session(create("s1", 5)).await });

@@ -75,10 +75,10 @@ async fn only_what_may_have_changed_something_is_an_alarm_when_it_is_given_up() 
     let engine = MadeUpEngine::silent();
     let Some(controller) = Controller::with(config(&engine.target())).await else { return };
     let (log, _listening) = Log::listen();
-    let timeout = Duration::from_secs(1);
+    let timeout = Duration::from_secs(3);
     controller.look("ask-the-engine", timeout).await.unwrap_err();
     let look = controller.look("ask-the-engine", timeout);
-    tokio::time::timeout(Duration::from_millis(300), look).await.unwrap_err();
+    tokio::time::timeout(Duration::from_millis(500), look).await.unwrap_err();
     let text = log.text();
     assert!(!text.contains("WARN"), "{text}");
     controller.create_within("remove-what-is-not-ours", timeout).await.unwrap_err();

@@ -69,10 +69,8 @@ async fn a_call_on_the_old_version_keeps_its_sessions_lock_and_then_the_old_vers
         handle: b"sleep".to_vec(),
         ..Default::default()
     };
-    // Its caller goes away; it does not.
     let mut client = stage.controller.client.clone();
-    let sleeping = client.delete_session(limited(request, Duration::from_secs(6)));
-    tokio::time::timeout(Duration::from_millis(100), sleeping).await.unwrap_err();
+    let sleeping = client.delete_session(limited(request, Duration::from_secs(15)));
     let create = async |session: &str, timeout| {
         let request = CreateSessionRequest {
             session_id: session.to_owned(),
@@ -83,7 +81,12 @@ async fn a_call_on_the_old_version_keeps_its_sessions_lock_and_then_the_old_vers
         stage.controller.client.clone().create_session(limited(request, timeout)).await
     };
     // It has begun once the session is locked: a free one would have been made in this time.
-    until("the lock", async || create("locked", Duration::from_millis(300)).await.err()).await;
+    let locked = until("the lock", async || create("locked", Duration::from_secs(1)).await.err());
+    // Then its caller goes away; it does not.
+    tokio::select! {
+        ended = sleeping => panic!("it did not sleep: {ended:?}"),
+        _ = locked => {}
+    }
     stage.swap_to(1).await;
     create("free", PATIENCE).await.unwrap();
     let busy = create("locked", Duration::from_millis(200)).await.unwrap_err();

@@ -22,7 +22,7 @@ pub(crate) enum Vault {
 impl Vault {
     async fn open_file(file: &PathBuf) -> Result<SqliteConnection> {
         let options = SqliteConnectOptions::new().filename(file);
-        Ok(SqliteConnection::connect_with(&options.busy_timeout(std::time::Duration::from_secs(10))).await?)
+        Ok(SqliteConnection::connect_with(&options.busy_timeout(std::time::Duration::from_secs(60))).await?)
     }
 
     /// Has the cookies of a session expire so much later than now.

@@ -19,7 +19,7 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// Between two tries.
 const AGAIN: Duration = Duration::from_millis(100);
 /// How long it may take until all have heard everything, and until what was taken over is heard of.
-const LIMIT: Duration = Duration::from_secs(15);
+const LIMIT: Duration = Duration::from_secs(60);
 /// What is no event.
 const NOTICES: [&str; 2] = ["ready", "bookmark"];
 

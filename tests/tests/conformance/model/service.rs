@@ -151,7 +151,7 @@ impl ControllerService for Model {
             let model = self.clone();
             let id = id.clone();
             tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_secs(2)).await;
+                tokio::time::sleep(Duration::from_secs(4)).await;
                 model.remove(&id);
             });
         } else {
