@@ -33,6 +33,17 @@ async fn start_watching(backend: &Backend) -> (tempfile::TempDir, Server) {
     (folder, server)
 }
 
+/// Waits until what is told of a session leads to a question about it: what comes together with the beginning of a stream
+/// is found by the listing that it leads to.
+async fn heard(backend: &Backend, id: &str) {
+    let asked = backend.asked(id);
+    eventually("heard", async || {
+        backend.touch(id);
+        backend.asked(id) > asked
+    })
+    .await;
+}
+
 fn says(reason: &str) -> Condition {
     Condition {
         r#type: "Ready".into(),
@@ -481,7 +492,7 @@ async fn a_flood_of_events_is_a_few_questions() {
     let backend = Backend::default();
     let (_folder, server) = start_watching(&backend).await;
     let (id, other) = (server.running().await, server.running().await);
-    eventually("watched", async || backend.with(|state| state.watches == 1)).await;
+    heard(&backend, &id).await;
     let asked = backend.asked(&id);
     for _ in 0..20_000 {
         backend.touch(&id);
