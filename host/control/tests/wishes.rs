@@ -341,11 +341,15 @@ async fn progress_shows_and_goes() {
         }];
     });
     backend.script("create", std::iter::repeat_n(Act::Progress("pull"), 12));
+    // It does not end before somebody has looked.
+    let gate = Arc::new(Semaphore::new(0));
+    backend.script("create", [Act::Wait(Arc::clone(&gate))]);
     let id = server.create().await;
     eventually("it shows", async || {
         condition(&server.session(&id).await, "ImagePulled")["reason"] == "Pulling"
     })
     .await;
+    gate.add_permits(1);
     let session = server.phase(&id, "Running").await;
     assert_eq!(*condition(&session, "ImagePulled"), Value::Null);
     assert_eq!(backend.calls("create").len(), 13);
