@@ -133,13 +133,19 @@ async fn where_nothing_can_be_hibernated_it_is_terminated_and_the_home_is_kept()
 
 #[tokio::test]
 async fn the_longest_duration_ends_what_is_used_and_what_is_hibernated() {
-    let (_folder, backend, server) = start().await;
-    let limits = json!({"max_session_duration": "3s", "idle_timeout": "1h"});
-    let begun = Instant::now();
-    let used = running(&server, &limits).await;
-    let asleep = running(&server, &limits).await;
+    let (folder, backend, server) = start().await;
+    let limits = |longest: &str| json!({"max_session_duration": longest, "idle_timeout": "1h"});
+    let asleep = running(&server, &limits("1h")).await;
     assert_eq!(server.verb(&asleep, "hibernate").await.status, StatusCode::ACCEPTED);
-    server.phase(&asleep, "Hibernated").await;
+    server.settled(&asleep).await;
+    let begun = Instant::now();
+    let used = running(&server, &limits("3s")).await;
+    // The hour of the other one is over as well.
+    let long_ago = "2026-01-01T00:00:00+00:00";
+    let over = format!(
+        "UPDATE sessions SET started_at = '{long_ago}', policy_due_at = '{long_ago}' WHERE id = '{asleep}'"
+    );
+    assert_eq!(database::sql(folder.path(), &over).await, 1);
     eventually("its time is over", async || {
         server.verb(&used, "heartbeat").await;
         server.session(&used).await["state"] == "terminated"
