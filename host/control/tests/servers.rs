@@ -198,7 +198,8 @@ async fn a_server_without_its_database_changes_nothing() {
     postgres.run();
     let folder = tempfile::tempdir().unwrap();
     let backend = Backend::default();
-    let settings = ControlConfig { database: postgres.url("").parse().unwrap(), ..with(LEASE, folder.path()) };
+    let settings =
+        ControlConfig { database: postgres.url("").parse().unwrap(), ..with(LEASE, folder.path()) };
     let server = Server::start_with(settings, Some(&backend)).await;
     let id = server.running().await;
     let fence = server.control().fence(&controller(&server, &id).await);
