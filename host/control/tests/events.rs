@@ -321,7 +321,7 @@ async fn a_server_that_stops_says_goodbye() {
 async fn heartbeats_see_to_dead_tokens_and_move_the_place_on() {
     let folder = tempfile::tempdir().unwrap();
     let backend = Backend::default();
-    let config = ControlConfig { event_heartbeat: Duration::from_secs(2), ..config(folder.path()) };
+    let config = ControlConfig { event_heartbeat: Duration::from_secs(4), ..config(folder.path()) };
     let server = Server::start_with(config, Some(&backend)).await;
     let address = listen(&server).await;
     user(folder.path(), "alice", "user", "of-alice").await;
@@ -331,8 +331,8 @@ async fn heartbeats_see_to_dead_tokens_and_move_the_place_on() {
     let (_, bookmark) = tokio::join!(running(&server, "bob"), alice.next());
     assert_eq!(bookmark["type"], "bookmark", "nothing of what happened is hers: {bookmark}");
     assert!(cursors(&[bookmark]) > cursors(&[ready]));
-    sql(folder.path(), "DELETE FROM api_tokens WHERE user_id = 'alice'").await;
-    let (code, reason) = alice.closed().await;
+    let revoked = sql(folder.path(), "DELETE FROM api_tokens WHERE user_id = 'alice'");
+    let (_, (code, reason)) = tokio::join!(revoked, alice.closed());
     assert_eq!((code, reason.as_str()), (CloseCode::Policy, "the token is not valid any more"));
     server.stop().await;
 }

@@ -90,7 +90,12 @@ async fn a_full_disk_refuses_changes_and_loses_nothing() {
 
     std::fs::remove_file(ballast).unwrap();
     eventually("room again", async || {
-        server.post("/api/v1/sessions", &simple()).await.status == StatusCode::CREATED
+        let answer = server.post("/api/v1/sessions", &simple()).await;
+        let stored = answer.status == StatusCode::CREATED;
+        if stored {
+            made.push(answer.id());
+        }
+        stored
     })
     .await;
     for id in &made {

@@ -14,7 +14,7 @@ use futures::{SinkExt as _, StreamExt as _};
 use http::StatusCode;
 use serde_json::{Value, json};
 use streamspace_control::ControlConfig;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
@@ -189,9 +189,10 @@ async fn a_session_that_was_started_again_is_found_on_its_new_port() {
 #[tokio::test]
 async fn what_cannot_be_reached_is_told_in_words() {
     let stage = Stage::set().await;
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Nobody else gets the port as long as it is held, and nobody listens at it.
+    let closed = TcpSocket::new_v4().unwrap();
+    closed.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let port = closed.local_addr().unwrap().port();
-    drop(closed);
     let id = stage.web_session(port).await;
     let path = format!("/s/{id}/");
     let answer = stage.get(&path).send().await.unwrap();

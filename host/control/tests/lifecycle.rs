@@ -222,13 +222,17 @@ async fn a_deletion_waits_for_the_creation_under_way() {
 async fn a_restart_resumes() {
     let (folder, backend, server) = start().await;
     backend.with(|state| state.health = None);
-    backend.script("create", std::iter::repeat_n(Act::Progress("pull"), 3));
+    // It does not come to its end before the restart, however long that takes.
+    backend.script("create", std::iter::repeat_n(Act::Progress("pull"), 10_000));
     let id = server.create().await;
     eventually("begun", async || !backend.calls("create").is_empty()).await;
     let controller = server.get("/api/v1/admin/controllers").await.json()[0]["id"].clone();
     server.stop().await;
 
+    let begun = backend.calls("create").len();
     let server = Server::start(folder.path(), &backend).await;
+    eventually("gone on with", async || backend.calls("create").len() > begun).await;
+    backend.with(|state| state.script.clear());
     let session = server.phase(&id, "Running").await;
     assert_eq!(session["controller_id"], controller, "a controller keeps its id");
     assert_eq!(backend.with(|state| state.made), 1);

@@ -32,14 +32,50 @@ async fn start() -> (tempfile::TempDir, Backend, Server) {
     (folder, backend, server)
 }
 
-/// Makes a session with limits in time, and waits until it runs.
+/// Waits until it was told so often that a session runs: a limit may have ended that by the time somebody looks.
+async fn ran(server: &Server, id: &str, times: usize) {
+    let path = format!("/api/v1/sessions/{id}/events?limit=1000");
+    eventually("ran", async || {
+        let events = server.get(&path).await.json();
+        let events = events["items"].as_array().unwrap();
+        events.iter().filter(|event| event["data"]["phase"] == "Running").count() >= times
+    })
+    .await;
+}
+
+/// Makes a session with limits in time, and waits until it has been running.
 async fn running(server: &Server, limits: &Value) -> String {
     let mut spec = json!({"base_image": "i"});
     spec.as_object_mut().unwrap().extend(limits.as_object().unwrap().clone());
     let made = server.post("/api/v1/sessions", &json!({"spec": spec})).await;
     assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
-    server.phase(&made.id(), "Running").await;
+    ran(server, &made.id(), 1).await;
     made.id()
+}
+
+/// The longest time in which nothing was done. Where that is as long as a timeout, nobody used anything, and nothing can be
+/// said against its end.
+struct Pace {
+    last: Instant,
+    longest: Duration,
+}
+
+impl Pace {
+    fn begin() -> Self {
+        Self { last: Instant::now(), longest: Duration::ZERO }
+    }
+
+    /// What was begun at that moment is done.
+    fn done(&mut self, begun: Instant) {
+        self.longest = self.longest.max(self.last.elapsed());
+        self.last = begun;
+    }
+
+    /// Whether what should be done more often than that always was, up to now.
+    fn was_kept(&mut self, limit: Duration) -> bool {
+        self.done(Instant::now());
+        self.longest < limit
+    }
 }
 
 async fn audited(server: &Server, query: &str) -> Vec<Value> {
@@ -73,9 +109,11 @@ async fn what_nobody_uses_is_hibernated_and_why_is_told() {
     // Woken, it has all of its time again.
     let woken = Instant::now();
     assert_eq!(server.verb(&id, "wake").await.status, StatusCode::ACCEPTED);
-    let session = server.phase(&id, "Running").await;
-    let why = condition(&session, "PolicyApplied");
-    assert_eq!((&why["status"], &why["reason"]), (&json!("False"), &json!("WishedAnew")), "{why}");
+    ran(&server, &id, 2).await;
+    let events = server.get(&format!("/api/v1/sessions/{id}/events")).await.json();
+    let anew = |event: &&Value| event["data"]["type"] == "PolicyApplied" && event["reason"] == "WishedAnew";
+    let why = events["items"].as_array().unwrap().iter().find(anew).unwrap_or_else(|| panic!("{events}"));
+    assert_eq!(why["data"]["status"], "False", "{why}");
     let session = server.phase(&id, "Hibernated").await;
     assert!(woken.elapsed() >= IDLE, "{:?}", woken.elapsed());
     assert_eq!(session["generation"], 4);
@@ -86,17 +124,21 @@ async fn what_nobody_uses_is_hibernated_and_why_is_told() {
 #[tokio::test]
 async fn what_is_used_goes_on() {
     let (_folder, _backend, server) = start().await;
-    let used = running(&server, &json!({"idle_timeout": "2s"})).await;
     let unused = running(&server, &json!({"idle_timeout": "2s"})).await;
     let unlimited = running(&server, &json!({})).await;
+    let mut pace = Pace::begin();
+    let used = running(&server, &json!({"idle_timeout": "2s"})).await;
     let begun = Instant::now();
     while begun.elapsed() < IDLE * 3 {
+        let beat = Instant::now();
         assert_eq!(server.verb(&used, "heartbeat").await.status, StatusCode::NO_CONTENT);
+        pace.done(beat);
         tokio::time::sleep(IDLE / 10).await;
     }
-    assert_eq!(server.session(&used).await["generation"], 1);
+    let generation = server.session(&used).await["generation"].clone();
+    assert!(generation == 1 || !pace.was_kept(IDLE / 2), "{generation}");
     assert_eq!(server.session(&unlimited).await["generation"], 1);
-    assert_eq!(server.session(&unused).await["state"], "hibernated");
+    eventually("stopped", async || server.session(&unused).await["state"] == "hibernated").await;
     server.phase(&used, "Hibernated").await;
     server.stop().await;
 }
@@ -120,13 +162,19 @@ async fn where_nothing_can_be_hibernated_it_is_terminated_and_the_home_is_kept()
 
 #[tokio::test]
 async fn the_longest_duration_ends_what_is_used_and_what_is_hibernated() {
-    let (_folder, backend, server) = start().await;
-    let limits = json!({"max_session_duration": "3s", "idle_timeout": "1h"});
-    let begun = Instant::now();
-    let used = running(&server, &limits).await;
-    let asleep = running(&server, &limits).await;
+    let (folder, backend, server) = start().await;
+    let limits = |longest: &str| json!({"max_session_duration": longest, "idle_timeout": "1h"});
+    let asleep = running(&server, &limits("1h")).await;
     assert_eq!(server.verb(&asleep, "hibernate").await.status, StatusCode::ACCEPTED);
-    server.phase(&asleep, "Hibernated").await;
+    server.settled(&asleep).await;
+    let begun = Instant::now();
+    let used = running(&server, &limits("3s")).await;
+    // The hour of the other one is over as well.
+    let long_ago = "2026-01-01T00:00:00+00:00";
+    let over = format!(
+        "UPDATE sessions SET started_at = '{long_ago}', policy_due_at = '{long_ago}' WHERE id = '{asleep}'"
+    );
+    assert_eq!(database::sql(folder.path(), &over).await, 1);
     eventually("its time is over", async || {
         server.verb(&used, "heartbeat").await;
         server.session(&used).await["state"] == "terminated"
@@ -144,7 +192,7 @@ async fn the_longest_duration_ends_what_is_used_and_what_is_hibernated() {
     // Started again, it has a life of its own.
     let again = Instant::now();
     server.verb(&used, "wake").await;
-    server.phase(&used, "Running").await;
+    ran(&server, &used, 2).await;
     server.phase(&used, "Terminated").await;
     assert!(again.elapsed() >= Duration::from_secs(3), "{:?}", again.elapsed());
     server.stop().await;
@@ -196,24 +244,34 @@ async fn whoever_looks_at_a_session_uses_it() {
     let folder = tempfile::tempdir().unwrap();
     let stage = Stage::with(quick(folder.path()), folder).await;
     let (port, _) = application().await;
-    let spec = json!({"base_image": "i", "webapp": {"enabled": true, "port": 3000}, "idle_timeout": "3s"});
-    let visited = stage.session(spec.clone(), "web", port).await;
-    let open = stage.session(spec.clone(), "web", port).await;
-    let unused = stage.session(spec, "web", port).await;
+    let idle = Duration::from_secs(3);
+    let begin = async || {
+        let limits = json!({"webapp": {"enabled": true, "port": 3000}, "idle_timeout": "3s"});
+        let id = running(&stage.server, &limits).await;
+        stage.backend.with(|state| state.access.insert((id.clone(), "web".into()), port));
+        id
+    };
+    let unused = begin().await;
+    let mut pace = Pace::begin();
+    let (visited, open) = (begin().await, begin().await);
     let mut request = format!("ws://{}/s/{open}/chat", stage.address).into_client_request().unwrap();
     let token = format!("Bearer {}", stage.server.token);
     request.headers_mut().insert("authorization", token.parse().unwrap());
     // Not a word is said on it.
     let (chat, _) = tokio_tungstenite::connect_async(request).await.unwrap();
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(9) {
-        assert_eq!(stage.get(&format!("/s/{visited}/")).send().await.unwrap().status(), StatusCode::OK);
+    while begun.elapsed() < idle * 3 {
+        let visit = Instant::now();
+        let seen = stage.get(&format!("/s/{visited}/")).send().await.unwrap().status();
+        pace.done(visit);
+        assert!(seen == StatusCode::OK || !pace.was_kept(idle / 2), "{seen}");
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     for id in [&visited, &open] {
-        assert_eq!(stage.server.session(id).await["generation"], 1, "{id}");
+        let generation = stage.server.session(id).await["generation"].clone();
+        assert!(generation == 1 || !pace.was_kept(idle / 2), "{id}: {generation}");
     }
-    assert_eq!(stage.server.session(&unused).await["state"], "hibernated");
+    eventually("stopped", async || stage.server.session(&unused).await["state"] == "hibernated").await;
     drop(chat);
     for id in [&visited, &open] {
         let session = stage.server.phase(id, "Hibernated").await;

@@ -102,8 +102,7 @@ async fn a_database_of_an_earlier_version_is_taken_up_with_all_that_is_in_it() {
         }
         let waits = server.session(dump.held["waits"].as_str().unwrap()).await;
         assert_eq!(common::condition(&waits, "Scheduled")["reason"], "Unschedulable", "{waits}");
-        let gone = server.get(&format!("/api/v1/sessions/{}", dump.held["deleted"].as_str().unwrap())).await;
-        assert_eq!(gone.status, 404, "{}", gone.text);
+        server.gone(dump.held["deleted"].as_str().unwrap()).await;
         backend.with(|state| assert_eq!(state.made, 1, "only what was under way is made"));
 
         let first = format!("/api/v1/sessions/{}", id(&dump.sessions()[0]));

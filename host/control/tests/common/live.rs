@@ -19,7 +19,7 @@ pub use super::database::sql;
 use super::{Answer, Server, simple};
 
 /// Longer than anything takes that is not broken.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Serves on a port of the loopback address.
 pub async fn listen(server: &Server) -> SocketAddr {

@@ -18,6 +18,7 @@ use axum::body::Body;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use http::{HeaderMap, Request, StatusCode};
+use live::PATIENCE;
 use serde_json::{Value, json};
 use streamspace_control::{Control, ControlConfig, ControllerId, ControllerTransport, Registration};
 use streamspace_proto::controller::v1::controller_service_server::{
@@ -699,9 +700,11 @@ pub fn config(data: &Path) -> ControlConfig {
         observe_interval: Duration::from_millis(100),
         health_interval: Duration::from_millis(100),
         repair_pause: Duration::from_millis(20),
-        call_timeout: Duration::from_secs(20),
         drain_limit: Duration::from_secs(10),
-        // A busy machine is no reason to lose one's place, and all that is being done from it.
+        // A busy machine is no reason to think that nobody answers, or to lose one's place and all that is being done from it.
+        first_probe_wait: PATIENCE,
+        probe_timeout: Duration::from_secs(20),
+        instance_lease: Duration::from_secs(60),
         server_lease: Duration::from_secs(60),
         server_renewal: Duration::from_secs(5),
         ..default
@@ -900,7 +903,7 @@ pub fn condition<'a>(session: &'a Value, kind: &str) -> &'a Value {
 
 /// Looks until something is so. The limit only keeps a broken test from hanging.
 pub async fn eventually(what: &str, mut look: impl AsyncFnMut() -> bool) {
-    let patience = tokio::time::Instant::now() + Duration::from_secs(30);
+    let patience = tokio::time::Instant::now() + PATIENCE;
     while !look().await {
         assert!(tokio::time::Instant::now() < patience, "never happened: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,7 +1,7 @@
 //! A PostgreSQL server of a test's own, which may be stopped and killed.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 use super::live::PATIENCE;
 
@@ -26,6 +27,8 @@ pub enum End {
 pub struct OwnPostgres {
     child: Option<Child>,
     pub port: u16,
+    /// Keeps the port from being given to anybody else while the server is not there.
+    _reserved: TcpSocket,
     programs: PathBuf,
     user: Option<(u32, u32)>,
     // Last, so that the files go after the process.
@@ -40,9 +43,14 @@ impl OwnPostgres {
             return None;
         };
         let folder = tempfile::Builder::new().prefix("ss-test-postgres-").tempdir().unwrap();
-        let mut own = Self {
+        let reserved = TcpSocket::new_v4().unwrap();
+        // The server does the same; so it can bind beside a socket that does not listen.
+        reserved.set_reuseaddr(true).unwrap();
+        reserved.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let own = Self {
             child: None,
-            port: 0,
+            port: reserved.local_addr().unwrap().port(),
+            _reserved: reserved,
             programs: programs.into(),
             user: unprivileged(folder.path()),
             folder,
@@ -60,7 +68,6 @@ impl OwnPostgres {
             configuration.push_str(&format!("{setting}\n"));
         }
         fs::write(own.data().join("postgresql.conf"), configuration).unwrap();
-        own.port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         Some(own)
     }
 
