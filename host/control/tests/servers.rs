@@ -85,7 +85,7 @@ async fn any_server_takes_any_request_and_one_acts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ticket_of_one_server_opens_the_events_of_another_once() {
-    let Some((_folders, _backend, first, second)) = two().await else { return };
+    let Some((_folders, _backend, first, second)) = two(LONG).await else { return };
     let issued = first.post("/api/v1/ws/ticket", &json!({})).await;
     assert_eq!(issued.status, StatusCode::CREATED, "{}", issued.text);
     let query = format!("?ticket={}", issued.json()["ticket"].as_str().unwrap());
