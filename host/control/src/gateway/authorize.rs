@@ -3,11 +3,10 @@
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderValue, header};
 
-use super::ticket::is_token;
 use crate::control::Shared;
 use crate::domain::{SessionId, now, sha256_hex};
 use crate::rest::auth::{bearer, caller};
-use crate::rest::credential::Credential;
+use crate::rest::credential::{Credential, is_secret};
 use crate::rest::problem::Problem;
 use crate::store::GrantKind;
 
@@ -99,7 +98,7 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
         let (name, value) = pair.split_once('=')?;
         (name.trim() == COOKIE).then_some(value.trim())
     });
-    values.filter(|value| is_token(value)).take(MOST_COOKIES)
+    values.filter(|value| is_secret(value)).take(MOST_COOKIES)
 }
 
 /// The header that gives a browser the right to one session.

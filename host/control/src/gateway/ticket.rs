@@ -15,6 +15,7 @@ use super::address::Address;
 use super::authorize::{LIFETIME, is_secure, set_cookie};
 use crate::domain::{SessionId, now, sha256_hex};
 use crate::rest::auth::Caller;
+use crate::rest::credential::fresh_secret;
 use crate::rest::extract::{Json, NoParameters, Path, Query};
 use crate::rest::openapi::Refused;
 use crate::rest::problem::Problem;
@@ -23,8 +24,6 @@ use crate::store::{AccessGrant, GrantKind};
 
 /// The query parameter.
 const PARAMETER: &str = "streamspace_ticket";
-/// What cannot be guessed.
-const TOKEN_BYTES: usize = 32;
 /// Time enough for a browser to start.
 const TICKET_LIFETIME: chrono::Duration = chrono::Duration::seconds(60);
 
@@ -67,7 +66,7 @@ pub(super) async fn issue(
     Path(VisibleSession(session_id)): Path<VisibleSession>,
 ) -> Result<Response, Problem> {
     let store = &gateway.shared.store;
-    let ticket = fresh_token();
+    let ticket = fresh_secret();
     let expires_at = now() + TICKET_LIFETIME;
     let url = format!("/s/{session_id}/?{PARAMETER}={ticket}");
     let by = caller.actor();
@@ -86,7 +85,7 @@ pub(super) async fn redeem(
     headers: &HeaderMap,
 ) -> Result<Option<Response>, Problem> {
     let Some((ticket, query)) = uri.query().and_then(take_parameter) else { return Ok(None) };
-    let cookie = fresh_token();
+    let cookie = fresh_secret();
     let store = &gateway.shared.store;
     let grant = store.redeem_ticket(&sha256_hex(&ticket), &sha256_hex(&cookie), now() + LIFETIME).await?;
     if grant.is_none_or(|grant| grant.session_id != address.session) {
@@ -106,18 +105,9 @@ pub(super) async fn redeem(
 /// Takes a ticket that stands in the query of an API call, for clients that cannot set headers.
 pub(super) async fn admit(gateway: &Gateway, session: &SessionId, uri: &Uri) -> Result<bool, Problem> {
     let Some((ticket, _)) = uri.query().and_then(take_parameter) else { return Ok(false) };
-    let unused = sha256_hex(fresh_token());
+    let unused = sha256_hex(fresh_secret());
     let grant = gateway.shared.store.redeem_ticket(&sha256_hex(&ticket), &unused, now()).await?;
     Ok(grant.is_some_and(|grant| grant.session_id == *session))
-}
-
-fn fresh_token() -> String {
-    hex::encode(rand::random::<[u8; TOKEN_BYTES]>())
-}
-
-/// Whether a text can be one of our tickets and cookies.
-pub(super) fn is_token(text: &str) -> bool {
-    text.len() == TOKEN_BYTES * 2 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The ticket of a query, and the query without it.
